@@ -1,0 +1,8 @@
+//! linkspan's built-in engines, and the host that runs them in worker processes.
+//!
+//! An engine is one file (or folder) with an [`engine::Builtin`] in it, its `mod` line here and its line in [`registry`].
+
+pub mod engine;
+pub mod registry;
+
+pub use engine::{Builtin, Document, EngineError, Input, Isolation, Work};

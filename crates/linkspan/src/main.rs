@@ -1,0 +1,2 @@
+//! The `linkspan` binary.
+fn main() {}

@@ -1,0 +1,18 @@
+//! linkspan's words: ids, tasks, answers, jobs, problems and the configuration.
+//!
+//! Architecture invariant: nothing in this crate does I/O, starts a thread or reads a clock
+//! (`InvocationId::new` is the one exception: a UUIDv7 holds the time at which it was made).
+
+pub mod answer;
+pub mod id;
+pub mod job;
+pub mod problem;
+pub mod result;
+pub mod task;
+
+pub use answer::Answer;
+pub use id::InvocationId;
+pub use job::JobState;
+pub use problem::{Code, Problem};
+pub use result::{ResultDocument, Status, StepReport};
+pub use task::Task;

@@ -18,6 +18,23 @@ pub trait Builtin: Send + Sync {
     /// Where it must run: [`Isolation::Worker`] for everything that parses hostile input with native code.
     fn isolation(&self) -> Isolation;
 
+    /// The names of the caller's parameters (`params`) that it takes. The gateway refuses others before any work is begun.
+    fn parameters(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks a service's options, for `linkspan check` and at the gateway's start.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the option and what is wrong with it.
+    fn check_options(&self, options: &Map<String, Value>) -> Result<(), String> {
+        match options.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(format!("{name}: the engine takes no options")),
+        }
+    }
+
     /// Does the work. Called once for each invocation; it may be killed at any moment and must leave nothing behind. The same
     /// work must give the same answer.
     ///

@@ -1,2 +1,7 @@
 //! The `linkspan` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    linkspan::cli::main()
+}

@@ -25,6 +25,21 @@ pub struct ResultDocument {
     pub error: Option<Problem>,
 }
 
+impl ResultDocument {
+    /// The result of an invocation that failed before its first step.
+    #[must_use]
+    pub fn failed(id: InvocationId, integration: &str, problem: Problem) -> Self {
+        Self {
+            id,
+            integration: integration.to_owned(),
+            status: Status::Failed,
+            answers: Map::new(),
+            steps: Vec::new(),
+            error: Some(problem),
+        }
+    }
+}
+
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,1 +1,15 @@
-//! Test kit.
+//! What linkspan's tests share: a gateway process to start, kill and start again, and a client that speaks to it.
+//!
+//! Everything listens on port 0 of loopback, lives in a temporary folder and ends with the test.
+
+mod client;
+mod process;
+
+pub use client::{Answer, Client};
+pub use process::{Gateway, Setup};
+
+/// The text of a fixture's path, whatever the test's working folder.
+#[must_use]
+pub fn fixture(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)
+}

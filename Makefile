@@ -1,0 +1,31 @@
+# `make demo` and `make test` do all the set-up on a fresh machine that has Rust.
+
+.PHONY: demo test bench setup reference clean
+
+CARGO ?= cargo
+
+# The main job on files that come along; `make demo ARGS=--exit` ends after the table.
+demo: setup
+	$(CARGO) build --release --locked --bin linkspan
+	./target/release/linkspan demo $(ARGS)
+
+# Everything that CI runs.
+test: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --locked
+
+# Speed lives here, never in a test.
+bench: setup
+	$(CARGO) bench --locked -p linkspan
+
+# System libraries: says what is missing and why, installs it where it may.
+setup:
+	@./tools/setup.sh
+
+# The generated pages of docs/.
+reference:
+	$(CARGO) run --locked -q -p linkspan -- reference docs
+
+clean:
+	$(CARGO) clean

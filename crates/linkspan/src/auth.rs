@@ -1,0 +1,133 @@
+//! Who makes a request: API keys checked against the store, and the rate limit of each.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::Timestamp;
+use linkspan_model::Code;
+use linkspan_model::config::{self, Config};
+
+use crate::gateway::StartError;
+use crate::http::problem::Refusal;
+use crate::keys::{ApiKey, Caller, HashKey, Scope};
+use crate::store::{KeyRecord, Store};
+
+/// Most limiters that are kept; beyond it the idle ones go.
+const MOST_LIMITERS: usize = 10_000;
+
+/// Checks who makes a request.
+pub struct Auth {
+    mode: Mode,
+    limit: Option<Quota>,
+    burst: NonZeroU32,
+    limiters: Mutex<HashMap<String, Arc<DefaultDirectRateLimiter>>>,
+    clock: DefaultClock,
+}
+
+enum Mode {
+    Keys(HashKey),
+    Off,
+}
+
+impl Auth {
+    /// The checks that the configuration asks for. The hash key lies beside the store.
+    ///
+    /// # Errors
+    ///
+    /// When the hash key cannot be read or made.
+    pub fn open(config: &Config, jobs: &Path) -> Result<Self, StartError> {
+        let mode = match config.server.auth {
+            config::Auth::None => Mode::Off,
+            config::Auth::Keys => Mode::Keys(open_hash_key(jobs)?),
+        };
+        let burst = NonZeroU32::new(config.server.rate_burst).unwrap_or(NonZeroU32::MIN);
+        Ok(Self {
+            mode,
+            limit: NonZeroU32::new(config.server.rate_limit).map(|rate| Quota::per_second(rate).allow_burst(burst)),
+            burst,
+            limiters: Mutex::default(),
+            clock: DefaultClock::default(),
+        })
+    }
+
+    /// The caller behind an `Authorization` header.
+    ///
+    /// # Errors
+    ///
+    /// 401 without saying which part is wrong; 429 with `Retry-After`; 503 when the store cannot be asked.
+    pub async fn check(&self, store: &dyn Store, authorization: Option<&str>) -> Result<Caller, Refusal> {
+        let Mode::Keys(hash_key) = &self.mode else {
+            return Ok(Caller::anyone());
+        };
+        let Some(header) = authorization else {
+            return Err(Refusal::new(
+                Code::Unauthenticated,
+                "send a key: Authorization: Bearer lsk_…; make one with: linkspan keys add NAME --scope invoke --scope read",
+            ));
+        };
+        let key = header
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .and_then(|(_, token)| ApiKey::parse(token.trim()))
+            .ok_or_else(|| Refusal::new(Code::Unauthenticated, "the Authorization header holds no key of the form: Bearer lsk_<id>_<secret>"))?;
+        let record = store.find_key(&key.id).await?;
+        // A hash is compared also where there is no such key, so that the time tells nothing.
+        let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
+        let matches = hash_key.verify(&key.secret, hash);
+        let now = Timestamp::now();
+        match record {
+            Some(record) if matches && record.revoked.is_none() && record.expires.is_none_or(|end| end > now) => {
+                self.limit(&record)?;
+                Ok(caller(record))
+            }
+            _ => Err(Refusal::new(Code::Unauthenticated, "the key is not known, or has expired or been revoked")),
+        }
+    }
+
+    fn limit(&self, key: &KeyRecord) -> Result<(), Refusal> {
+        let quota = match key.rate.and_then(NonZeroU32::new) {
+            Some(rate) => Some(Quota::per_second(rate).allow_burst(rate.max(self.burst.min(rate)))),
+            None => self.limit,
+        };
+        let Some(quota) = quota else { return Ok(()) };
+        let limiter = {
+            let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+            if limiters.len() >= MOST_LIMITERS {
+                limiters.clear();
+            }
+            limiters
+                .entry(key.id.clone())
+                .or_insert_with(|| Arc::new(RateLimiter::direct(quota)))
+                .clone()
+        };
+        limiter.check().map_err(|early| {
+            let wait = early.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
+            Refusal::new(Code::RateLimited, "the key is over its rate limit").retry_after(wait)
+        })
+    }
+}
+
+/// The hash key beside a store.
+///
+/// # Errors
+///
+/// When it cannot be read or made.
+pub fn open_hash_key(jobs: &Path) -> Result<HashKey, StartError> {
+    let path = jobs.with_extension("key");
+    HashKey::open(&path).map_err(|source| StartError::HashKey { path, source })
+}
+
+fn caller(record: KeyRecord) -> Caller {
+    let scopes: Vec<String> = serde_json::from_str(&record.scopes).unwrap_or_default();
+    Caller {
+        name: record.name,
+        key_id: Some(record.id),
+        // A scope that this version does not know allows nothing.
+        scopes: scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect(),
+    }
+}

@@ -1,0 +1,241 @@
+//! `linkspan keys`: API keys in the store, beside a running gateway or without one.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use linkspan_model::config::{Config, parse_duration};
+use serde::Serialize;
+
+use super::output::{self, Output, Row};
+use super::{DONE, Done, Failure, load, runtime};
+use crate::auth::open_hash_key;
+use crate::configuration;
+use crate::gateway::signed;
+use crate::keys::{ApiKey, Scope};
+use crate::store::{Actor, KeyRecord, KeyStore as _, SqliteStore};
+
+/// The verbs of `linkspan keys`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Make a key and print it, once.
+    Add {
+        /// Whose it is; jobs belong to this name.
+        name: String,
+        /// What it allows: invoke, read or admin, each alone or for one integration (invoke:onboarding).
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<Scope>,
+        /// When it ends: a time from now (90d, 12h).
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// Requests a second, instead of server.rate_limit.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
+    },
+    /// Make a new key of the same name and scopes; the old ones end after the overlap.
+    Rotate {
+        /// Whose it is.
+        name: String,
+        /// How long the old keys still hold.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        /// When the new key ends: a time from now (90d, 12h).
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+    },
+    /// List the keys; secrets are not stored and cannot be shown.
+    List {
+        /// The form of the output.
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Revoke a key at once, by its id (see list), or every key of a name.
+    Revoke {
+        /// The id, or the name.
+        key: String,
+    },
+}
+
+/// A key as it is listed.
+#[derive(Debug, Serialize)]
+struct Listed {
+    id: String,
+    name: String,
+    scopes: Vec<String>,
+    state: &'static str,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+}
+
+impl Row for Listed {
+    const COLUMNS: &'static [&'static str] = &["id", "name", "scopes", "state", "created", "expires"];
+
+    fn cells(&self) -> Vec<String> {
+        let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        vec![
+            self.id.clone(),
+            self.name.clone(),
+            self.scopes.join(" "),
+            self.state.to_owned(),
+            time(self.created),
+            self.expires.map(time).unwrap_or_default(),
+        ]
+    }
+}
+
+pub(super) fn run(path: &Path, verb: Verb) -> Done {
+    let config = load(path)?;
+    let jobs = configuration::folder(path).join(config.store.jobs.path());
+    runtime()?.block_on(async {
+        let store = SqliteStore::open_beside(&jobs).await.map_err(|error| Failure::of(&error))?;
+        let done = dispatch(&config, &jobs, &store, verb).await;
+        crate::store::Upkeep::close(&store).await;
+        done
+    })
+}
+
+async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb) -> Done {
+    match verb {
+        Verb::Add {
+            name,
+            scopes,
+            expires,
+            rate,
+        } => {
+            check_name(&name)?;
+            for scope in &scopes {
+                if let Some(integration) = &scope.integration
+                    && !config.integrations.keys().any(|known| known.as_str() == integration)
+                {
+                    eprintln!("linkspan: warning: the configuration has no integration {integration:?}, which the scope {scope} names");
+                }
+            }
+            let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+            let key = add(jobs, store, &name, &scopes, rate, expiry(expires.as_deref())?).await?;
+            println!("{}", key.reveal());
+            eprintln!("the key {} of {name}; it is shown this once", key.id);
+            Ok(DONE)
+        }
+        Verb::Rotate { name, overlap, expires } => {
+            let now = Timestamp::now();
+            let ends = expiry(Some(&overlap))?.unwrap_or(now);
+            let old: Vec<KeyRecord> = listed(store).await?.into_iter().filter(|key| key.name == name && state(key, now) == "valid").collect();
+            let Some(latest) = old.last() else {
+                return Err(Failure::usage(format!("{name} has no valid key to rotate; linkspan keys add makes one")));
+            };
+            let scopes: Vec<String> = serde_json::from_str(&latest.scopes).map_err(|error| Failure::of(&error))?;
+            let key = add(jobs, store, &name, &scopes, latest.rate, expiry(expires.as_deref())?).await?;
+            for one in old.iter().filter(|key| key.expires.is_none_or(|end| end > ends)) {
+                store
+                    .set_key_expiry(&one.id, Some(ends), actor(), now)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
+            }
+            println!("{}", key.reveal());
+            eprintln!("the new key {} of {name}; it is shown this once. The old ones hold until {ends}", key.id);
+            Ok(DONE)
+        }
+        Verb::List { output } => {
+            let now = Timestamp::now();
+            let rows: Vec<Listed> = listed(store)
+                .await?
+                .into_iter()
+                .map(|key| Listed {
+                    state: state(&key, now),
+                    scopes: serde_json::from_str(&key.scopes).unwrap_or_default(),
+                    id: key.id,
+                    name: key.name,
+                    created: key.created,
+                    expires: key.expires,
+                })
+                .collect();
+            output::print(output, &rows)?;
+            Ok(DONE)
+        }
+        Verb::Revoke { key } => {
+            let now = Timestamp::now();
+            let keys: Vec<KeyRecord> = listed(store)
+                .await?
+                .into_iter()
+                .filter(|record| record.revoked.is_none() && (record.id == key || record.name == key))
+                .collect();
+            if keys.is_empty() {
+                return Err(Failure::usage(format!("no key has the id or the name {key:?}; linkspan keys list shows them")));
+            }
+            for record in keys {
+                store
+                    .revoke_key(&record.id, actor(), now)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
+                eprintln!("revoked the key {} of {}", record.id, record.name);
+            }
+            Ok(DONE)
+        }
+    }
+}
+
+/// Adds a key to a store.
+pub(super) async fn add(
+    jobs: &Path,
+    store: &impl crate::store::KeyStore,
+    name: &str,
+    scopes: &[String],
+    rate: Option<u32>,
+    expires: Option<Timestamp>,
+) -> Result<ApiKey, Failure> {
+    let hash_key = open_hash_key(jobs).map_err(|error| Failure::of(&error))?;
+    let key = ApiKey::generate().map_err(|error| Failure::of(&error))?;
+    let record = KeyRecord {
+        id: key.id.clone(),
+        name: name.to_owned(),
+        hash: hash_key.hash(&key.secret),
+        scopes: serde_json::to_string(scopes).map_err(|error| Failure::of(&error))?,
+        rate,
+        created: Timestamp::now(),
+        expires,
+        revoked: None,
+    };
+    match store.insert_key(record, actor()).await {
+        Ok(true) => Ok(key),
+        Ok(false) => Err(Failure::work("a key with the same id exists; try again")),
+        Err(error) => Err(Failure::of(&error)),
+    }
+}
+
+async fn listed(store: &SqliteStore) -> Result<Vec<KeyRecord>, Failure> {
+    store.list_keys().await.map_err(|error| Failure::of(&error))
+}
+
+fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
+    match (key.revoked, key.expires) {
+        (Some(_), _) => "revoked",
+        (None, Some(end)) if end <= now => "expired",
+        _ => "valid",
+    }
+}
+
+fn expiry(given: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+    given
+        .map(|text| {
+            let duration = parse_duration(text).map_err(|clause| Failure::usage(format!("{text:?} {clause}")))?;
+            Timestamp::now()
+                .checked_add(signed(duration))
+                .map_err(|_| Failure::usage(format!("{text:?} is too far away")))
+        })
+        .transpose()
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+        return Err(Failure::usage(format!("{name:?} is not a name of 1 to 63 letters, digits and . - _ @")));
+    }
+    Ok(())
+}
+
+fn actor() -> Actor {
+    Actor {
+        name: "command line".to_owned(),
+        request_id: None,
+        remote: None,
+    }
+}

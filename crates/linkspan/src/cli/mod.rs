@@ -1,0 +1,148 @@
+//! The command line: `linkspan [-c linkspan.toml] VERB`.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: [`DONE`], [`SOME_FAILED`], [`WRONG_USAGE`].
+
+mod check;
+mod completions;
+mod demo;
+mod doctor;
+mod init;
+mod keys;
+mod output;
+mod reference;
+mod run;
+mod serve;
+mod summary;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use linkspan_model::config::Config;
+
+/// Everything was done.
+pub const DONE: u8 = 0;
+/// Some of the work failed; the rest was done.
+pub const SOME_FAILED: u8 = 1;
+/// The command or the configuration is wrong; nothing was done.
+pub const WRONG_USAGE: u8 = 2;
+
+/// Connects AI services to the systems that an enterprise already runs.
+#[derive(Debug, Parser)]
+#[command(name = "linkspan", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "linkspan.toml", env = "LINKSPAN_CONFIG")]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway: the HTTP API, jobs and results.
+    #[command(after_help = "Example:\n  linkspan init && linkspan serve\n\nCtrl-C drains: open requests and running jobs end first.")]
+    Serve(serve::Args),
+    /// Put files through an integration, with no server.
+    #[command(after_help = "Examples:\n  linkspan run onboarding passport.jpg\n  linkspan run reading 'scans/*.pdf' --output json\n  cat letter.eml | linkspan run reading -")]
+    Run(run::Args),
+    /// Validate a configuration file and what it points to, without starting anything.
+    #[command(after_help = "Example:\n  linkspan -c production.toml check")]
+    Check(check::Args),
+    /// Write an annotated configuration file.
+    #[command(after_help = "Example:\n  linkspan init            # writes linkspan.toml\n  linkspan init - | less")]
+    Init(init::Args),
+    /// Say which engines, libraries and kernel protections are there, and how to get the rest.
+    #[command(after_help = "Example:\n  linkspan doctor --output json")]
+    Doctor(doctor::Args),
+    /// Make, list, rotate and revoke API keys.
+    #[command(subcommand, after_help = "Example:\n  linkspan keys add crm --scope invoke --scope read --expires 90d")]
+    Keys(keys::Verb),
+    /// Show the main job on files that come along.
+    #[command(after_help = "Example:\n  linkspan demo --exit")]
+    Demo(demo::Args),
+    /// Print shell completions.
+    #[command(after_help = "Example:\n  linkspan completions bash > /etc/bash_completion.d/linkspan")]
+    Completions(completions::Args),
+    /// Serve one engine to a host over the Lambda Runtime API (started by the gateway itself).
+    #[command(hide = true)]
+    Worker(worker::Args),
+    /// Write the generated reference (docs/).
+    #[command(hide = true)]
+    Reference(reference::Args),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse(); // exits with 2 on wrong usage
+    let done = match cli.verb {
+        Verb::Serve(args) => serve::run(&cli.config, args),
+        Verb::Run(args) => run::run(&cli.config, &args),
+        Verb::Check(args) => check::run(&cli.config, &args),
+        Verb::Init(args) => init::run(&cli.config, &args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Keys(verb) => keys::run(&cli.config, verb),
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Worker(args) => return worker::run(&args),
+        Verb::Reference(args) => reference::run(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("linkspan: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a verb ends early.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The command or the configuration is wrong.
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: WRONG_USAGE,
+            message: message.into(),
+        }
+    }
+
+    /// The work failed.
+    fn work(message: impl Into<String>) -> Self {
+        Self {
+            code: SOME_FAILED,
+            message: message.into(),
+        }
+    }
+
+    /// The work failed, with the error and everything behind it.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::work(crate::logging::chain(error))
+    }
+}
+
+type Done = Result<u8, Failure>;
+
+/// Reads and checks the configuration; its warnings go to standard error.
+fn load(path: &Path) -> Result<Config, Failure> {
+    let config = crate::configuration::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    for warning in &config.warnings {
+        eprintln!("linkspan: warning: {warning}");
+    }
+    Ok(config)
+}
+
+/// A runtime for the verbs that do I/O.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::work(format!("cannot start the runtime: {error}")))
+}

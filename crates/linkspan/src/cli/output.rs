@@ -1,0 +1,107 @@
+//! Printing data: a table for people, JSON lines or CSV for programs.
+
+use std::io::Write as _;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::Failure;
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// A table.
+    Table,
+    /// One JSON document a line.
+    Json,
+    /// CSV with a header.
+    Csv,
+}
+
+/// Something that is printed as rows: its columns for tables and CSV, itself for JSON.
+pub(super) trait Row: Serialize {
+    /// The columns' names.
+    const COLUMNS: &'static [&'static str];
+
+    /// The columns' values.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Prints rows to standard output.
+pub(super) fn print<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
+    let text = match output {
+        Output::Table => {
+            let mut text = table(R::COLUMNS, rows.iter().map(Row::cells)).to_string();
+            text.push('\n');
+            text
+        }
+        Output::Json => {
+            let mut text = String::new();
+            for row in rows {
+                text.push_str(&serde_json::to_string(row).map_err(|error| Failure::of(&error))?);
+                text.push('\n');
+            }
+            text
+        }
+        Output::Csv => {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            let failed = |error: csv::Error| Failure::of(&error);
+            writer.write_record(R::COLUMNS).map_err(failed)?;
+            for row in rows {
+                writer.write_record(row.cells().iter().map(|cell| harmless(cell))).map_err(failed)?;
+            }
+            let bytes = writer.into_inner().map_err(|error| Failure::work(error.to_string()))?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    // A reader that went away (`| head`) is no fault.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(format!("cannot write to standard output: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A plain table that fits the terminal.
+pub(super) fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(columns);
+    if let Some(width) = terminal_width() {
+        table.set_width(width);
+    }
+    table.add_rows(rows);
+    table
+}
+
+fn terminal_width() -> Option<u16> {
+    use std::io::IsTerminal as _;
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return Some(160);
+    }
+    rustix::termios::tcgetwinsize(out).ok().map(|size| size.ws_col).filter(|width| *width >= 40)
+}
+
+/// A cell that a spreadsheet does not take for a formula: what came out of a document must not run in one.
+fn harmless(cell: &str) -> String {
+    let is_number = cell.parse::<f64>().is_ok();
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number {
+        format!("'{cell}")
+    } else {
+        cell.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_formula_is_made_harmless_and_a_number_stays() {
+        assert_eq!(harmless("=1+1"), "'=1+1");
+        assert_eq!(harmless("-0.5"), "-0.5");
+        assert_eq!(harmless("plain"), "plain");
+    }
+}

@@ -1,0 +1,121 @@
+//! Reading `linkspan.toml` from disk: secrets resolved, and what it points to checked.
+
+use std::path::{Path, PathBuf};
+
+use linkspan_engines::registry;
+use linkspan_model::config::{Config, Reference, Resolve};
+
+use crate::tls::{Tls, TlsFiles};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}{hint}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The file has faults.
+    #[error("{0}")]
+    Faults(#[from] linkspan_model::config::Faults),
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+///
+/// When it cannot be read, or has faults: all of them, with their lines.
+pub fn load(path: &Path) -> Result<Config, ConfigurationError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigurationError::Read {
+        path: path.to_owned(),
+        hint: match source.kind() {
+            std::io::ErrorKind::NotFound => "; linkspan init writes one, -c names another",
+            _ => "",
+        },
+        source,
+    })?;
+    let resolver = Resolver { folder: folder(path) };
+    Ok(Config::parse(&text, &path.display().to_string(), &resolver)?)
+}
+
+/// The folder that a configuration's paths are relative to.
+#[must_use]
+pub fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Checks what a configuration points to: the engines' options, TLS files, folders. All faults at once, in sentences.
+#[must_use]
+pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
+    let mut faults = check_options(config);
+    if let Some(tls) = &config.server.tls {
+        let files = TlsFiles {
+            cert: folder.join(&tls.cert),
+            key: folder.join(&tls.key),
+            client_ca: tls.client_ca.as_ref().map(|path| folder.join(path)),
+        };
+        if let Err(error) = Tls::load(files) {
+            faults.push(config.fault("server.tls", crate::logging::chain(&error)).to_string());
+        }
+    }
+    for (key, path) in [("store.jobs", config.store.jobs.path().parent()), ("store.blobs", Some(config.store.blobs.path()))] {
+        if let Some(Err(error)) = path.map(|path| writable(&folder.join(path))) {
+            faults.push(config.fault(key, error).to_string());
+        }
+    }
+    faults
+}
+
+/// Checks the options of every service by its engine.
+#[must_use]
+pub fn check_options(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, service) in &config.services {
+        if let Some(engine) = registry::builtin(service.task)
+            && let Err(sentence) = engine.check_options(service.options.as_map())
+        {
+            faults.push(config.fault(&format!("service.{name}.options"), sentence).to_string());
+        }
+    }
+    faults
+}
+
+/// Whether a folder, or the nearest one above it that is there, can be written.
+fn writable(folder: &Path) -> Result<(), String> {
+    let there = folder.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists());
+    let there = match there {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !there.is_dir() {
+        return Err(format!("{} is not a folder", there.display()));
+    }
+    rustix::fs::access(there, rustix::fs::Access::WRITE_OK).map_err(|error| format!("{} cannot be written: {error}", there.display()))
+}
+
+/// Fetches `${env:NAME}` and `${file:PATH}`.
+struct Resolver {
+    folder: PathBuf,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, reference: Reference<'_>) -> Result<String, String> {
+        match reference {
+            Reference::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
+            Reference::File(path) => {
+                let path = self.folder.join(path);
+                std::fs::read_to_string(&path)
+                    .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                    .map_err(|error| format!("cannot read {}: {error}", path.display()))
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The HTTP face.
+
+mod catalog;
+mod docs;
+mod events;
+mod health;
+mod intake;
+mod invocations;
+mod jobs;
+pub mod layers;
+pub mod openapi;
+pub mod prefer;
+pub mod problem;
+pub mod server;
+mod session;
+pub mod trace;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+use http::{HeaderName, HeaderValue, Method};
+use linkspan_model::Code;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+
+use crate::gateway::Gateway;
+use problem::Refusal;
+
+/// All routes of a gateway.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new()
+        .route("/v1/integrations", get(catalog::integrations))
+        .route("/v1/integrations/{name}/invocations", post(invocations::invoke))
+        .route("/v1/services", get(catalog::services))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route("/v1/jobs/{id}/result", get(jobs::result))
+        .route("/v1/jobs/{id}/events", get(events::stream))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page));
+    if gateway.config.server.metrics {
+        router = router.route("/metrics", get(health::metrics));
+    }
+    let router = router
+        .fallback(|| async { Refusal::new(Code::NotFound, "there is nothing at this path; GET /docs lists what there is") })
+        .method_not_allowed_fallback(|| async { Refusal::new(Code::MethodNotAllowed, "this path has other methods; GET /docs lists them") })
+        // Bodies are bounded where they are read, by the integration's own limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Refusal::new(Code::Internal, "the gateway met a fault of its own; it is logged under this request_id").into_response()
+        }))
+        .layer(middleware::from_fn_with_state(gateway.clone(), layers::observe));
+    let router = match cors(&gateway) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(gateway)
+}
+
+/// Cross-origin calls, off unless origins are named.
+fn cors(gateway: &Gateway) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = gateway
+        .config
+        .server
+        .cors_origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok())
+        .collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = ["authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "traceparent", "x-request-id"];
+    let exposed = ["etag", "idempotency-replayed", "linkspan-invocation-id", "location", "preference-applied", "retry-after", "traceparent", "x-request-id"];
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers(allowed.map(HeaderName::from_static))
+            .expose_headers(exposed.map(HeaderName::from_static)),
+    )
+}

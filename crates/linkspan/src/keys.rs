@@ -1,0 +1,289 @@
+//! API keys: `lsk_<id>_<secret>`, kept as a keyed hash, with scopes, expiry and overlapping rotation.
+//!
+//! A caller is known by the *name* of its key, so that two keys of one name (a rotation) see the same jobs.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SecureRandom;
+use ring::{hmac, rand};
+
+/// The key with which secrets are hashed before they are stored: 32 random bytes in a file of mode 0600 beside the store, so
+/// that a stolen database alone lets nobody in and confirms no guess.
+pub struct HashKey(hmac::Key);
+
+impl HashKey {
+    /// Reads the file, or makes it when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or made, or holds anything but 32 bytes in base64.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
+            Err(error) => return Err(error),
+        };
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim())
+            .ok()
+            .filter(|bytes| bytes.len() == 32)
+            .ok_or_else(|| std::io::Error::other("it does not hold a key of linkspan; restore it from a backup, or remove it and make all API keys anew"))?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// The keyed hash of a secret, as the store keeps it.
+    #[must_use]
+    pub fn hash(&self, secret: &str) -> Vec<u8> {
+        hmac::sign(&self.0, secret.as_bytes()).as_ref().to_vec()
+    }
+
+    /// Whether a secret has this hash, in constant time.
+    #[must_use]
+    pub fn verify(&self, secret: &str, hash: &[u8]) -> bool {
+        hmac::verify(&self.0, secret.as_bytes(), hash).is_ok()
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<String> {
+    use std::io::Write as _;
+    let text = random(32)?;
+    // Written aside and linked into place, so that two first starts at once agree on one key.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {
+            std::fs::File::open(folder)?.sync_all()?;
+            Ok(text)
+        }
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => std::fs::read_to_string(path),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn random(bytes: usize) -> std::io::Result<String> {
+    let mut buffer = vec![0; bytes];
+    rand::SystemRandom::new()
+        .fill(&mut buffer)
+        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+    Ok(URL_SAFE_NO_PAD.encode(buffer))
+}
+
+/// A key as its holder has it. Never stored, never logged.
+pub struct ApiKey {
+    /// The public part, by which the store finds it.
+    pub id: String,
+    /// The secret part.
+    pub secret: String,
+}
+
+impl ApiKey {
+    const PREFIX: &'static str = "lsk_";
+
+    /// A new key: 9 random bytes of id, 32 of secret.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn generate() -> std::io::Result<Self> {
+        // `_` parts the two, so the id is drawn without it.
+        let id = loop {
+            let id = random(9)?;
+            if !id.contains(['_', '-']) {
+                break id;
+            }
+        };
+        Ok(Self {
+            id,
+            secret: random(32)?,
+        })
+    }
+
+    /// Reads a key as it was shown to its holder.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(Self::PREFIX)?.split_once('_')?;
+        let plain = |part: &str| !part.is_empty() && part.len() <= 128 && part.is_ascii();
+        (plain(id) && plain(secret)).then(|| Self {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        })
+    }
+
+    /// The whole key, to be shown once.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        format!("{}{}_{}", Self::PREFIX, self.id, self.secret)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({}{}_…)", Self::PREFIX, self.id)
+    }
+}
+
+/// What a key allows: `invoke`, `read` or `admin`, for all integrations or for one (`invoke:onboarding`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// What may be done.
+    pub action: Action,
+    /// The one integration, or all.
+    pub integration: Option<String>,
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Call integrations.
+    Invoke,
+    /// Read jobs and results, cancel, retry and delete one's own.
+    Read,
+    /// Everything, and everybody's jobs.
+    Admin,
+}
+
+impl Action {
+    const ALL: [(Self, &'static str); 3] = [(Self::Invoke, "invoke"), (Self::Read, "read"), (Self::Admin, "admin")];
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invoke => "invoke",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (action, integration) = match text.split_once(':') {
+            Some((action, integration)) => (action, Some(integration.to_owned())),
+            None => (text, None),
+        };
+        let action = Action::ALL
+            .into_iter()
+            .find(|(_, name)| *name == action)
+            .map(|(action, _)| action)
+            .ok_or_else(|| format!("no scope is called {action:?}; the scopes are invoke, read and admin, each alone or with :INTEGRATION"))?;
+        if integration.as_deref() == Some("") {
+            return Err(format!("the scope {text:?} names no integration after its colon"));
+        }
+        Ok(Self { action, integration })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.integration {
+            Some(integration) => write!(f, "{}:{integration}", self.action),
+            None => self.action.fmt(f),
+        }
+    }
+}
+
+/// Who makes a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of the key; jobs belong to it.
+    pub name: String,
+    /// The key that was used; `None` where authentication is off.
+    pub key_id: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+}
+
+impl Caller {
+    /// The caller when authentication is off (loopback only): everything is allowed.
+    #[must_use]
+    pub fn anyone() -> Self {
+        Self {
+            name: "anyone".to_owned(),
+            key_id: None,
+            scopes: vec![Scope {
+                action: Action::Admin,
+                integration: None,
+            }],
+        }
+    }
+
+    /// Whether an action is allowed on an integration. `admin` holds `read` and `invoke` of the same reach.
+    #[must_use]
+    pub fn may(&self, action: Action, integration: &str) -> bool {
+        self.scopes.iter().any(|scope| {
+            (scope.action == action || scope.action == Action::Admin)
+                && scope.integration.as_deref().is_none_or(|one| one == integration)
+        })
+    }
+
+    /// Whether an action is allowed on any integration at all.
+    #[must_use]
+    pub fn may_somewhere(&self, action: Action) -> bool {
+        self.scopes
+            .iter()
+            .any(|scope| scope.action == action || scope.action == Action::Admin)
+    }
+
+    /// Whether the caller may do everything everywhere.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.scopes
+            .iter()
+            .any(|scope| scope.action == Action::Admin && scope.integration.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_and_only_its_own_secret_verifies() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/linkspan.key");
+        let hash_key = HashKey::open(&path).unwrap();
+        let key = ApiKey::generate().unwrap();
+        let again = ApiKey::parse(&key.reveal()).unwrap();
+        assert_eq!((&again.id, &again.secret), (&key.id, &key.secret));
+        let hash = hash_key.hash(&key.secret);
+        assert!(HashKey::open(&path).unwrap().verify(&again.secret, &hash));
+        assert!(!hash_key.verify("another", &hash));
+        assert!(!format!("{key:?}").contains(&key.secret));
+    }
+
+    #[test]
+    fn a_damaged_hash_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("linkspan.key");
+        std::fs::write(&path, "short").unwrap();
+        assert!(HashKey::open(&path).is_err());
+    }
+
+    #[test]
+    fn scopes_reach_one_integration_or_all() {
+        let caller = |scopes: &[&str]| Caller {
+            name: "crm".to_owned(),
+            key_id: None,
+            scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
+        };
+        let one = caller(&["invoke:onboarding", "read"]);
+        assert!(one.may(Action::Invoke, "onboarding"));
+        assert!(!one.may(Action::Invoke, "reviews"));
+        assert!(one.may(Action::Read, "reviews"));
+        assert!(!one.is_admin());
+        assert!(caller(&["admin:reviews"]).may(Action::Invoke, "reviews"));
+        assert!(!caller(&["admin:reviews"]).is_admin());
+        assert!("invoke:".parse::<Scope>().is_err());
+        assert!("write".parse::<Scope>().unwrap_err().contains("invoke, read and admin"));
+    }
+}

@@ -1,0 +1,22 @@
+//! The gateway and the command line of linkspan.
+//!
+//! The life of the process: [`cli`] reads the arguments, [`configuration`] the file, [`gateway`] is built and runs, and drains.
+
+pub mod admission;
+pub mod auth;
+pub mod backoff;
+pub mod cli;
+pub mod configuration;
+pub mod engine;
+pub mod engines;
+pub mod gateway;
+pub mod http;
+pub mod keys;
+pub mod logging;
+pub mod metrics;
+pub mod patterns;
+pub mod pipeline;
+pub mod request;
+pub mod runner;
+pub mod store;
+pub mod tls;

@@ -1,0 +1,246 @@
+//! Prometheus metrics, with the field's usual names and units (seconds, bytes, `_total`).
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use linkspan_engines::host::Stats;
+use linkspan_model::{Code, Task};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// A request's labels, by OpenTelemetry's names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// GET, POST, …
+    pub http_request_method: String,
+    /// The route's pattern, never the path: its cardinality is bounded.
+    pub http_route: String,
+    /// The status.
+    pub http_response_status_code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    service: String,
+    task: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InvocationLabels {
+    integration: String,
+    pattern: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    integration: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabels {
+    task: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerEventLabels {
+    task: &'static str,
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Everything that is measured.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    steps: Family<StepLabels, Histogram, fn() -> Histogram>,
+    invocations: Family<InvocationLabels, Counter>,
+    jobs: Family<JobLabels, Gauge>,
+    oldest: Seconds,
+    workers: Family<WorkerLabels, Gauge>,
+    worker_events: Family<WorkerEventLabels, Counter>,
+    cold_start: Family<TaskLabels, Seconds>,
+    refusals: Family<ReasonLabels, Counter>,
+    accepting: Gauge,
+    memory: Gauge,
+    open_files: Gauge,
+    cpu: Seconds,
+}
+
+fn latency() -> Histogram {
+    // 1 ms to 65 s.
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::new_with_constructor(latency as fn() -> Histogram);
+        registry.register_with_unit("http_server_request_duration", "Time from a request's headers to its answer's", Unit::Seconds, requests.clone());
+        let steps = Family::new_with_constructor(latency as fn() -> Histogram);
+        registry.register_with_unit("linkspan_step_duration", "Time that a step took, waiting included; code is ok or the problem's code", Unit::Seconds, steps.clone());
+        let invocations = Family::<InvocationLabels, Counter>::default();
+        registry.register("linkspan_invocations", "Invocations that ended", invocations.clone());
+        let jobs = Family::<JobLabels, Gauge>::default();
+        registry.register("linkspan_jobs", "Jobs in the store", jobs.clone());
+        let oldest = Seconds::default();
+        registry.register_with_unit("linkspan_oldest_queued_job_age", "Age of the oldest job that has not begun", Unit::Seconds, oldest.clone());
+        let workers = Family::<WorkerLabels, Gauge>::default();
+        registry.register("linkspan_workers", "Worker processes", workers.clone());
+        let worker_events = Family::<WorkerEventLabels, Counter>::default();
+        registry.register("linkspan_worker_events", "What happened to worker processes since the start", worker_events.clone());
+        let cold_start = Family::<TaskLabels, Seconds>::default();
+        registry.register_with_unit("linkspan_worker_cold_start_mean", "Mean time from a worker's start to its first request for work", Unit::Seconds, cold_start.clone());
+        let refusals = Family::<ReasonLabels, Counter>::default();
+        registry.register("linkspan_refusals", "Requests that were refused, by problem code", refusals.clone());
+        let accepting = Gauge::<i64>::default();
+        registry.register("linkspan_store_accepting", "1 while the store accepts new work", accepting.clone());
+        let memory = Gauge::<i64>::default();
+        registry.register_with_unit("process_resident_memory", "Resident memory of the gateway's process", Unit::Bytes, memory.clone());
+        let open_files = Gauge::<i64>::default();
+        registry.register("process_open_fds", "Open file descriptors", open_files.clone());
+        let cpu = Seconds::default();
+        registry.register_with_unit("process_cpu", "Processor time of the gateway's process", Unit::Seconds, cpu.clone());
+        let start = Seconds::default();
+        start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+        registry.register_with_unit("process_start_time", "Start of the process since the Unix epoch", Unit::Seconds, start);
+        registry.register("linkspan_build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        Self {
+            registry,
+            requests,
+            steps,
+            invocations,
+            jobs,
+            oldest,
+            workers,
+            worker_events,
+            cold_start,
+            refusals,
+            accepting,
+            memory,
+            open_files,
+            cpu,
+        }
+    }
+
+    /// A request was answered.
+    pub fn request(&self, labels: &RequestLabels, took: Duration) {
+        self.requests.get_or_create(labels).observe(took.as_secs_f64());
+    }
+
+    /// A request was refused.
+    pub fn refusal(&self, code: Code) {
+        self.refusals.get_or_create(&ReasonLabels { reason: code.name() }).inc();
+    }
+
+    /// A step ended.
+    pub fn step(&self, service: &str, task: Task, failure: Option<Code>, took: Duration) {
+        let labels = StepLabels {
+            service: service.to_owned(),
+            task: task.name(),
+            code: failure.map_or("ok", Code::name),
+        };
+        self.steps.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// An invocation ended.
+    pub fn invocation(&self, integration: &str, pattern: &'static str, outcome: &'static str) {
+        let labels = InvocationLabels {
+            integration: integration.to_owned(),
+            pattern,
+            outcome,
+        };
+        self.invocations.get_or_create(&labels).inc();
+    }
+
+    /// The jobs of an integration in a state.
+    pub fn set_jobs(&self, integration: &str, state: &'static str, count: u64) {
+        let labels = JobLabels {
+            integration: integration.to_owned(),
+            state,
+        };
+        self.jobs.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How the store does.
+    pub fn set_store(&self, accepting: bool, oldest: Option<Duration>) {
+        self.accepting.set(i64::from(accepting));
+        self.oldest.set(oldest.map_or(0.0, |age| age.as_secs_f64()));
+    }
+
+    /// What the workers of a task's engine do.
+    pub fn set_workers(&self, task: Task, stats: &Stats) {
+        let labels = |state| WorkerLabels { task: task.name(), state };
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.workers.get_or_create(&labels("busy")).set(count(stats.busy));
+        self.workers.get_or_create(&labels("idle")).set(count(stats.running.saturating_sub(stats.busy)));
+        let events = [
+            ("cold-start", stats.cold_starts),
+            ("recycled", stats.recycled),
+            ("crashed", stats.crashed),
+            ("timed-out", stats.timed_out),
+            ("idled-out", stats.idled_out),
+            ("failed-start", stats.failed_starts),
+        ];
+        for (event, total) in events {
+            let counter = self.worker_events.get_or_create(&WorkerEventLabels { task: task.name(), event });
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        let mean = self.cold_start.get_or_create(&TaskLabels { task: task.name() });
+        mean.set(stats.cold_start_mean().unwrap_or_default().as_secs_f64());
+    }
+
+    /// The page that Prometheus reads (OpenMetrics text, version 1.0.0).
+    #[must_use]
+    pub fn page(&self) -> String {
+        self.read_process();
+        let mut page = String::new();
+        if encode(&mut page, &self.registry).is_err() {
+            let _ = write!(page, "# the metrics cannot be written\n# EOF\n");
+        }
+        page
+    }
+
+    /// What Linux says of this process; elsewhere the values stay zero.
+    fn read_process(&self) {
+        if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
+            && let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok())
+        {
+            self.memory.set(pages * rustix::param::page_size() as i64);
+        }
+        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+            self.open_files.set(i64::try_from(files.count()).unwrap_or(i64::MAX));
+        }
+        let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        self.cpu.set(usage.tv_sec as f64 + usage.tv_nsec as f64 / 1e9);
+    }
+}

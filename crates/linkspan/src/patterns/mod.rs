@@ -1,0 +1,101 @@
+//! The integration patterns, one file each: the same four names as in the documentation and the tests.
+//!
+//! `stream_in` and `full_stream` have their place here; both take [`Pipeline`](crate::pipeline::Pipeline) as it is.
+
+pub mod r#async;
+pub mod sync;
+
+use linkspan_model::{InvocationId, ResultDocument, Status};
+
+use crate::http::prefer::Prefer;
+use crate::http::problem::Refusal;
+use crate::http::trace::RequestIds;
+use crate::keys::Caller;
+use crate::pipeline::Request;
+use crate::request::Incoming;
+use crate::store::{Finished, Job, Outcome};
+
+/// One invocation, as it came in.
+pub struct Arrival {
+    /// The invocation.
+    pub id: InvocationId,
+    /// Who asks.
+    pub caller: Caller,
+    /// The request's ids.
+    pub ids: RequestIds,
+    /// What is asked.
+    pub incoming: Incoming,
+    /// How the answer should come.
+    pub prefer: Prefer,
+    /// The caller's `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+}
+
+impl Arrival {
+    /// The request as the pipeline takes it.
+    fn to_request(&self) -> Request {
+        Request {
+            traceparent: Some(self.ids.trace.to_string()),
+            ..self.incoming.to_request()
+        }
+    }
+}
+
+/// How an invocation is answered.
+#[derive(Debug)]
+pub enum Reply {
+    /// 200 with the result document, as JSON text.
+    Result {
+        /// The invocation that made it.
+        id: InvocationId,
+        /// The result document.
+        json: String,
+        /// Whether it is the first result again, for an idempotency key.
+        replayed: bool,
+        /// The value of `Preference-Applied`.
+        applied: Option<String>,
+    },
+    /// 202 and a job.
+    Accepted {
+        /// The job.
+        job: Box<Job>,
+        /// The value of `Preference-Applied`.
+        applied: Option<String>,
+    },
+}
+
+/// A result document as JSON text.
+///
+/// # Errors
+///
+/// Never in practice: result documents hold nothing that JSON cannot.
+pub fn to_json(result: &ResultDocument) -> Result<String, Refusal> {
+    serde_json::to_string(result).map_err(|error| {
+        tracing::error!(%error, "a result document cannot be written");
+        Refusal::new(linkspan_model::Code::Internal, "the result cannot be written as JSON")
+    })
+}
+
+/// The end of an attempt that will not be tried again.
+pub(crate) fn final_outcome(result: &ResultDocument, json: String, release_key: bool) -> Outcome {
+    match (result.status, &result.error) {
+        (Status::Failed, Some(problem)) => Outcome::Failed {
+            problem: problem.clone(),
+            result: json,
+            release_key: release_key && problem.retryable,
+        },
+        _ => Outcome::Succeeded { result: json },
+    }
+}
+
+/// The problem with which a failed invocation is answered, if it failed.
+fn failure(result: &ResultDocument) -> Option<Refusal> {
+    result.error.clone().map(Refusal::from)
+}
+
+/// Logs an attempt whose end changed nothing: another one has taken its place.
+pub(crate) fn note_fenced(id: InvocationId, finished: &Finished) {
+    if matches!(finished, Finished::Fenced) {
+        tracing::info!(invocation = %id, "an attempt ended after its job had been taken from it; its outcome was dropped");
+    }
+}

@@ -1,0 +1,209 @@
+//! Pattern 1, `sync`: the response is the result.
+//!
+//! Nothing is stored unless an `Idempotency-Key` is sent: then the first result is durable before it is answered. Past the
+//! deadline: 504, or with `overflow = "async"` the work goes on as a job and the answer is 202. A client that goes away
+//! cancels its work, unless a key was sent, with which it can come back for the result.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use linkspan_model::config::Overflow;
+use linkspan_model::{Code, Problem, ResultDocument};
+
+use super::r#async::{key_reused, new_job, reply, result_of};
+use super::{Arrival, Reply, failure, final_outcome, note_fenced, to_json};
+use crate::admission::{Place, Ticket};
+use crate::gateway::{Gateway, Integration};
+use crate::http::prefer::Prefer;
+use crate::http::problem::Refusal;
+use crate::runner;
+use crate::store::{Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start};
+
+/// Answers an invocation with its result.
+///
+/// # Errors
+///
+/// The queue is full, the deadline passed, a step failed, or the idempotency key does not allow it.
+pub async fn invoke(gateway: &Arc<Gateway>, integration: &Arc<Integration>, arrival: Arrival) -> Result<Reply, Refusal> {
+    let ticket = integration.gate.join().ok_or_else(|| {
+        Refusal::new(
+            Code::Overloaded,
+            format!("the integration {} is at its concurrency, and {} calls wait already; that is its queue", integration.name, integration.queue),
+        )
+    })?;
+    if arrival.idempotency_key.is_none() && integration.overflow == Overflow::Error {
+        return answer_only(integration, arrival, ticket).await;
+    }
+    // What may outlive the connection runs in a task of its own.
+    let (gateway, integration) = (gateway.clone(), integration.clone());
+    let task = match arrival.idempotency_key {
+        Some(_) => tokio::spawn(keyed(gateway, integration, arrival, ticket)),
+        None => return overflowing(gateway, integration, arrival, ticket).await,
+    };
+    task.await.unwrap_or_else(|_| Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping")))
+}
+
+/// No key, no overflow: nothing outlives the call, and dropping it cancels the work.
+async fn answer_only(integration: &Integration, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
+    let request = arrival.to_request();
+    let work = async {
+        let _place = ticket.enter().await;
+        integration.pipeline.run(arrival.id, &request).await
+    };
+    match tokio::time::timeout(integration.deadline, work).await {
+        Ok(result) => answer(&result),
+        Err(_) => Err(deadline_exceeded(integration)),
+    }
+}
+
+/// `overflow = "async"` without a key: cancelled when the client goes away before the deadline, a job after it.
+async fn overflowing(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
+    let deadline = integration.deadline;
+    let arrival = Arc::new(arrival);
+    let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
+    if let Ok((result, _place)) = tokio::time::timeout(deadline, &mut work).await {
+        return answer(&result);
+    }
+    let kept = arrival.incoming.keep().await?;
+    let job = new_job(&arrival, &integration, kept.0, kept.1, Some(start(&gateway, false)));
+    match gateway.enqueue(job).await? {
+        Enqueued::Created {
+            job,
+            attempt: Some(attempt),
+        } => {
+            runner::adopt(&gateway, &integration, &job, attempt, work);
+            accepted(job)
+        }
+        Enqueued::Created { job, attempt: None } | Enqueued::Existing(job) => accepted(job),
+        Enqueued::KeyMismatch => Err(key_reused()),
+    }
+}
+
+/// With a key: a job holds the key from the start, and its result is durable before it is answered.
+async fn keyed(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
+    let held = new_job(&arrival, &integration, None, "{}".to_owned(), Some(start(&gateway, true)));
+    let (job, attempt) = match gateway.enqueue(held).await? {
+        Enqueued::Created {
+            job,
+            attempt: Some(attempt),
+        } => (job, attempt),
+        Enqueued::Created { job, attempt: None } => return accepted(job),
+        Enqueued::Existing(job) => return existing(&gateway, &integration, job, arrival.prefer).await,
+        Enqueued::KeyMismatch => return Err(key_reused()),
+    };
+    let lease = runner::hold(&gateway, attempt);
+    let arrival = Arc::new(arrival);
+    let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
+    match tokio::time::timeout(integration.deadline, &mut work).await {
+        Ok((result, _place)) => {
+            let json = to_json(&result)?;
+            finish(&gateway, attempt, final_outcome(&result, json.clone(), true)).await?;
+            drop(lease);
+            match failure(&result) {
+                Some(refusal) => Err(refusal),
+                None => Ok(Reply::Result {
+                    id: job.id,
+                    json,
+                    replayed: false,
+                    applied: None,
+                }),
+            }
+        }
+        Err(_) if integration.overflow == Overflow::Async => {
+            let (document, request) = arrival.incoming.keep().await?;
+            let detach = Detach {
+                attempt,
+                document,
+                request,
+                now: Timestamp::now(),
+            };
+            match gateway.store.detach(detach).await? {
+                Finished::Done(job) => {
+                    drop(lease);
+                    runner::adopt(&gateway, &integration, &job, attempt, work);
+                    accepted(job)
+                }
+                Finished::Fenced => accepted(job),
+            }
+        }
+        Err(_) => {
+            drop(work);
+            let problem = Problem::new(Code::DeadlineExceeded, deadline_detail(&integration));
+            let result = ResultDocument::failed(arrival.id, &integration.name, problem.clone());
+            finish(&gateway, attempt, final_outcome(&result, to_json(&result)?, true)).await?;
+            drop(lease);
+            Err(problem.into())
+        }
+    }
+}
+
+/// The whole work of a call; its parts are held to the end.
+async fn work(integration: Arc<Integration>, arrival: Arc<Arrival>, ticket: Ticket) -> (ResultDocument, Place) {
+    let request = arrival.to_request();
+    let place = ticket.enter().await;
+    (integration.pipeline.run(arrival.id, &request).await, place)
+}
+
+fn start(gateway: &Gateway, held: bool) -> Start {
+    Start {
+        owner: gateway.owner.clone(),
+        lease: SignedDuration::try_from(runner::LEASE).unwrap_or(SignedDuration::MAX),
+        held,
+    }
+}
+
+/// The key was used with the same request before.
+async fn existing(gateway: &Gateway, integration: &Integration, job: Job, prefer: Prefer) -> Result<Reply, Refusal> {
+    if job.state.is_terminal() {
+        return result_of(gateway, job, true, None).await;
+    }
+    // A job that goes on without a connection (overflow, Prefer: respond-async) was answered 202, and is again.
+    if !job.held && integration.overflow == Overflow::Async {
+        return reply(gateway, job, prefer).await;
+    }
+    Err(Refusal::new(
+        Code::InProgress,
+        "a request with this Idempotency-Key is still running; send it again in a moment for its result",
+    ))
+}
+
+async fn finish(gateway: &Gateway, attempt: Attempt, outcome: Outcome) -> Result<(), Refusal> {
+    let end = AttemptEnd {
+        attempt,
+        outcome,
+        now: Timestamp::now(),
+    };
+    let finished = gateway.store.finish(end).await?;
+    note_fenced(attempt.id, &finished);
+    Ok(())
+}
+
+fn answer(result: &ResultDocument) -> Result<Reply, Refusal> {
+    match failure(result) {
+        Some(refusal) => Err(refusal),
+        None => Ok(Reply::Result {
+            id: result.id,
+            json: to_json(result)?,
+            replayed: false,
+            applied: None,
+        }),
+    }
+}
+
+fn accepted(job: Job) -> Result<Reply, Refusal> {
+    Ok(Reply::Accepted {
+        job: Box::new(job),
+        applied: None,
+    })
+}
+
+fn deadline_detail(integration: &Integration) -> String {
+    format!(
+        "the integration {} did not answer within its deadline of {:?}; send Prefer: respond-async, or set overflow = \"async\"",
+        integration.name, integration.deadline
+    )
+}
+
+fn deadline_exceeded(integration: &Integration) -> Refusal {
+    Refusal::new(Code::DeadlineExceeded, deadline_detail(integration))
+}

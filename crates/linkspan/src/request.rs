@@ -1,0 +1,209 @@
+//! What an invocation asks, between the door and the pipeline: in memory, spooled, or stored with a job.
+
+use std::sync::Arc;
+
+use linkspan_model::{Code, Problem};
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::engine::{Content, DocumentFile};
+use crate::pipeline::Request;
+use crate::store::{self, Blobs, Body, DocumentRef, StoreError};
+
+/// A request whose document is spooled, but not yet durable.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// The document.
+    pub document: Option<IncomingDocument>,
+    /// Everything else.
+    pub rest: Rest,
+}
+
+/// A document that has arrived.
+#[derive(Debug)]
+pub struct IncomingDocument {
+    /// Its content.
+    pub body: Body,
+    /// The media type that the caller gave.
+    pub media_type: Option<String>,
+    /// The file name that the caller gave.
+    pub file_name: Option<String>,
+}
+
+/// The request without its document: what a job keeps as JSON.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Rest {
+    /// The text, where one was sent as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Arc<str>>,
+    /// The caller's parameters.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
+    /// What the caller says of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Arc<Value>>,
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the values: they may hold a text or a password.
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// The request as the pipeline takes it; the spooled document must outlive the run.
+    #[must_use]
+    pub fn to_request(&self) -> Request {
+        let document = self.document.as_ref().map(|document| DocumentFile {
+            content: match (document.body.path(), document.body.inline()) {
+                (Some(path), _) => Content::File(path.to_owned()),
+                (None, bytes) => Content::Memory(bytes.cloned().unwrap_or_default()),
+            },
+            media_type: document.media_type.clone(),
+            file_name: document.file_name.clone(),
+        });
+        self.rest.clone().with(document)
+    }
+
+    /// A SHA-256 over everything that makes it the same request: the document's content, and the text, parameters and claim
+    /// whatever the order of their members. The form in which they were sent does not count.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut part = |name: &str, bytes: &[u8]| {
+            context.update(name.as_bytes());
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        };
+        if let Some(document) = &self.document {
+            part("document", &document.body.digest().0);
+        }
+        if let Some(text) = &self.rest.text {
+            part("text", text.as_bytes());
+        }
+        part("params", canonical(&Value::Object(self.rest.params.clone())).as_bytes());
+        if let Some(claim) = &self.rest.claim {
+            part("claim", canonical(claim).as_bytes());
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        fingerprint
+    }
+
+    /// Makes the document durable and gives what a job keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Body::keep`]: nothing was acknowledged.
+    pub async fn keep(&self) -> Result<(Option<DocumentRef>, String), StoreError> {
+        let document = match &self.document {
+            None => None,
+            Some(document) => Some(document.body.keep(document.media_type.clone(), document.file_name.clone()).await?),
+        };
+        Ok((document, self.rest.to_json()?))
+    }
+}
+
+impl Rest {
+    /// The request with a document.
+    #[must_use]
+    pub fn with(self, document: Option<DocumentFile>) -> Request {
+        Request {
+            document,
+            text: self.text,
+            params: self.params,
+            claim: self.claim,
+            traceparent: None,
+        }
+    }
+
+    /// As a job keeps it.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice.
+    pub fn to_json(&self) -> Result<String, StoreError> {
+        serde_json::to_string(self).map_err(|error| StoreError::new(store::ErrorKind::Internal, "write a request").because(error))
+    }
+}
+
+/// A job's request as the pipeline takes it.
+///
+/// # Errors
+///
+/// When the stored request cannot be read: it was written by something else.
+pub fn of_job(request: &str, document: Option<&DocumentRef>, blobs: &dyn Blobs) -> Result<Request, Problem> {
+    let rest: Rest = serde_json::from_str(request).map_err(|error| {
+        tracing::error!(%error, "a stored request cannot be read");
+        Problem::new(Code::UnreadableDocument, "the stored request cannot be read; send it again")
+    })?;
+    let document = document.map(|document| DocumentFile {
+        content: match &document.content {
+            store::Content::Inline(bytes) => Content::Memory(bytes.clone()),
+            store::Content::Blob(blob) => Content::File(blobs.path(blob)),
+        },
+        media_type: document.media_type.clone(),
+        file_name: document.file_name.clone(),
+    });
+    Ok(rest.with(document))
+}
+
+/// JSON text with the members of every object in the order of their names.
+fn canonical(value: &Value) -> String {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let mut names: Vec<_> = members.keys().collect();
+                names.sort();
+                names.into_iter().map(|name| (name.clone(), sorted(&members[name]))).collect::<Map<_, _>>().into()
+            }
+            Value::Array(items) => items.iter().map(sorted).collect(),
+            other => other.clone(),
+        }
+    }
+    sorted(value).to_string()
+}
+
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(text: &str, params: Value) -> Incoming {
+        Incoming {
+            document: None,
+            rest: Rest {
+                text: Some(text.into()),
+                params: params.as_object().cloned().unwrap_or_default(),
+                claim: None,
+            },
+        }
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_fingerprint_whatever_its_form() {
+        let one = text("a", json!({"x": 1, "y": {"b": 2, "a": [3]}})).fingerprint();
+        assert_eq!(one, text("a", json!({"y": {"a": [3], "b": 2}, "x": 1})).fingerprint());
+        for other in [
+            text("b", json!({"x": 1, "y": {"b": 2, "a": [3]}})),
+            text("a", json!({"x": 1, "y": {"b": 2, "a": [4]}})),
+            text("a", json!({})),
+        ] {
+            assert_ne!(one, other.fingerprint());
+        }
+    }
+
+    #[test]
+    fn a_request_reads_back_from_its_job_and_shows_nothing_of_itself() {
+        let incoming = text("secret words", json!({"password": "harbour"}));
+        let json = incoming.rest.to_json().unwrap();
+        let rest: Rest = serde_json::from_str(&json).unwrap();
+        assert_eq!(rest.text.as_deref(), Some("secret words"));
+        let shown = format!("{incoming:?}");
+        assert!(!shown.contains("secret") && !shown.contains("harbour"), "{shown}");
+    }
+}

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs what linkspan needs from the system and cargo does not bring: says what and why; uses apt where this is root or sudo asks
+# for no password, else prints the one command to run.
+set -eu
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "linkspan is built with Rust 1.92 or later and there is no cargo here: install it from https://rustup.rs" >&2
+    exit 1
+fi
+
+missing=""
+need() { # PACKAGE WHY TEST…
+    package=$1 why=$2
+    shift 2
+    if ! "$@" >/dev/null 2>&1; then
+        echo "missing: $package ($why)"
+        missing="$missing $package"
+    fi
+}
+
+library() { ldconfig -p 2>/dev/null | grep -q "$1" || /sbin/ldconfig -p 2>/dev/null | grep -q "$1"; }
+data() {
+    for folder in "${TESSDATA_PREFIX:-/usr/share/tesseract-ocr/5/tessdata}" /usr/share/tesseract-ocr/*/tessdata /usr/share/tessdata; do
+        [ -f "$folder/$1.traineddata" ] && return 0
+    done
+    return 1
+}
+
+need gcc "compiles SQLite and ring into the program" command -v cc
+need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/stdio.h
+need libtesseract5 "reads text from pictures" library libtesseract.so
+need tesseract-ocr-eng "English for the OCR" data eng
+need tesseract-ocr-osd "finds how a scan is turned" data osd
+
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "this is no Debian; install the equivalents of:$missing" >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo"
+else
+    echo "run this once, then the same command again:" >&2
+    echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -qq
+# shellcheck disable=SC2086  # a list of packages
+$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

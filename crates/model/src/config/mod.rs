@@ -10,6 +10,7 @@ mod describe;
 mod example;
 mod fault;
 mod kind;
+mod lines;
 mod name;
 mod reader;
 mod reference;
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use check::Lines;
+use lines::Lines;
 use reader::Reader;
 use setting::Setting;
 

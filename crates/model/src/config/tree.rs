@@ -58,17 +58,20 @@ impl Node {
     }
 }
 
-/// Reads TOML as far as it goes: the tree, and what is not TOML, by line.
+/// Reads TOML as far as it goes: the tree, and the first thing on each line that is not TOML.
 pub(super) fn parse(text: &str) -> (Node, Vec<(usize, String)>) {
     let lines = LineStarts::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
-    let faults = errors
+    let mut faults: Vec<_> = errors
         .iter()
         .map(|error| {
             let line = error.span().map_or(1, |span| lines.line_at(span.start));
             (line, format!("not valid TOML: {}", error.message()))
         })
         .collect();
+    // What follows on the same line is mostly the first fault's own echo.
+    faults.sort_by_key(|(line, _)| *line);
+    faults.dedup_by_key(|(line, _)| *line);
     let root = Node {
         line: 1,
         value: Value::Table(entries(table.get_ref(), &lines)),

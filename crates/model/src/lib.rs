@@ -4,6 +4,7 @@
 //! (`InvocationId::new` is the one exception: a UUIDv7 holds the time at which it was made).
 
 pub mod answer;
+pub mod config;
 pub mod id;
 pub mod job;
 pub mod problem;

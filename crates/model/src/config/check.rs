@@ -1,0 +1,221 @@
+//! What the sections must be to each other: chains, exposure, retention.
+
+use std::collections::BTreeSet;
+
+use super::fault::Fault;
+use super::lines::Lines;
+use super::reader::nearest;
+use super::sections::{Sections, Server};
+use super::units::format_duration;
+use super::words::Auth;
+use super::{Integration, IntegrationName, ServiceName};
+use crate::Task;
+use crate::task::Takes;
+
+/// Everything that is wrong between the sections. `told` are the faults that are known already.
+pub(super) fn check(sections: &Sections, lines: &Lines, told: &[Fault]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if !told.iter().any(|fault| fault.key.starts_with("server")) {
+        faults.extend(exposure(&sections.server, lines));
+    }
+    faults.extend(retention(sections, lines));
+    for (name, integration) in &sections.integration {
+        faults.extend(steps(name, integration, sections, lines));
+        faults.extend(bounds(name, integration, sections, lines));
+    }
+    // What is told of a key is not told twice: a stand-in may have taken its place.
+    let tells = |told: &Fault, key: &str| {
+        let rest = key.strip_prefix(told.key.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    faults.retain(|fault| !told.iter().any(|told| tells(told, &fault.key)));
+    faults
+}
+
+/// What is allowed and yet probably not meant.
+pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
+    let used: BTreeSet<_> = sections
+        .integration
+        .values()
+        .flat_map(|integration| &integration.steps)
+        .collect();
+    let unused = sections.service.keys().filter(|name| !used.contains(name));
+    let mut warnings: Vec<_> = unused
+        .map(|name| {
+            lines.fault(
+                &format!("service.{name}"),
+                "no integration uses this service",
+            )
+        })
+        .collect();
+    if sections.integration.is_empty() {
+        let message = "there is none, so nothing can be invoked: add [integration.NAME] with pattern and steps";
+        warnings.push(lines.fault("integration", message));
+    }
+    warnings
+}
+
+/// What a request to a chain of tasks must bring, or the first step that would lack its input, and why.
+pub(super) fn request_of(tasks: &[Task]) -> Result<Takes, (usize, String)> {
+    // A step that takes no text always takes the request's own content, so all of these must take the same.
+    let first = tasks.iter().position(|task| task.takes() != Takes::Text);
+    let Some(first) = first else {
+        return Ok(Takes::Text);
+    };
+    let request = tasks[first].takes();
+    let mut text = false;
+    for (nth, task) in tasks.iter().enumerate() {
+        let takes = task.takes();
+        if takes == Takes::Text && !text {
+            let why = format!(
+                "{task} takes a text, but the request brings {} (for {}) and no step before this one gives a text: put a \
+                 service of the task {} before it, or give it an integration of its own",
+                in_words(request),
+                tasks[first],
+                if request == Takes::Audio {
+                    Task::Transcribe
+                } else {
+                    Task::ExtractText
+                },
+            );
+            return Err((nth, why));
+        }
+        if takes != Takes::Text && takes != request {
+            let why = format!(
+                "{task} takes {}, but the request brings {} (for {}): give it an integration of its own",
+                in_words(takes),
+                in_words(request),
+                tasks[first],
+            );
+            return Err((nth, why));
+        }
+        text |= task.gives_text();
+    }
+    Ok(request)
+}
+
+fn in_words(takes: Takes) -> &'static str {
+    match takes {
+        Takes::Document => "a document",
+        Takes::Audio => "a recording",
+        Takes::Text => "a text",
+        Takes::Series => "series of numbers",
+    }
+}
+
+fn steps(
+    name: &IntegrationName,
+    integration: &Integration,
+    sections: &Sections,
+    lines: &Lines,
+) -> Vec<Fault> {
+    let at = |nth: usize| format!("integration.{name}.steps[{nth}]");
+    let mut faults = Vec::new();
+    if integration.steps.is_empty() {
+        let message = "must name at least one service";
+        faults.push(lines.fault(&format!("integration.{name}.steps"), message));
+    }
+    for (nth, step) in integration.steps.iter().enumerate() {
+        if integration.steps[..nth].contains(step) {
+            let message =
+                format!("\"{step}\" is named twice: the result holds one answer a service");
+            faults.push(lines.fault(&at(nth), message));
+        }
+        if !lines.has(&format!("service.{step}")) {
+            faults.push(lines.fault(&at(nth), no_such_service(step, lines)));
+        }
+    }
+    let tasks: Option<Vec<_>> = integration
+        .steps
+        .iter()
+        .map(|step| sections.service.get(step).map(|service| service.task))
+        .collect();
+    if let Some(Err((nth, why))) = tasks.as_deref().map(request_of) {
+        faults.push(lines.fault(
+            &at(nth),
+            format!("\"{}\" does not fit here: {why}", integration.steps[nth]),
+        ));
+    }
+    faults
+}
+
+fn no_such_service(step: &ServiceName, lines: &Lines) -> String {
+    match nearest(step.as_str(), lines.names("service")) {
+        Some(near) => format!("there is no service \"{step}\"; did you mean \"{near}\"?"),
+        None => format!("there is no service \"{step}\": declare [service.{step}] with its task"),
+    }
+}
+
+fn bounds(
+    name: &IntegrationName,
+    integration: &Integration,
+    sections: &Sections,
+    lines: &Lines,
+) -> Vec<Fault> {
+    let at = |key: &str| format!("integration.{name}.{key}");
+    let mut faults = Vec::new();
+    let most = sections.server.max_body;
+    if let Some(own) = integration.max_body.filter(|own| *own > most) {
+        faults.push(lines.fault(
+            &at("max_body"),
+            format!("{own} is more than server.max_body ({most}): raise that first"),
+        ));
+    }
+    let row = sections.store.row_retention;
+    if let Some(own) = integration.retention.filter(|own| *own > row) {
+        let (own, row) = (format_duration(own), format_duration(row));
+        let message = format!("{own} is longer than store.row_retention ({row}): raise that first");
+        faults.push(lines.fault(&at("retention"), message));
+    }
+    let backoff = &integration.backoff;
+    if backoff.first > backoff.max {
+        let (first, max) = (format_duration(backoff.first), format_duration(backoff.max));
+        let message = format!(
+            "the first wait ({first}) is longer than the longest ({max}): lower first or raise max"
+        );
+        faults.push(lines.fault(&at("backoff"), message));
+    }
+    faults
+}
+
+fn retention(sections: &Sections, lines: &Lines) -> Vec<Fault> {
+    let store = &sections.store;
+    let longer = [
+        ("retention", store.retention),
+        ("idempotency_ttl", store.idempotency_ttl),
+    ]
+    .into_iter()
+    .filter(|(_, own)| *own > store.row_retention);
+    longer
+        .map(|(key, own)| {
+            let (own, row) = (format_duration(own), format_duration(store.row_retention));
+            let message =
+                format!("{row} is shorter than store.{key} ({own}): raise this or lower that");
+            lines.fault("store.row_retention", message)
+        })
+        .collect()
+}
+
+/// Anyone may reach an address that is not a loopback one: it needs authentication and TLS.
+fn exposure(server: &Server, lines: &Lines) -> Vec<Fault> {
+    let listen = server.listen;
+    if listen.ip().to_canonical().is_loopback() {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    if server.auth == Auth::None {
+        let message = format!(
+            "with \"none\" everyone who reaches {listen} could do everything: use auth = \"keys\" (linkspan keys add makes a key), \
+             or listen on 127.0.0.1"
+        );
+        faults.push(lines.fault("server.auth", message));
+    }
+    if server.tls.is_none() && !server.tls_terminated_by_proxy {
+        let message = format!(
+            "keys and documents would go to {listen} unencrypted: set tls = {{ cert = \"…\", key = \"…\" }}, or \
+             tls_terminated_by_proxy = true where a proxy before the gateway does TLS, or listen on 127.0.0.1"
+        );
+        faults.push(lines.fault("server.listen", message));
+    }
+    faults
+}

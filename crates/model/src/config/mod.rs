@@ -1,0 +1,168 @@
+//! `linkspan.toml`, checked: one file is the whole gateway.
+//!
+//! [`Config::parse`] takes the file's text and finds every fault at once. The sections and keys stand in `sections.rs`, a line a
+//! key; the checks, the defaults, [`schema`], [`reference`] and [`annotated_example`] all come from these lines.
+//!
+//! Paths are kept as they stand in the file. They are relative to the folder of the file; whoever opens them joins the two.
+
+mod check;
+mod describe;
+mod example;
+mod fault;
+mod kind;
+mod lines;
+mod name;
+mod reader;
+mod reference;
+mod schema;
+mod secret;
+mod sections;
+mod setting;
+mod store;
+mod text;
+mod tree;
+mod units;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lines::Lines;
+use reader::Reader;
+use setting::Setting;
+
+pub use example::annotated_example;
+pub use fault::{Fault, Faults};
+pub use name::{BadName, IntegrationName, MAX_NAME, ServiceName};
+pub use reference::reference;
+pub use schema::schema;
+pub use secret::{Reference, Resolve, Secret};
+pub use sections::{Backoff, Integration, Limits, Server, Service, Store, Tls, Worker};
+pub use setting::Options;
+pub use store::{BlobStore, JobStore};
+pub use units::{Size, format_duration, parse_duration, parse_size};
+pub use words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern};
+
+use crate::Task;
+use crate::task::Takes;
+
+/// The tasks that have a built-in engine in this release.
+pub const BUILTIN_TASKS: [Task; 4] = [
+    Task::ExtractText,
+    Task::ProofOfIdentity,
+    Task::DetectLanguage,
+    Task::Sentiment,
+];
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[store]`.
+    pub store: Store,
+    /// `[worker]`.
+    pub worker: Worker,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[service.NAME]`.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// `[integration.NAME]`. Each step names a service, and each has its input.
+    pub integrations: BTreeMap<IntegrationName, Integration>,
+    /// What is allowed and yet probably not meant, by line.
+    pub warnings: Vec<Fault>,
+    lines: Lines,
+}
+
+impl Config {
+    /// Reads and checks a file. `file` names it in faults; `resolve` fetches what its references refer to.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the file, by line.
+    pub fn parse(text: &str, file: &str, resolve: &dyn Resolve) -> Result<Self, Faults> {
+        let file: Arc<str> = file.into();
+        let (root, broken) = tree::parse(text);
+        let whole = broken.is_empty();
+        let mut reader = Reader::new(Arc::clone(&file), resolve, whole);
+        let sections = sections::Sections::read(&root, &mut reader);
+        let mut faults = reader.into_faults();
+        let lines = Lines::of(Arc::clone(&file), &root);
+        if whole {
+            if let Some(sections) = &sections {
+                let more = check::check(sections, &lines, &faults);
+                faults.extend(more);
+            }
+        } else {
+            // A line that is not TOML was read as well as it could be: what else is wrong with it is not its writer's fault.
+            faults.retain(|fault| broken.iter().all(|(line, _)| *line != fault.line));
+            faults.extend(broken.into_iter().map(|(line, message)| Fault {
+                file: Arc::clone(&file),
+                line,
+                key: String::new(),
+                message,
+            }));
+        }
+        Faults::check(faults)?;
+        let Some(sections) = sections else {
+            // A section is absent only after a fault; were it otherwise, this must not pass for a checked file.
+            return Err(Faults::of(lines.fault("", "cannot be read")));
+        };
+        let mut warnings = check::warnings(&sections, &lines);
+        fault::sort(&mut warnings);
+        Ok(Self {
+            server: sections.server,
+            store: sections.store,
+            worker: sections.worker,
+            limits: sections.limits,
+            services: sections.service,
+            integrations: sections.integration,
+            warnings,
+            lines,
+        })
+    }
+
+    /// A fault of a key, `service.mood.options.languages`, with its line: for what only the caller can check. Join them by
+    /// [`Faults::check`].
+    #[must_use]
+    pub fn fault(&self, key: &str, message: impl Into<String>) -> Fault {
+        self.lines.fault(key, message)
+    }
+
+    /// The services of an integration's steps, in order.
+    pub fn steps<'c>(
+        &'c self,
+        integration: &'c Integration,
+    ) -> impl Iterator<Item = (&'c ServiceName, &'c Service)> {
+        integration
+            .steps
+            .iter()
+            .filter_map(|name| self.services.get_key_value(name))
+    }
+
+    /// What a request to an integration brings: a document, or a text where every step takes a text.
+    #[must_use]
+    pub fn takes(&self, integration: &Integration) -> Takes {
+        let tasks: Vec<_> = self
+            .steps(integration)
+            .map(|(_, service)| service.task)
+            .collect();
+        check::request_of(&tasks).unwrap_or(Takes::Document)
+    }
+
+    /// The largest body that an integration takes.
+    #[must_use]
+    pub fn max_body(&self, integration: &Integration) -> Size {
+        integration.max_body.unwrap_or(self.server.max_body)
+    }
+
+    /// How long an integration's documents and results are kept after a job's end.
+    #[must_use]
+    pub fn retention(&self, integration: &Integration) -> Duration {
+        integration.retention.unwrap_or(self.store.retention)
+    }
+}

@@ -1,0 +1,197 @@
+//! The sections of `linkspan.toml`, a line a key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::describe::{TABLE, section};
+use super::name::{IntegrationName, ServiceName};
+use super::setting::Options;
+use super::store::{BlobStore, JobStore};
+use super::units::Size;
+use super::words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern};
+use crate::Task;
+
+section! {
+    /// The whole gateway.
+    pub(super) struct Sections {
+        /// Where the gateway listens and whom it lets in.
+        server: Server = TABLE;
+        /// Where jobs, documents and results are kept, and for how long.
+        store: Store = TABLE;
+        /// The sandboxed worker processes in which engines read documents.
+        worker: Worker = TABLE;
+        /// The bounds of a request that no other section names.
+        limits: Limits = TABLE;
+        /// The AI services, each declared once.
+        service: BTreeMap<ServiceName, Service> = TABLE;
+        /// The ways in which the estate uses the services.
+        integration: BTreeMap<IntegrationName, Integration> = TABLE;
+    }
+}
+
+section! {
+    /// Where the gateway listens and whom it lets in. Any other address than a loopback one needs authentication, and TLS here or
+    /// in a proxy before the gateway.
+    pub struct Server {
+        /// The address and port on which the gateway listens; port 0 takes a free one.
+        listen: SocketAddr = "127.0.0.1:8080";
+        /// TLS by the gateway itself.
+        tls: Option<Tls>, like r#"{ cert = "tls/cert.pem", key = "tls/key.pem" }"#;
+        /// Says that a proxy before the gateway does TLS, so that the gateway may listen beyond loopback without it.
+        tls_terminated_by_proxy: bool = false;
+        /// How callers prove who they are.
+        auth: Auth = "keys";
+        /// The web origins whose pages may call the gateway (CORS); empty: none.
+        cors_origins: Vec<Origin> = [];
+        /// How long running requests may take to end when the gateway stops.
+        drain_timeout: Duration = "30s", in "0s" to "1h";
+        /// How long a client may take to send a request's header.
+        header_timeout: Duration = "30s", in "1s" to "10m";
+        /// The longest pause in a request's body.
+        body_idle_timeout: Duration = "30s", in "1s" to "10m";
+        /// The most connections at once; more wait to be accepted.
+        max_connections: u32 = 1024, in 1 to 1000000;
+        /// The largest header of a request.
+        max_header_bytes: Size = "32 KiB", in "8 KiB" to "1 MiB";
+        /// The largest body of a request; an integration may lower it.
+        max_body: Size = "64 MiB", in "1 KiB" to "1 TiB";
+        /// Requests a second for each key, over time; 0: no limit.
+        rate_limit: u32 = 100, in 0 to 1000000;
+        /// The most requests that a key may send at once before its rate limit holds.
+        rate_burst: u32 = 200, in 1 to 1000000;
+        /// The form of the log on standard error.
+        log_format: LogFormat = "auto";
+        /// Whether `/metrics` is served.
+        metrics: bool = true;
+    }
+}
+
+section! {
+    /// TLS by the gateway itself.
+    pub struct Tls {
+        /// The certificate chain, PEM, the gateway's own certificate first.
+        cert: PathBuf, like r#""tls/cert.pem""#;
+        /// The certificate's private key, PEM.
+        key: PathBuf, like r#""tls/key.pem""#;
+        /// Certificates of the authorities that sign clients, PEM; given, a client must show a certificate that one of them signed.
+        client_ca: Option<PathBuf>, like r#""tls/clients.pem""#;
+        /// How often the files are looked at; changed ones are taken without a restart.
+        reload_interval: Duration = "1m", in "1s" to "1d";
+    }
+}
+
+section! {
+    /// Where jobs, documents and results are kept, and for how long.
+    pub struct Store {
+        /// The database of jobs, keys and audit lines.
+        jobs: JobStore = "sqlite:data/linkspan.db";
+        /// The documents and results that are too large for the database.
+        blobs: BlobStore = "file:data/blobs";
+        /// The most that the database and the blobs may take; beyond it no job is accepted.
+        max_size: Size = "20 GiB", in "1 MiB" to "1024 TiB";
+        /// How long a job's document and result are kept after its end; an integration may set its own.
+        retention: Duration = "7d", in "1m" to "3650d";
+        /// How long a job's row is kept after its end; until then its result answers 410.
+        row_retention: Duration = "30d", in "1m" to "3650d";
+        /// How long audit lines are kept.
+        audit_retention: Duration = "365d", in "1d" to "36500d";
+        /// How long an idempotency key brings back its first result.
+        idempotency_ttl: Duration = "24h", in "1m" to "365d";
+    }
+}
+
+section! {
+    /// The sandboxed worker processes in which engines read documents.
+    pub struct Worker {
+        /// The most workers at once; absent: one for each processor.
+        max_workers: Option<u32>, in 1 to 1024, like "4";
+        /// The most memory that one worker may take.
+        memory_limit: Size = "2 GiB", in "128 MiB" to "1 TiB";
+        /// How long one piece of work may take; then its worker is killed.
+        time_limit: Duration = "2m", in "100ms" to "1d";
+        /// How many pieces of work a worker does before a fresh one takes its place.
+        recycle_after: u32 = 200, in 1 to 1000000;
+        /// How long a worker waits for work before it ends.
+        idle_timeout: Duration = "1m", in "1s" to "1d";
+        /// The largest answer that is taken from a worker.
+        max_answer: Size = "32 MiB", in "1 KiB" to "1 GiB";
+    }
+}
+
+section! {
+    /// The bounds of a request that no other section names.
+    pub struct Limits {
+        /// The longest that a caller may hold a request open with `Prefer: wait`; a longer wait is cut to it.
+        max_wait: Duration = "1m", in "0s" to "1h";
+        /// The largest `claim` or `params` of a request.
+        max_claim: Size = "64 KiB", in "1 KiB" to "16 MiB";
+        /// The longest idempotency key, in bytes.
+        max_idempotency_key: u32 = 255, in 16 to 4096;
+        /// The most jobs on one page of a listing.
+        max_page: u32 = 200, in 1 to 10000;
+        /// The most callers that wait for a job's events or its end at once.
+        max_watchers: u32 = 1000, in 1 to 1000000;
+    }
+}
+
+section! {
+    /// An AI service: a task, bound to an engine.
+    pub struct Service {
+        /// The kind of AI work.
+        task: Task, like r#""sentiment""#;
+        /// What performs it.
+        engine: Engine = "builtin";
+        /// The engine's options, which the engine checks.
+        options: Options = TABLE;
+    }
+    later {
+        fallback: "comes in a later release, with providers; remove it";
+    }
+}
+
+section! {
+    /// A named way to use one or more services.
+    pub struct Integration {
+        /// How the answer comes back. Changing it alone is enough: keys that the other pattern uses may stay.
+        pattern: Pattern, like r#""sync""#;
+        /// The services, in order. A service that takes a text takes that of the step before it which gives one, or else the
+        /// request's own.
+        steps: Vec<ServiceName>, like r#"["mood"]"#;
+        /// How long a caller waits for the answer (`sync`).
+        deadline: Duration = "30s", in "10ms" to "1h";
+        /// What a caller gets when the deadline passes (`sync`).
+        overflow: Overflow = "error";
+        /// The largest body; absent: `server.max_body`.
+        max_body: Option<Size>, in "1 KiB" to "1 TiB", like r#""20 MB""#;
+        /// The most invocations that are worked on at once.
+        concurrency: u32 = 16, in 1 to 10000;
+        /// The most invocations that wait for their turn (`sync`); beyond it 503, at once.
+        queue: u32 = 64, in 0 to 100000;
+        /// The most jobs that wait for their turn (`async`); beyond it 503, at once.
+        backlog: u32 = 100000, in 1 to 100000000;
+        /// How often a job is tried when its failure can pass (`async`).
+        attempts: u32 = 5, in 1 to 100;
+        /// The wait between attempts (`async`).
+        backoff: Backoff = TABLE;
+        /// How long one attempt of a job may take, all its steps together (`async`).
+        attempt_time_limit: Duration = "10m", in "100ms" to "1d";
+        /// How long a job's document and result are kept after its end; absent: `store.retention`.
+        retention: Option<Duration>, in "1m" to "3650d", like r#""30d""#;
+    }
+    later {
+        deliver: "deliveries come in a later release; remove it, and fetch results from /v1/jobs/{id}/result";
+        source: "sources come in a later release, with the patterns stream-in and full-stream; remove it";
+    }
+}
+
+section! {
+    /// The wait between attempts: it doubles from the first to the longest, and a random part of it is left off.
+    pub struct Backoff {
+        /// The wait after the first attempt.
+        first: Duration = "1s", in "1ms" to "1d";
+        /// The longest wait.
+        max: Duration = "5m", in "1ms" to "7d";
+    }
+}

@@ -1,0 +1,355 @@
+//! Every fault, with its line, its key, what is wrong and what to do.
+
+use super::{SMALL, parse};
+
+/// Checks a file's faults, a line each, without the file's name.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let found = match parse(text) {
+        Ok(config) => panic!("no fault found; warnings: {:?}", config.warnings),
+        Err(faults) => faults.to_string(),
+    };
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|fault| format!("linkspan.toml:{fault}"))
+        .collect();
+    assert_eq!(found, expected.join("\n"));
+}
+
+/// Checks the faults of [`SMALL`] with lines added to its integration; the first added line is line 7.
+#[track_caller]
+fn check_integration(added: &str, expected: &[&str]) {
+    check(&format!("{SMALL}{added}\n"), expected);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    check_integration(
+        "dedline = \"5s\"",
+        &["7: integration.reviews.dedline: unknown key; did you mean \"deadline\"?"],
+    );
+    check(
+        "[sever]\n",
+        &["1: sever: unknown key; did you mean \"server\"?"],
+    );
+    check(
+        "[services.mood]\ntask = \"sentiment\"\n",
+        &["1: services: unknown key; did you mean \"service\"?"],
+    );
+    check(
+        "[service.mood]\ntask = \"sentiment\"\ncolour = 1\n",
+        &["3: service.mood.colour: unknown key; the keys here are task, engine, options"],
+    );
+    check(
+        "server.tls = { cert = \"a\", key = \"b\", client-ca = \"c\" }",
+        &["1: server.tls.client-ca: unknown key; did you mean \"client_ca\"?"],
+    );
+    check(
+        "\"two\\nlines\" = 1",
+        &[
+            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, service, integration",
+        ],
+    );
+}
+
+#[test]
+fn every_fault_of_a_file_is_told_at_once_by_line() {
+    check(
+        "[integration.reviews]\npattern = \"stream-in\"\nsteps = [\n  \"mood\",\n  \"langauge\",\n]\n\
+         [integration.Calls]\npattern = \"async\"\nsteps = [\"modo\"]\n\
+         [service.mood]\ntask = \"sentimental\"\n[service.language]\ntask = \"detect-language\"\n\
+         [server]\nlisten = \"localhost:8080\"\nmax_body = 12\nmetrics = \"yes\"\nrate_limit = -1\n",
+        &[
+            "2: integration.reviews.pattern: \"stream-in\" comes in a later release; this one knows \"sync\" or \"async\"",
+            "5: integration.reviews.steps[1]: there is no service \"langauge\"; did you mean \"language\"?",
+            "7: integration.Calls: is not a name: use 1 to 63 of a-z, 0-9 and -, with a letter or a digit first",
+            "11: service.mood.task: \"sentimental\" is not \"extract-text\", \"proof-of-identity\", \
+             \"detect-language\" or \"sentiment\"; did you mean \"sentiment\"?",
+            "15: server.listen: \"localhost:8080\" is not an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"",
+            "16: server.max_body: must be a size such as \"64 KiB\" or \"20 MB\", not a number",
+            "17: server.metrics: must be true or false, not a string",
+            "18: server.rate_limit: must not be negative",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line_and_with_the_faults_of_other_lines() {
+    let faults =
+        parse("[server]\nlisten = \nmax_body == \"1 KiB\"\nlog_formt = \"json\"\n").unwrap_err();
+    let lines: Vec<_> = faults
+        .iter()
+        .map(|fault| (fault.line, fault.key.as_str()))
+        .collect();
+    assert!(
+        lines.contains(&(2, "")) && lines.contains(&(3, "")),
+        "{faults}"
+    );
+    assert!(lines.contains(&(4, "server.log_formt")), "{faults}");
+
+    let twice = parse("[server]\nmetrics = true\nmetrics = false\n")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(twice, "linkspan.toml:3: not valid TOML: duplicate key");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_or_size_says_what_is_right() {
+    check_integration(
+        "deadline = \"5\"",
+        &["7: integration.reviews.deadline: \"5\" has no unit: write \"5s\" or \"5ms\""],
+    );
+    check_integration(
+        "deadline = \"2h\"",
+        &["7: integration.reviews.deadline: \"2h\" is out of range: from 10ms to 1h"],
+    );
+    check_integration(
+        "concurrency = 99999999999999999999",
+        &[
+            "7: integration.reviews.concurrency: 99999999999999999999 is out of range: from 1 to 10000",
+        ],
+    );
+    check_integration(
+        "max_body = \"64 Mb\"",
+        &[
+            "7: integration.reviews.max_body: \"64 Mb\" has an unknown unit: the units are B, KB, KiB, MB, MiB, GB, GiB, TB, TiB",
+        ],
+    );
+    check("server = 3", &["1: server: must be a table, not a number"]);
+    check(
+        "service.mood = \"sentiment\"",
+        &["1: service.mood: must be a table, not a string"],
+    );
+    check(
+        "service.mood = {}",
+        &[
+            "1: service.mood.task: is missing: give \"extract-text\", \"proof-of-identity\", \"detect-language\" or \"sentiment\"",
+        ],
+    );
+    check(
+        "server.cors_origins = [\"*\", \"https://a.example/x\", 3]",
+        &[
+            "1: server.cors_origins[0]: \"*\" would let every web page call the gateway: name each origin",
+            "1: server.cors_origins[1]: \"https://a.example/x\" is not a web origin such as \"https://portal.example.com\", in small \
+         letters and without a path",
+            "1: server.cors_origins[2]: must be a web origin such as \"https://portal.example.com\", not a number",
+        ],
+    );
+    check(
+        "service.text = { task = \"extract-text\", options = { dpi = nan, big = 9223372036854775808 } }",
+        &[
+            "1: service.text.options.dpi: must be a finite number",
+            "1: service.text.options.big: is out of range: a whole number has at most 64 bits",
+        ],
+    );
+    check(
+        "[server.tls]\ncert = \"tls/cert.pem\"\n",
+        &["1: server.tls.key: is missing: give a path such as \"tls/cert.pem\""],
+    );
+}
+
+#[test]
+fn what_a_later_release_brings_is_known_and_refused() {
+    check_integration(
+        "deliver = [{ webhook = \"https://crm.example.com\" }]\nsource = { kafka = \"in\" }",
+        &[
+            "7: integration.reviews.deliver: deliveries come in a later release; remove it, and fetch results from \
+             /v1/jobs/{id}/result",
+            "8: integration.reviews.source: sources come in a later release, with the patterns stream-in and full-stream; remove it",
+        ],
+    );
+    check(
+        "[service.mood]\ntask = \"sentiment\"\nengine = { openai = \"http://localhost\", model = \"m\" }\nfallback = [\"builtin\"]\n",
+        &[
+            "3: service.mood.engine: providers come in a later release; this one knows \"builtin\"",
+            "4: service.mood.fallback: comes in a later release, with providers; remove it",
+        ],
+    );
+    check(
+        "[store]\njobs = \"postgres://linkspan:sesame@db/linkspan\"\nblobs = \"s3://bucket/prefix\"\n",
+        &[
+            "2: store.jobs: the address names a store that comes in a later release: write \"sqlite:PATH\"",
+            "3: store.blobs: \"s3://bucket/prefix\" names a store that comes in a later release: write \"file:PATH\"",
+        ],
+    );
+    check(
+        "[service.calls]\ntask = \"transcribe\"\n",
+        &[
+            "2: service.calls.task: \"transcribe\" comes in a later release; this one knows \"extract-text\", \
+             \"proof-of-identity\", \"detect-language\" or \"sentiment\"",
+        ],
+    );
+}
+
+#[test]
+fn an_address_of_a_store_names_a_path() {
+    check(
+        "[store]\njobs = \"sqlite:\"\nblobs = \"file://host/x\"\n",
+        &[
+            "2: store.jobs: \"sqlite:\" names no path: write \"sqlite:PATH\"",
+            "3: store.blobs: \"file://host/x\" names a host: write \"file:PATH\"",
+        ],
+    );
+    let config = parse("store.blobs = \"file:///var/blobs\"").unwrap();
+    assert_eq!(config.store.blobs.path(), "/var/blobs");
+}
+
+#[test]
+fn a_chain_must_have_its_texts() {
+    const SERVICES: &str = "[service]\ntext.task = \"extract-text\"\nidentity.task = \"proof-of-identity\"\n\
+                            mood.task = \"sentiment\"\nlanguage.task = \"detect-language\"\n";
+    let file =
+        |steps: &str| format!("{SERVICES}[integration.it]\npattern = \"async\"\nsteps = {steps}\n");
+    let lacks = |at: usize, name: &str, task: &str, first: &str| {
+        format!(
+            "8: integration.it.steps[{at}]: \"{name}\" does not fit here: {task} takes a text, but the request brings a document \
+             (for {first}) and no step before this one gives a text: put a service of the task extract-text before it, or give it an \
+             integration of its own"
+        )
+    };
+    for fits in [
+        "[\"text\", \"mood\"]",
+        "[\"mood\", \"language\"]",
+        "[\"identity\", \"text\", \"language\", \"mood\"]",
+        "[\"text\", \"mood\", \"identity\"]",
+    ] {
+        parse(&file(fits)).unwrap();
+    }
+    check(
+        &file("[\"identity\", \"mood\"]"),
+        &[&lacks(1, "mood", "sentiment", "proof-of-identity")],
+    );
+    check(
+        &file("[\"language\", \"text\", \"mood\"]"),
+        &[&lacks(0, "language", "detect-language", "extract-text")],
+    );
+    check(
+        &file("[]"),
+        &["8: integration.it.steps: must name at least one service"],
+    );
+    check(
+        &file("[\"mood\", \"mood\"]"),
+        &[
+            "8: integration.it.steps[1]: \"mood\" is named twice: the result holds one answer a service",
+        ],
+    );
+    check(
+        &file("[\"zzz\"]"),
+        &[
+            "8: integration.it.steps[0]: there is no service \"zzz\": declare [service.zzz] with its task",
+        ],
+    );
+}
+
+#[test]
+fn an_address_that_others_reach_needs_keys_and_tls() {
+    let unencrypted = |line: usize, at: &str| {
+        format!(
+            "{line}: server.listen: keys and documents would go to {at} unencrypted: set tls = {{ cert = \"…\", key = \"…\" }}, or \
+             tls_terminated_by_proxy = true where a proxy before the gateway does TLS, or listen on 127.0.0.1"
+        )
+    };
+    let open = |line: usize, at: &str| {
+        format!(
+            "{line}: server.auth: with \"none\" everyone who reaches {at} could do everything: use auth = \"keys\" (linkspan keys \
+             add makes a key), or listen on 127.0.0.1"
+        )
+    };
+    check(
+        "[server]\nlisten = \"0.0.0.0:8080\"\n",
+        &[&unencrypted(2, "0.0.0.0:8080")],
+    );
+    check(
+        "[server]\nlisten = \"[::]:1\"\nauth = \"none\"\n",
+        &[&unencrypted(2, "[::]:1"), &open(3, "[::]:1")],
+    );
+    check(
+        "[server]\nlisten = \"10.0.0.1:1\"\nauth = \"none\"\ntls_terminated_by_proxy = true\n",
+        &[&open(3, "10.0.0.1:1")],
+    );
+    for secured in [
+        "listen = \"0.0.0.0:8443\"\ntls = { cert = \"c.pem\", key = \"k.pem\" }",
+        "listen = \"0.0.0.0:8080\"\ntls_terminated_by_proxy = true",
+        "listen = \"127.0.0.2:8080\"\nauth = \"none\"",
+        "listen = \"[::1]:8080\"",
+        "listen = \"[::ffff:127.0.0.1]:8080\"",
+    ] {
+        parse(&format!("[server]\n{secured}\n")).unwrap();
+    }
+    // A fault of TLS itself is not told a second time as its absence.
+    check(
+        "[server]\nlisten = \"0.0.0.0:1\"\ntls = { cert = \"c.pem\" }\n",
+        &["3: server.tls.key: is missing: give a path such as \"tls/cert.pem\""],
+    );
+}
+
+#[test]
+fn what_is_told_of_a_key_is_not_told_again_of_its_stand_in() {
+    check(
+        "[integration.it]\npattern = 1\nsteps = \"mood\"\n",
+        &[
+            "2: integration.it.pattern: must be \"sync\" or \"async\", not a number",
+            "3: integration.it.steps: must be a list, each item the name of a service, not a string",
+        ],
+    );
+}
+
+#[test]
+fn bounds_must_agree_with_each_other() {
+    check_integration(
+        "max_body = \"1 GiB\"",
+        &[
+            "7: integration.reviews.max_body: 1 GiB is more than server.max_body (64 MiB): raise that first",
+        ],
+    );
+    check_integration(
+        "retention = \"60d\"",
+        &[
+            "7: integration.reviews.retention: 60d is longer than store.row_retention (30d): raise that first",
+        ],
+    );
+    check_integration(
+        "backoff = { first = \"10m\" }",
+        &[
+            "7: integration.reviews.backoff: the first wait (10m) is longer than the longest (5m): lower first or raise max",
+        ],
+    );
+    check(
+        "store.row_retention = \"1d\"",
+        &[
+            "1: store.row_retention: 1d is shorter than store.retention (7d): raise this or lower that",
+        ],
+    );
+}
+
+#[test]
+fn a_reference_is_whole_and_its_value_is_never_told() {
+    check(
+        "server.listen = \"${env:NONE}\"",
+        &["1: server.listen: ${env:NONE}: the environment variable NONE is not set: set it first"],
+    );
+    check(
+        "server.listen = \"${env:TOKEN}\"",
+        &[
+            "1: server.listen: the value of ${env:TOKEN} is not an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"",
+        ],
+    );
+    check(
+        "server.listen = \"${vault:x}\"",
+        &["1: server.listen: a reference is \"${env:NAME}\" or \"${file:PATH}\""],
+    );
+    check(
+        "store.jobs = \"sqlite:${env:DATA}/x\"",
+        &["1: store.jobs: a reference must be the whole string, with nothing before or after it"],
+    );
+}
+
+#[test]
+fn an_unused_service_is_a_warning() {
+    let config = parse(&format!("{SMALL}[service.text]\ntask = \"extract-text\"\n")).unwrap();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["linkspan.toml:7: service.text: no integration uses this service"]
+    );
+}

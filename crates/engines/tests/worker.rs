@@ -2,6 +2,12 @@
 //!
 //! The worker is this very binary, which runs its one hidden test [`worker_entry`] or [`function_entry`] when the pool starts it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only the test functions themselves for tests"
+)]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;

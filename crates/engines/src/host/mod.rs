@@ -353,7 +353,7 @@ impl Inner {
         // Once for each pool: every worker says the same.
         match self.enforcement.get().and_then(Option::as_ref) {
             None => {
-                tracing::warn!(worker = %self.spec.name, "the worker does not say how it is shut in")
+                tracing::warn!(worker = %self.spec.name, "the worker does not say how it is shut in");
             }
             Some(enforcement) => {
                 for lacking in enforcement.lacking() {

@@ -190,6 +190,10 @@ const REFUSED: &[i64] = &[
     libc::SYS_setdomainname,
 ];
 
+/// Terminal controls that type characters for the user (`asm-generic/ioctls.h`).
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541C;
+
 fn refused_by_argument() -> Result<Rules, BackendError> {
     let own = u64::from(std::process::id());
     let one = |condition: Result<Condition, BackendError>| SeccompRule::new(vec![condition?]);
@@ -226,17 +230,12 @@ fn refused_by_argument() -> Result<Rules, BackendError> {
                 Condition::new(0, Len::Dword, Op::Ne, own)?,
             ])?],
         ),
-        // Characters typed into a terminal.
+        // Characters typed into the terminal.
         (
             libc::SYS_ioctl,
             vec![
-                one(Condition::new(1, Len::Dword, Op::Eq, libc::TIOCSTI as u64))?,
-                one(Condition::new(
-                    1,
-                    Len::Dword,
-                    Op::Eq,
-                    libc::TIOCLINUX as u64,
-                ))?,
+                one(Condition::new(1, Len::Dword, Op::Eq, TIOCSTI))?,
+                one(Condition::new(1, Len::Dword, Op::Eq, TIOCLINUX))?,
             ],
         ),
     ]

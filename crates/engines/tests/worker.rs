@@ -276,10 +276,12 @@ async fn ask_until(
         deadline,
         ..Invocation::default()
     };
-    pool.perform(&event(text), &invocation).await.map(said)
+    pool.perform(&event(text), &invocation)
+        .await
+        .map(|performed| said(&performed))
 }
 
-fn said(performed: Performed) -> String {
+fn said(performed: &Performed) -> String {
     assert_eq!(performed.engine, "test/obedient 1");
     performed.answer["language"].as_str().unwrap().to_owned()
 }
@@ -518,7 +520,7 @@ async fn a_document_is_in_the_workers_folder_for_its_invocation_only() {
             ..Invocation::default()
         };
         assert_eq!(
-            said(pool.perform(&event, &invocation).await.unwrap()),
+            said(&pool.perform(&event, &invocation).await.unwrap()),
             "a bill"
         );
         assert_eq!(files_below(folders.path()), ["bill.txt"]);

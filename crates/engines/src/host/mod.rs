@@ -32,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::event::{Event, Performed};
 use self::folder::PoolFolder;
 use self::stats::{Counters, Gauge};
-use self::worker::{Worked, Worker, deadline_passed};
+use self::worker::{Started, Worked, Worker, deadline_passed};
 use crate::engine::EngineError;
 use crate::sandbox::Enforcement;
 
@@ -321,8 +321,12 @@ impl Inner {
             let lease = match Worker::start(&pool.spec, &pool.limits, &pool.folder, &pool.counters)
                 .await
             {
-                Ok((worker, enforcement)) => {
-                    pool.started(enforcement);
+                Ok(Started {
+                    worker,
+                    enforcement,
+                    took,
+                }) => {
+                    pool.started(enforcement, took);
                     Ok(Lease {
                         pool,
                         worker,
@@ -343,9 +347,9 @@ impl Inner {
         start.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    fn started(&self, enforcement: Option<Enforcement>) {
+    fn started(&self, enforcement: Option<Enforcement>, took: Duration) {
         if let Some(hook) = self.cold_start_hook.get() {
-            hook(self.counters.snapshot().cold_start_last);
+            hook(took);
         }
         if self.spec.handshake == Handshake::Open || self.enforcement.set(enforcement).is_err() {
             return;

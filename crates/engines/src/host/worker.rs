@@ -37,6 +37,15 @@ pub(super) struct Worker {
     done: u32,
 }
 
+/// A worker that has just asked for its first work.
+pub(super) struct Started {
+    pub(super) worker: Worker,
+    /// How well it is shut in, if it says.
+    pub(super) enforcement: Option<Enforcement>,
+    /// How long the start took.
+    pub(super) took: Duration,
+}
+
 /// How an invocation went for its worker.
 pub(super) enum Worked {
     /// It ended, and the worker can go on.
@@ -56,7 +65,7 @@ impl Worker {
         limits: &Limits,
         folder: &Arc<PoolFolder>,
         counters: &Arc<Counters>,
-    ) -> Result<(Self, Option<Enforcement>), EngineError> {
+    ) -> Result<Started, EngineError> {
         let begin = Instant::now();
         let failed = |source: std::io::Error| {
             EngineError::new(
@@ -103,7 +112,8 @@ impl Worker {
                 format!("The function could not start: {}.", plain_name(&fault.kind)),
             ),
         })?;
-        counters.cold_start(begin.elapsed());
+        let took = begin.elapsed();
+        counters.cold_start(took);
         let enforcement: Option<Enforcement> = hello
             .sandbox
             .and_then(|said| serde_json::from_str(&said).ok());
@@ -118,7 +128,11 @@ impl Worker {
             may_link,
             done: 0,
         };
-        Ok((worker, enforcement))
+        Ok(Started {
+            worker,
+            enforcement,
+            took,
+        })
     }
 
     /// Whether the worker can take work.

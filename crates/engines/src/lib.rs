@@ -4,7 +4,10 @@
 
 pub mod engine;
 pub mod extract_text;
+pub mod host;
 pub mod ocr;
 pub mod registry;
+pub mod sandbox;
+pub mod worker;
 
 pub use engine::{Builtin, Document, EngineError, Input, Isolation, Work};

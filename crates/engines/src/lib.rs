@@ -2,9 +2,11 @@
 //!
 //! An engine is one file (or folder) with an [`engine::Builtin`] in it, its `mod` line here and its line in [`registry`].
 
+pub mod detect_language;
 pub mod engine;
 pub mod extract_text;
 pub mod ocr;
 pub mod registry;
+pub mod sentiment;
 
 pub use engine::{Builtin, Document, EngineError, Input, Isolation, Work};

@@ -6,9 +6,9 @@
 //!
 //! logit = (SLOPE · √letters − OFFSET) · trigram score + WORD · common words − FOREIGN · letters that the language does not have
 //!
-//! The constants were fitted by log loss on 34,000 single words, snippets of two to four words and sentences in 41 languages of the
-//! Latin, Cyrillic, Arabic, Devanagari and Hebrew scripts (half of the texts; the other half gave the same loss), every language
-//! with a like weight.
+//! The constants were fitted by log loss on 11,000 single words, snippets of two to four words and sentences in the 47 languages of the
+//! Latin, Cyrillic, Arabic, Devanagari and Hebrew scripts for which there was text (translated messages of free software, FLORES-101,
+//! NTREX-128, Tatoeba). On 22,000 others the mean confidence is within 0.012 of the share that is right, from four letters to hundreds.
 
 use whatlang::Lang;
 pub(crate) use whatlang::dev::Script;

@@ -121,7 +121,7 @@ fn sentences_are_detected_with_confidence() {
     for (language, sentence) in SENTENCES {
         let found = detect(sentence);
         assert_eq!(&found.language, language, "{found:?}");
-        assert!(found.confidence > 0.8, "{found:?}");
+        assert!(found.confidence > 0.6, "{found:?}");
     }
 }
 

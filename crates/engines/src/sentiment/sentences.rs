@@ -1,28 +1,48 @@
-//! A text's sentences, by the rules of Unicode (UAX #29).
+//! A text's sentences, by the rules of Unicode (UAX #29) and two of our own.
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// The sentences of a text, white space made single. Marks, emoticons and emoji that stand alone belong to the sentence before.
+use super::lexicon::Lexicon;
+
+/// The sentences of a text, white space made single.
 ///
-/// Unicode ends a sentence at every line break. Here a single one before a small letter is a wrapped line, as in an email or on a
-/// page, and ends none.
+/// - Unicode ends a sentence at every line break. Here a single one before a small letter is a wrapped line, as in an email or on a
+///   page, and ends none.
+/// - Marks, emoticons and emoji behind a sentence belong to it, and an emoticon before a capital ends one.
 pub(super) fn split(text: &str) -> Vec<String> {
     let unwrapped = unwrap_lines(text);
     let mut sentences: Vec<String> = Vec::new();
+    let mut after_face = false;
     for piece in unwrapped.split_sentence_bounds() {
-        let piece = piece.split_whitespace().collect::<Vec<_>>().join(" ");
-        if piece.is_empty() {
-            continue;
-        }
-        match sentences.last_mut() {
-            Some(before) if !piece.chars().any(char::is_alphanumeric) => {
-                before.push(' ');
-                before.push_str(&piece);
+        let only_marks = !piece.chars().any(char::is_alphanumeric);
+        for (i, word) in piece.split_whitespace().enumerate() {
+            let face = is_face(word);
+            let begins = if i == 0 {
+                !face && !only_marks
+            } else {
+                after_face && word.starts_with(char::is_uppercase)
+            };
+            match sentences.last_mut() {
+                Some(sentence) if !begins => {
+                    sentence.push(' ');
+                    sentence.push_str(word);
+                }
+                _ => sentences.push(word.to_owned()),
             }
-            _ => sentences.push(piece),
+            after_face = face;
         }
     }
     sentences
+}
+
+/// An emoji or an emoticon.
+fn is_face(word: &str) -> bool {
+    let lexicon = Lexicon::get();
+    word.chars()
+        .next()
+        .is_some_and(|first| !first.is_alphanumeric() && lexicon.words_of(first).is_some())
+        || (!word.starts_with(char::is_alphanumeric)
+            && lexicon.valence(&word.to_lowercase()).is_some())
 }
 
 fn unwrap_lines(text: &str) -> String {
@@ -30,9 +50,9 @@ fn unwrap_lines(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
         unwrapped.push_str(line);
-        let goes_on = lines.peek().is_some_and(|next| {
-            !line.is_empty() && next.chars().next().is_some_and(char::is_lowercase)
-        });
+        let goes_on = lines
+            .peek()
+            .is_some_and(|next| !line.is_empty() && next.starts_with(char::is_lowercase));
         unwrapped.push(if goes_on { ' ' } else { '\n' });
     }
     unwrapped
@@ -57,7 +77,18 @@ mod tests {
                 &["A line wrapped here.", "Next", "paragraph"],
             ),
             ("First line\r\nSecond line", &["First line", "Second line"]),
-            ("Great! :-) Thanks. 😀", &["Great! :-)", "Thanks. 😀"]),
+        ] {
+            assert_eq!(split(text), sentences, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn emoticons_and_emoji_belong_to_the_sentence_before() {
+        for (text, sentences) in [
+            ("Great! :-) Thanks. 😀", &["Great! :-)", "Thanks. 😀"][..]),
+            ("Great! 😀 Thanks. ...", &["Great! 😀", "Thanks. ..."]),
+            ("Great :) thanks", &["Great :) thanks"]),
+            ("- one\n- two", &["- one", "- two"]),
             (":-)", &[":-)"]),
         ] {
             assert_eq!(split(text), sentences, "{text:?}");

@@ -66,13 +66,20 @@ pub(crate) fn rank(text: &str, allowed: Option<&[Lang]>) -> Ranking {
     let mut weights = weights(text, &raw, main);
     weights.retain(|(lang, _)| allowed.is_none_or(|allowed| allowed.contains(lang)));
     // In a text of two scripts the language of the greater part is as sure as that part is great.
+    let own: usize = raw
+        .script_info
+        .counters
+        .iter()
+        .filter(|(other, _)| written_together(script, *other))
+        .map(|(_, count)| count)
+        .sum();
     let counted: usize = raw
         .script_info
         .counters
         .iter()
         .map(|(_, count)| count)
         .sum();
-    let share = main as f64 / counted.max(letters) as f64;
+    let share = own as f64 / counted.max(letters) as f64;
     Ranking {
         candidates: normalise(&weights, share),
         script: Some(script),
@@ -138,16 +145,8 @@ fn by_trigrams(text: &str, scores: &RawCombinedInfo, letters: usize) -> Vec<(Lan
 /// A short text of ideographs alone may be either. Of 22,000 short Japanese texts, 77 % of those of two characters had no kana, 19 %
 /// of three, 11 % of four, 1.6 % of six and 0.3 % of eight: about `exp(0.8 − 0.8 · characters)`.
 fn han(raw: &RawInfo) -> Vec<(Lang, f64)> {
-    let count = |script: Script| {
-        let counter = raw
-            .script_info
-            .counters
-            .iter()
-            .find(|(other, _)| *other == script);
-        counter.map_or(0.0, |(_, count)| *count as f64)
-    };
-    let ideographs = count(Script::Mandarin);
-    let kana = count(Script::Hiragana) + count(Script::Katakana);
+    let ideographs = count(raw, Script::Mandarin) as f64;
+    let kana = (count(raw, Script::Hiragana) + count(raw, Script::Katakana)) as f64;
     let share = kana / (kana + ideographs);
     let japanese = if kana == 0.0 {
         0.8 - 0.8 * ideographs
@@ -158,6 +157,27 @@ fn han(raw: &RawInfo) -> Vec<(Lang, f64)> {
         5.0
     };
     vec![(Lang::Cmn, 0.0), (Lang::Jpn, japanese)]
+}
+
+/// Whether one language writes both scripts side by side.
+fn written_together(script: Script, other: Script) -> bool {
+    let japanese = |script| {
+        matches!(
+            script,
+            Script::Mandarin | Script::Hiragana | Script::Katakana
+        )
+    };
+    script == other || (japanese(script) && japanese(other))
+}
+
+/// How many letters are of a script.
+fn count(raw: &RawInfo, script: Script) -> usize {
+    let counter = raw
+        .script_info
+        .counters
+        .iter()
+        .find(|(other, _)| *other == script);
+    counter.map_or(0, |(_, count)| *count)
 }
 
 /// Turns logarithms of weights into probabilities that add up to `share`, likeliest first.

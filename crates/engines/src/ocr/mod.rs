@@ -24,12 +24,7 @@ pub trait Ocr: Send + Sync {
     /// # Errors
     ///
     /// As [`Ocr::read_page`].
-    fn read_block(
-        &self,
-        picture: &GrayImage,
-        language: &str,
-        characters: &str,
-    ) -> Result<OcrPage, EngineError>;
+    fn read_block(&self, picture: &GrayImage, language: &str, characters: &str) -> Result<OcrPage, EngineError>;
 }
 
 /// What was read from a picture.

@@ -119,7 +119,7 @@ pub struct DetectedLanguage {
     pub language: String,
     /// How likely it is.
     pub confidence: f64,
-    /// Further candidates, likeliest first.
+    /// Further candidates, likeliest first: at most five, none below 0.01.
     pub alternatives: Vec<LanguageCandidate>,
 }
 
@@ -156,11 +156,12 @@ pub enum Mood {
     Negative,
     /// Neither.
     Neutral,
-    /// Clearly positive and clearly negative sentences together.
+    /// Clearly positive and clearly negative sentences together (the built-in engine: beyond ±0.3, and the weaker side weighs at least
+    /// a third of the stronger).
     Mixed,
 }
 
-/// The shares of a text that speak each way; they add up to 1.
+/// The shares of a text that speak each way; they add up to 1, or are all 0 where the text holds no word.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SentimentScores {
     /// Share of positive words.

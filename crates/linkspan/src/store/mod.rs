@@ -19,11 +19,14 @@
 
 pub mod audit;
 pub mod blobs;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod gauge;
 pub mod jobs;
 pub mod keys;
 pub mod queue;
+pub mod sqlite;
 pub mod upkeep;
 pub mod watch;
 

@@ -1,0 +1,56 @@
+//! The durable store: jobs, documents, results, API keys and the audit log.
+//!
+//! What holds, whatever the implementation:
+//! - A call that changes something returns `Ok` only after the change is on disk. An error means that nothing was changed, with one
+//!   exception: after [`ErrorKind::Io`] it is unknown whether the change will be seen after a restart. Nothing was acknowledged, so
+//!   nothing acknowledged is lost.
+//! - Dropping the future of a call never undoes the change: it may or may not have happened. So a caller that must know (an
+//!   attempt's end, an acceptance) runs the call in a task of its own.
+//! - The store reads no clock: every call that depends on time is told it. `now` must come from one clock.
+//! - A job's attempt is named by its [`Attempt`]: the token is a fencing token, never given twice for one job, so that an attempt that
+//!   was taken for dead changes nothing when it comes back.
+//! - A job is kept by [`JobState`]'s rules, and its `version` grows at each change.
+//!
+//! The traits are small and by role: [`JobStore`] for the door, [`JobQueue`] for the runner, [`Upkeep`] for the sweeper and the
+//! health page, [`KeyStore`] and [`AuditLog`]. [`Store`] is all of them. [`Blobs`] holds the documents that are too big for a row.
+//! Every implementation passes the cases of `conformance`.
+//!
+//! [`JobState`]: linkspan_model::JobState
+
+pub mod audit;
+pub mod blobs;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod gauge;
+pub mod jobs;
+pub mod keys;
+pub mod queue;
+pub mod sqlite;
+pub mod upkeep;
+pub mod watch;
+
+pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
+pub use blobs::{BlobRef, Blobs, Body, Content, Digest, DocumentRef, Intake, IntakeError};
+pub use error::{ErrorKind, StoreError};
+pub use jobs::{
+    Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page, Start,
+};
+pub use keys::{KeyRecord, KeyStore};
+pub use queue::{
+    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
+    Recover, Recovered,
+};
+pub use upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
+pub use watch::{Change, Watch, Watchers};
+
+/// Everything that a gateway's store does.
+pub trait Store:
+    JobStore + JobQueue + Upkeep + KeyStore + AuditLog + std::fmt::Debug + Send + Sync
+{
+}
+
+impl<T: JobStore + JobQueue + Upkeep + KeyStore + AuditLog + std::fmt::Debug + Send + Sync> Store
+    for T
+{
+}

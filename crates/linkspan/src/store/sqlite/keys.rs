@@ -1,0 +1,200 @@
+//! [`KeyStore`] and [`AuditLog`] on SQLite.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::SqliteStore;
+use super::rows::{optional_time, time};
+use super::writer::{Need, Scope};
+use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage};
+use crate::store::error::StoreError;
+use crate::store::keys::{KeyRecord, KeyStore};
+
+const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked";
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn insert_key(&self, key: KeyRecord, actor: Actor) -> Result<bool, StoreError> {
+        self.writer
+            .write("add a key", Need::Space, move |scope| {
+                let added = scope
+                    .connection
+                    .prepare_cached(&format!(
+                        "INSERT OR IGNORE INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                    ))?
+                    .execute(params![
+                        key.id,
+                        key.name,
+                        key.hash,
+                        key.scopes,
+                        key.rate,
+                        key.created.as_microsecond(),
+                        key.expires.map(Timestamp::as_microsecond),
+                        key.revoked.map(Timestamp::as_microsecond),
+                    ])?;
+                settle(scope, "key.add", &key.id, added, &actor, key.created)
+            })
+            .await
+    }
+
+    async fn find_key(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.to_owned();
+        self.readers
+            .read("look up a key", move |connection| {
+                connection
+                    .prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE id = ?1"))?
+                    .query_row([&id], read_key)
+                    .optional()
+            })
+            .await
+    }
+
+    async fn list_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.readers
+            .read("list the keys", |connection| {
+                connection
+                    .prepare_cached(&format!("SELECT {COLUMNS} FROM keys ORDER BY created, id"))?
+                    .query_map([], read_key)?
+                    .collect()
+            })
+            .await
+    }
+
+    async fn revoke_key(&self, id: &str, actor: Actor, now: Timestamp) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.writer
+            .write("revoke a key", Need::Little, move |scope| {
+                let revoked = scope
+                    .connection
+                    .prepare_cached(
+                        "UPDATE keys SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+                    )?
+                    .execute(params![id, now.as_microsecond()])?;
+                settle(scope, "key.revoke", &id, revoked, &actor, now)
+            })
+            .await
+    }
+
+    async fn set_key_expiry(
+        &self,
+        id: &str,
+        expires: Option<Timestamp>,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.writer
+            .write("set a key's expiry", Need::Little, move |scope| {
+                let changed = scope
+                    .connection
+                    .prepare_cached("UPDATE keys SET expires = ?2 WHERE id = ?1")?
+                    .execute(params![id, expires.map(Timestamp::as_microsecond)])?;
+                settle(scope, "key.expire", &id, changed, &actor, now)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn append_audit(&self, line: AuditLine) -> Result<(), StoreError> {
+        self.writer
+            .write("write an audit line", Need::Space, move |scope| {
+                write_audit(scope, &line)
+            })
+            .await
+    }
+
+    async fn list_audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, StoreError> {
+        let limit = limit.clamp(1, 1000) as usize;
+        let after = after.map_or(i64::MAX, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        self.readers
+            .read("list the audit lines", move |connection| {
+                let mut lines = connection
+                    .prepare_cached(
+                        "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE seq < ?1 \
+                         ORDER BY seq DESC LIMIT ?2",
+                    )?
+                    .query_map(params![after, limit + 1], |row| {
+                        let line = AuditLine {
+                            at: time(row, 1)?,
+                            actor: Actor {
+                                name: row.get(2)?,
+                                request_id: row.get(3)?,
+                                remote: row.get(4)?,
+                            },
+                            action: row.get(5)?,
+                            target: row.get(6)?,
+                            outcome: row.get(7)?,
+                        };
+                        Ok((row.get::<_, u64>(0)?, line))
+                    })?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                let more = lines.len() > limit;
+                lines.truncate(limit);
+                let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
+                Ok(AuditPage {
+                    lines: lines.into_iter().map(|(_, line)| line).collect(),
+                    next,
+                })
+            })
+            .await
+    }
+}
+
+/// Writes an audit line in the change's transaction.
+pub(super) fn write_audit(scope: &Scope<'_>, line: &AuditLine) -> rusqlite::Result<()> {
+    scope
+        .connection
+        .prepare_cached(
+            "INSERT INTO audit (at, actor, request_id, remote, action, target, outcome) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            line.at.as_microsecond(),
+            line.actor.name,
+            line.actor.request_id,
+            line.actor.remote,
+            line.action,
+            line.target,
+            line.outcome,
+        ])?;
+    Ok(())
+}
+
+/// Writes the audit line of a key's change, where there was one.
+fn settle(
+    scope: &Scope<'_>,
+    action: &str,
+    id: &str,
+    changed: usize,
+    actor: &Actor,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    if changed > 0 {
+        write_audit(
+            scope,
+            &AuditLine {
+                at: now,
+                actor: actor.clone(),
+                action: action.to_owned(),
+                target: id.to_owned(),
+                outcome: "done".to_owned(),
+            },
+        )?;
+    }
+    Ok(changed > 0)
+}
+
+fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRecord> {
+    Ok(KeyRecord {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        hash: row.get(2)?,
+        scopes: row.get(3)?,
+        rate: row.get(4)?,
+        created: time(row, 5)?,
+        expires: optional_time(row, 6)?,
+        revoked: optional_time(row, 7)?,
+    })
+}

@@ -1,0 +1,143 @@
+//! The tables, as numbered steps. A step that was published is never changed; a new one is added below it.
+//!
+//! Times are microseconds since 1970. States are [`super::rows::code`]'s numbers: 0 queued, 1 running, 2 waiting, 3 succeeded,
+//! 4 failed, 5 cancelled, 6 expired.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// What keeps `linkspan` from using a file that is another program's: "lspn".
+const APPLICATION: i32 = 0x6c73_706e;
+
+const STEPS: &[&str] = &[
+    // 1: jobs, keys, audit.
+    "
+    CREATE TABLE jobs (
+        seq          INTEGER PRIMARY KEY,
+        id           BLOB NOT NULL UNIQUE,
+        integration  TEXT NOT NULL,
+        caller       TEXT NOT NULL,
+        state        INTEGER NOT NULL,
+        version      INTEGER NOT NULL,
+        token        INTEGER NOT NULL,
+        attempts     INTEGER NOT NULL,
+        max_attempts INTEGER NOT NULL,
+        created      INTEGER NOT NULL,
+        updated      INTEGER NOT NULL,
+        due          INTEGER NOT NULL,
+        started      INTEGER,
+        finished     INTEGER,
+        keep         INTEGER NOT NULL,
+        expires      INTEGER,
+        owner        TEXT,
+        lease        INTEGER,
+        held         INTEGER NOT NULL,
+        request_id   TEXT NOT NULL,
+        traceparent  TEXT,
+        problem      TEXT
+    ) STRICT;
+    CREATE INDEX jobs_by_state  ON jobs (state, integration, id);
+    CREATE INDEX jobs_by_caller ON jobs (caller, id);
+    CREATE INDEX jobs_due       ON jobs (integration, due, seq) WHERE state IN (0, 2);
+    CREATE INDEX jobs_leased    ON jobs (lease) WHERE state = 1;
+    CREATE INDEX jobs_ending    ON jobs (state, expires) WHERE expires IS NOT NULL;
+
+    CREATE TABLE documents (
+        seq        INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+        request    TEXT NOT NULL,
+        inline     BLOB,
+        digest     BLOB,
+        size       INTEGER,
+        media_type TEXT,
+        file_name  TEXT
+    ) STRICT;
+    CREATE INDEX documents_by_digest ON documents (digest) WHERE digest IS NOT NULL;
+
+    CREATE TABLE results (
+        seq    INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+        result TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE idempotency (
+        caller      TEXT NOT NULL,
+        integration TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        seq         INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+        expires     INTEGER NOT NULL,
+        PRIMARY KEY (caller, integration, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_by_job    ON idempotency (seq);
+    CREATE INDEX idempotency_by_expiry ON idempotency (expires);
+
+    -- Blobs whose last row may be gone; the sweep removes those that no row names.
+    CREATE TABLE trash (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE keys (
+        id      TEXT PRIMARY KEY,
+        name    TEXT NOT NULL,
+        hash    BLOB NOT NULL,
+        scopes  TEXT NOT NULL,
+        rate    INTEGER,
+        created INTEGER NOT NULL,
+        expires INTEGER,
+        revoked INTEGER
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE audit (
+        seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+        at         INTEGER NOT NULL,
+        actor      TEXT NOT NULL,
+        request_id TEXT,
+        remote     TEXT,
+        action     TEXT NOT NULL,
+        target     TEXT NOT NULL,
+        outcome    TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_time ON audit (at);
+
+    -- What a probe for space writes and removes.
+    CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
+    ",
+];
+
+/// Why a file's tables cannot be used.
+pub(super) enum Unfit {
+    /// A later program wrote them.
+    Newer,
+    /// Another program wrote them.
+    Foreign,
+    /// SQLite says no.
+    Failed(rusqlite::Error),
+}
+
+/// Brings the tables to this program's form.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Unfit> {
+    // Each step reads the version again under the write lock: the gateway and the command line may start at the same time.
+    loop {
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version: usize = step.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let application: i32 = step.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        let tables: i64 =
+            step.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if application != APPLICATION && (version > 0 || tables > 0) {
+            return Err(Unfit::Foreign);
+        }
+        let Some(statements) = STEPS.get(version) else {
+            return if version == STEPS.len() {
+                Ok(())
+            } else {
+                Err(Unfit::Newer)
+            };
+        };
+        step.execute_batch(statements)?;
+        step.pragma_update(None, "application_id", APPLICATION)?;
+        step.pragma_update(None, "user_version", version + 1)?;
+        step.commit()?;
+    }
+}
+
+impl From<rusqlite::Error> for Unfit {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}

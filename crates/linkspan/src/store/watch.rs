@@ -1,0 +1,165 @@
+//! Telling those who wait in this process: for one job's next change, or for work.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use linkspan_model::{InvocationId, JobState};
+use tokio::sync::{Notify, watch};
+
+/// The changes of a store's jobs, told after they are durable. Cheap to clone; every clone tells the same.
+///
+/// Only this process's changes are told. Whoever must not miss one makes a [`Watch`] first, then reads the job, then waits.
+#[derive(Clone, Default)]
+pub struct Watchers {
+    shared: Arc<Shared>,
+}
+
+/// One job, watched until this is dropped.
+pub struct Watch {
+    id: InvocationId,
+    seen: watch::Receiver<Option<Change>>,
+    shared: Arc<Shared>,
+}
+
+/// A job's change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The job's version since then.
+    pub version: u64,
+    /// Its state; none where it was deleted.
+    pub state: Option<JobState>,
+}
+
+#[derive(Default)]
+struct Shared {
+    jobs: Mutex<HashMap<InvocationId, watch::Sender<Option<Change>>>>,
+    work: Notify,
+}
+
+impl Watchers {
+    /// Watches a job, whether it exists or not.
+    #[must_use]
+    pub fn watch(&self, id: InvocationId) -> Watch {
+        let seen = self
+            .shared
+            .jobs()
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe();
+        Watch {
+            id,
+            seen,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Waits until a job was queued since the last call. For one runner: of several, one is woken.
+    pub async fn work(&self) {
+        self.shared.work.notified().await;
+    }
+
+    /// Tells a job's change. For stores.
+    pub fn tell(&self, id: InvocationId, change: Change) {
+        if let Some(sender) = self.shared.jobs().get(&id) {
+            sender.send_modify(|last| {
+                // Two transactions' changes may be told out of order by a store with several connections.
+                if last.is_none_or(|last| last.version <= change.version) {
+                    *last = Some(change);
+                }
+            });
+        }
+    }
+
+    /// Tells that a job was queued. For stores.
+    pub fn tell_work(&self) {
+        self.shared.work.notify_one();
+    }
+}
+
+impl Watch {
+    /// The job's next change since the watch was made or this was last called; of several, the last one. Cancel safe.
+    pub async fn changed(&mut self) -> Change {
+        loop {
+            if self.seen.changed().await.is_err() {
+                // The sender lives as long as its watches.
+                std::future::pending::<()>().await;
+            }
+            if let Some(change) = *self.seen.borrow_and_update() {
+                return change;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut jobs = self.shared.jobs();
+        // This receiver is still counted.
+        if jobs
+            .get(&self.id)
+            .is_some_and(|sender| sender.receiver_count() <= 1)
+        {
+            jobs.remove(&self.id);
+        }
+    }
+}
+
+impl Shared {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<InvocationId, watch::Sender<Option<Change>>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Watchers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchers")
+            .field("watched", &self.shared.jobs().len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNING: Change = Change {
+        version: 2,
+        state: Some(JobState::Running),
+    };
+
+    #[tokio::test]
+    async fn a_watch_sees_the_last_change_since_it_was_made_and_leaves_nothing_behind() {
+        let watchers = Watchers::default();
+        let id = InvocationId::new();
+        watchers.tell(id, RUNNING);
+        let (mut first, mut second) = (watchers.watch(id), watchers.watch(id));
+        watchers.tell(id, RUNNING);
+        let done = Change {
+            version: 3,
+            state: Some(JobState::Succeeded),
+        };
+        watchers.tell(id, done);
+        watchers.tell(id, RUNNING);
+        assert_eq!(first.changed().await, done);
+        drop(first);
+        assert_eq!(second.changed().await, done);
+        drop(second);
+        assert!(watchers.shared.jobs().is_empty());
+    }
+
+    #[tokio::test]
+    async fn work_that_came_before_the_wait_is_not_missed() {
+        let watchers = Watchers::default();
+        watchers.tell_work();
+        watchers.work().await;
+    }
+}

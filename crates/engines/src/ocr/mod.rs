@@ -1,5 +1,9 @@
 //! Reading text from pictures.
 
+pub mod tesseract;
+
+pub(crate) mod raster;
+
 use image::GrayImage;
 use linkspan_model::answer::Line;
 
@@ -24,7 +28,12 @@ pub trait Ocr: Send + Sync {
     /// # Errors
     ///
     /// As [`Ocr::read_page`].
-    fn read_block(&self, picture: &GrayImage, language: &str, characters: &str) -> Result<OcrPage, EngineError>;
+    fn read_block(
+        &self,
+        picture: &GrayImage,
+        language: &str,
+        characters: &str,
+    ) -> Result<OcrPage, EngineError>;
 }
 
 /// What was read from a picture.

@@ -154,7 +154,12 @@ pub(crate) fn lay(picture: &GrayImage) -> Lay {
         clarity: 1.0,
         skew: 0.0,
     };
-    if points.len() < 50 {
+    // In a few letters, chance speaks louder than the line that they stand on.
+    let letters = components(&small)
+        .into_iter()
+        .filter(|bounds| is_letter(*bounds, small.height()))
+        .count();
+    if letters < 12 {
         return unclear;
     }
     let sides: Vec<(f32, f32)> = points.iter().map(|(x, y)| (*y, -x)).collect();
@@ -211,22 +216,32 @@ pub(crate) fn lay(picture: &GrayImage) -> Lay {
 pub(crate) fn letter_height(picture: &GrayImage) -> Option<f64> {
     let mut heights: Vec<u32> = components(picture)
         .into_iter()
-        .filter(|[left, top, right, bottom]| {
-            let (width, height) = (right - left, bottom - top);
-            height >= 4
-                && width >= 2
-                && width <= height * 4
-                && height <= width * 8
-                && height <= picture.height() / 4 + 8
-        })
+        .filter(|bounds| is_letter(*bounds, picture.height()))
         .map(|[_, top, _, bottom]| bottom - top)
         .collect();
-    if heights.len() < 12 {
+    if heights.len() < 5 {
         return None;
     }
     heights.sort_unstable();
-    // Specks outnumber letters on a noisy scan, and capitals are rarer than small letters: take the upper middle.
-    Some(f64::from(heights[heights.len() * 6 / 10]))
+    // By weight and not by number: specks outnumber letters on a noisy scan.
+    let mut rest = heights.iter().sum::<u32>() / 2;
+    heights
+        .into_iter()
+        .find(|height| {
+            let reached = rest <= *height;
+            rest = rest.saturating_sub(*height);
+            reached
+        })
+        .map(f64::from)
+}
+
+fn is_letter([left, top, right, bottom]: [u32; 4], page_height: u32) -> bool {
+    let (width, height) = (right - left, bottom - top);
+    height >= 4
+        && width >= 2
+        && width <= height * 4
+        && height <= width * 8
+        && height <= page_height / 4 + 8
 }
 
 /// The boxes (left, top, right, bottom; ends excluded) of the connected patches of ink.
@@ -322,8 +337,7 @@ fn sharpness(points: &[(f32, f32)], angle: f64, span: usize) -> f64 {
         .sum()
 }
 
-/// The edges below ink: where a dark pixel stands on a light one, which lines of text have most of along their feet. Coordinates
-/// are from the picture's middle.
+/// The places of ink, from the picture's middle.
 fn ink(picture: &GrayImage) -> Vec<(f32, f32)> {
     let (even, _) = evened(picture);
     let limit = ink_limit(&even);
@@ -340,19 +354,25 @@ fn ink(picture: &GrayImage) -> Vec<(f32, f32)> {
         .collect()
 }
 
-/// The grey below which a pixel of an evened picture is ink: Otsu's, kept away from the background.
+/// The grey below which a pixel of an evened picture is ink: Otsu's, over what is not black, because a dark frame around a page
+/// would hide its faint print.
 fn ink_limit(even: &GrayImage) -> u8 {
+    const BLACK: usize = 90;
     let histogram = histogram(even);
-    let total: f64 = even.as_raw().len() as f64;
-    let sum: f64 = histogram
-        .iter()
-        .enumerate()
-        .map(|(grey, count)| grey as f64 * *count as f64)
-        .sum();
-    let (mut below, mut below_sum, mut best, mut limit) = (0.0, 0.0, 0.0, 128_u8);
-    for (grey, count) in histogram.iter().enumerate() {
-        below += *count as f64;
-        below_sum += grey as f64 * *count as f64;
+    let greys = || {
+        histogram
+            .iter()
+            .enumerate()
+            .skip(BLACK)
+            .map(|(grey, count)| (grey as f64, *count as f64))
+    };
+    let (total, sum) = greys().fold((0.0, 0.0), |(total, sum), (grey, count)| {
+        (total + count, sum + grey * count)
+    });
+    let (mut below, mut below_sum, mut best, mut limit) = (0.0, 0.0, 0.0, 200.0);
+    for (grey, count) in greys() {
+        below += count;
+        below_sum += grey * count;
         let above = total - below;
         if below == 0.0 || above == 0.0 {
             continue;
@@ -360,10 +380,10 @@ fn ink_limit(even: &GrayImage) -> u8 {
         let between = below * above * (below_sum / below - (sum - below_sum) / above).powi(2);
         if between > best {
             best = between;
-            limit = grey as u8;
+            limit = grey;
         }
     }
-    limit.clamp(60, 210)
+    (limit as u8).clamp(130, 215)
 }
 
 fn histogram(picture: &GrayImage) -> [usize; 256] {

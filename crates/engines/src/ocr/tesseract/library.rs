@@ -459,6 +459,7 @@ impl Functions {
             delete_text_array: function!("TessDeleteTextArray"),
             set_parallel_levels,
         };
+        quiet_leptonica();
         // Never unloaded: native code with threads of its own does not survive that.
         std::mem::forget((library, openmp));
         Ok(functions)
@@ -470,5 +471,24 @@ impl Functions {
             // SAFETY: takes a number and sets it for the calling thread.
             unsafe { set_parallel_levels(0) };
         }
+    }
+}
+
+/// Leptonica, which Tesseract stands on, writes its remarks to standard error otherwise.
+fn quiet_leptonica() {
+    const NO_MESSAGES: c_int = 6;
+    for file in ["liblept.so.5", "libleptonica.so.6"] {
+        // SAFETY: it is in memory already when Tesseract uses it.
+        let Ok(leptonica) = (unsafe { libloading::Library::new(file) }) else {
+            continue;
+        };
+        // SAFETY: the type is the signature in leptonica's allheaders.h.
+        let set_severity =
+            unsafe { leptonica.get::<unsafe extern "C" fn(c_int) -> c_int>("setMsgSeverity\0") };
+        if let Ok(set_severity) = set_severity {
+            // SAFETY: takes a number and keeps it.
+            unsafe { set_severity(NO_MESSAGES) };
+        }
+        std::mem::forget(leptonica);
     }
 }

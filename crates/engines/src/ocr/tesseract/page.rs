@@ -152,20 +152,35 @@ fn candidates(state: &mut State, picture: &GrayImage, lay: Lay) -> Result<Vec<u1
 }
 
 fn recognised(handle: &mut Handle, picture: &GrayImage) -> Vec<Word> {
-    let words = handle.recognise(picture, DOTS_PER_INCH, Segmentation::Auto);
-    if letters(&words) >= 12 {
-        return words;
-    }
-    // Few words, or words that the search for columns took for a picture.
-    let block = handle.recognise(picture, DOTS_PER_INCH, Segmentation::Block);
-    let sparse = handle.recognise(picture, DOTS_PER_INCH, Segmentation::Sparse);
-    [block, sparse].into_iter().fold(words, |best, words| {
+    let better = |best: Vec<Word>, words: Vec<Word>| {
         if score(&words) > score(&best) {
             words
         } else {
             best
         }
-    })
+    };
+    let mut words = handle.recognise(picture, DOTS_PER_INCH, Segmentation::Auto);
+    if mean(&words) < 0.6 {
+        // One threshold for the whole picture fails on faint print in a dark frame: take one for each region.
+        handle.set(c"thresholding_method", c"1");
+        words = better(
+            words,
+            handle.recognise(picture, DOTS_PER_INCH, Segmentation::Auto),
+        );
+        handle.set(c"thresholding_method", c"0");
+    }
+    if letters(&words) < 12 {
+        // Few words, or words that the search for columns took for a picture.
+        words = better(
+            words,
+            handle.recognise(picture, DOTS_PER_INCH, Segmentation::Block),
+        );
+        words = better(
+            words,
+            handle.recognise(picture, DOTS_PER_INCH, Segmentation::Sparse),
+        );
+    }
+    words
 }
 
 /// How much to enlarge (or reduce) a picture so that its letters have the size that Tesseract reads best.
@@ -178,9 +193,9 @@ fn enlargement(picture: &GrayImage) -> Option<f64> {
     } else {
         return None;
     };
-    // Memory: at most 40 megapixels.
-    let most = (40e6 / (f64::from(picture.width()) * f64::from(picture.height()))).sqrt();
-    let factor = factor.min(most);
+    // Memory: and time: at most 16 megapixels.
+    let most = (16e6 / (f64::from(picture.width()) * f64::from(picture.height()))).sqrt();
+    let factor = factor.min(most.max(1.0));
     (!(0.95..1.1).contains(&factor)).then_some(factor)
 }
 
@@ -200,8 +215,7 @@ fn is_text(words: &[Word]) -> bool {
         .iter()
         .filter(|word| word.confidence >= 60.0 && letters_of(word) >= 2)
         .count();
-    let mean = score(words) / (letters(words) as f64).max(1.0);
-    good > 0 && mean >= 0.3
+    good > 0 && mean(words) >= 0.3
 }
 
 fn surely_upright(words: &[Word]) -> bool {
@@ -219,6 +233,11 @@ fn score(words: &[Word]) -> f64 {
         .iter()
         .map(|word| confidence(word) * letters_of(word) as f64)
         .sum()
+}
+
+/// The mean confidence of a letter.
+fn mean(words: &[Word]) -> f64 {
+    score(words) / (letters(words) as f64).max(1.0)
 }
 
 fn letters(words: &[Word]) -> usize {

@@ -5,6 +5,7 @@
 pub mod engine;
 pub mod extract_text;
 pub mod ocr;
+pub mod proof_of_identity;
 pub mod registry;
 
 pub use engine::{Builtin, Document, EngineError, Input, Isolation, Work};

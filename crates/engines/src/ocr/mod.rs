@@ -16,6 +16,15 @@ pub trait Ocr: Send + Sync {
     /// The engine and its version: `tesseract 5.3.0`.
     fn label(&self) -> String;
 
+    /// The languages whose data is installed, by the names that the other methods take; none where the engine cannot say.
+    ///
+    /// # Errors
+    ///
+    /// `engine-unavailable` when the library is missing.
+    fn languages(&self) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
+
     /// Reads a whole page: finds its orientation, straightens its skew, and reads its lines in reading order.
     ///
     /// # Errors

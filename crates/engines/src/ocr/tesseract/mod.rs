@@ -63,19 +63,6 @@ impl Tesseract {
         Self::default()
     }
 
-    /// Whether a language's data is installed, by its Tesseract name.
-    ///
-    /// # Errors
-    ///
-    /// `engine-unavailable` when the library is missing.
-    pub fn has_language(&self, language: &str) -> Result<bool, EngineError> {
-        Ok(self
-            .state()
-            .installed()?
-            .iter()
-            .any(|installed| installed == language))
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic between two calls leaves no half-made handle: each is put back only when it is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,6 +75,10 @@ impl Ocr for Tesseract {
             Some(library) => format!("tesseract {}", library.version()),
             None => "tesseract".to_owned(),
         }
+    }
+
+    fn languages(&self) -> Result<Vec<String>, EngineError> {
+        self.state().installed().map(<[String]>::to_vec)
     }
 
     fn read_page(&self, picture: &GrayImage, languages: &[String]) -> Result<OcrPage, EngineError> {

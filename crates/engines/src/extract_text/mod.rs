@@ -2,6 +2,8 @@
 //!
 //! One format is one file here with an `extract` function and its line in [`extract`]'s match.
 
+pub(crate) mod picture;
+
 use linkspan_model::answer::Page;
 use serde::Deserialize;
 

@@ -1,5 +1,9 @@
 //! Reading text from pictures.
 
+pub mod tesseract;
+
+pub(crate) mod raster;
+
 use image::GrayImage;
 use linkspan_model::answer::Line;
 
@@ -11,6 +15,15 @@ use crate::engine::EngineError;
 pub trait Ocr: Send + Sync {
     /// The engine and its version: `tesseract 5.3.0`.
     fn label(&self) -> String;
+
+    /// The languages whose data is installed, by the names that the other methods take; none where the engine cannot say.
+    ///
+    /// # Errors
+    ///
+    /// `engine-unavailable` when the library is missing.
+    fn languages(&self) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
 
     /// Reads a whole page: finds its orientation, straightens its skew, and reads its lines in reading order.
     ///
@@ -24,7 +37,12 @@ pub trait Ocr: Send + Sync {
     /// # Errors
     ///
     /// As [`Ocr::read_page`].
-    fn read_block(&self, picture: &GrayImage, language: &str, characters: &str) -> Result<OcrPage, EngineError>;
+    fn read_block(
+        &self,
+        picture: &GrayImage,
+        language: &str,
+        characters: &str,
+    ) -> Result<OcrPage, EngineError>;
 }
 
 /// What was read from a picture.

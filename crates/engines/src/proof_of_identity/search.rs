@@ -1,0 +1,302 @@
+//! Finding the machine-readable zone in a picture: which way up, where, and which of several readings holds together.
+
+use std::collections::BTreeMap;
+
+use image::GrayImage;
+use image::imageops;
+use linkspan_model::answer::Line;
+
+use super::repair;
+use super::zone::{Format, Zone};
+use crate::engine::EngineError;
+use crate::ocr::Ocr;
+use crate::ocr::raster::{self, Axis};
+
+/// The zone that was found, and how well it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// The zone.
+    pub(super) zone: Zone,
+    /// The OCR's confidence in each line.
+    pub(super) confidences: Vec<f64>,
+    /// For each line, the share of the readings that agree on it, by confidence.
+    pub(super) agreements: Vec<f64>,
+    /// How often the zone was read.
+    pub(super) readings: usize,
+    /// Whether fillers behind the names had to be put right.
+    pub(super) names_repaired: bool,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// A zone, the better half of its check digits right at least.
+    Zone(Box<Found>),
+    /// Lines that look like a zone, and could not be read as one.
+    Unreadable,
+    /// Nothing like a zone.
+    Nothing,
+}
+
+const CHARACTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<";
+
+/// Language data made for the zone's typeface; used beside `eng` where installed.
+const ZONE_LANGUAGES: [&str; 4] = ["ocrb", "OCRB", "mrz", "ocrb_int"];
+
+/// Looks for a zone in a picture.
+pub(super) fn search(ocr: &dyn Ocr, picture: &GrayImage) -> Result<Outcome, EngineError> {
+    if picture.width() < 40 || picture.height() < 40 {
+        return Ok(Outcome::Nothing);
+    }
+    let installed = ocr.languages()?;
+    let mut languages = vec!["eng"];
+    languages.extend(ZONE_LANGUAGES.iter().find(|language| installed.iter().any(|name| name == *language)));
+    let lay = raster::lay(picture);
+    let straight = if lay.skew == 0.0 {
+        picture.clone()
+    } else {
+        raster::straightened(picture, lay.skew)
+    };
+    let directions: &[u16] = match (lay.axis, lay.clarity) {
+        (Axis::Across, 2.0..) => &[0, 180],
+        (Axis::Along, 2.0..) => &[90, 270],
+        (Axis::Across, _) => &[0, 180, 90, 270],
+        (Axis::Along, _) => &[90, 270, 0, 180],
+    };
+    let mut seen = false;
+    let mut best: Option<Found> = None;
+    for degrees in directions {
+        let turned = raster::turned(&straight, *degrees);
+        for crop in [bottom(&turned), turned.clone()] {
+            let readings = readings(ocr, &languages, &crop)?;
+            seen |= !readings.is_empty();
+            let found = best_zone(&readings);
+            if let Some(found) = found
+                && best.as_ref().is_none_or(|best| better(&found, best))
+            {
+                best = Some(found);
+            }
+            if best.as_ref().is_some_and(|found| found.zone.all_right()) {
+                break;
+            }
+        }
+        if best.as_ref().is_some_and(|found| found.zone.right() * 2 > found.zone.format.checks().len()) {
+            break;
+        }
+    }
+    Ok(match best {
+        Some(found) if found.zone.right() * 2 >= found.zone.format.checks().len() => Outcome::Zone(Box::new(found)),
+        Some(_) => Outcome::Unreadable,
+        None if seen => Outcome::Unreadable,
+        None => Outcome::Nothing,
+    })
+}
+
+/// One reading: lines one below the other, each with its confidence.
+type Reading = Vec<(String, f64)>;
+
+/// Reads a crop at several sizes; where lines like a zone's appear, reads them again, cut out and brought to size.
+fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<Reading>, EngineError> {
+    let mut readings = Vec::new();
+    for width in [1800.0, 1200.0] {
+        let factor = width / f64::from(crop.width());
+        let sized = raster::scaled(crop, factor);
+        let mut zones: Vec<[f64; 4]> = Vec::new();
+        for language in languages {
+            let lines = ocr.read_block(&sized, language, CHARACTERS)?.lines;
+            for group in groups(&lines) {
+                readings.push(group.iter().map(|line| (packed(&line.text), line.confidence)).collect());
+                zones.extend(around(group));
+            }
+        }
+        let Some(zone) = zones.into_iter().max_by(|a, b| (a[2] * a[3]).total_cmp(&(b[2] * b[3]))) else { continue };
+        for (target, even) in [(34.0, false), (44.0, false), (34.0, true), (26.0, false), (44.0, true), (56.0, false)] {
+            let cut = cut(crop, zone.map(|pixels| pixels / factor), target);
+            let cut = if even { raster::evened(&cut).0 } else { cut };
+            for language in languages {
+                let lines = ocr.read_block(&cut, language, CHARACTERS)?.lines;
+                let lines: Reading = lines
+                    .iter()
+                    .map(|line| (packed(&line.text), line.confidence))
+                    .filter(|(text, _)| text.len() >= 20)
+                    .collect();
+                if lines.len() >= 2 {
+                    readings.push(lines);
+                }
+            }
+        }
+        if best_zone(&readings).is_some_and(|found| found.zone.all_right()) {
+            break;
+        }
+    }
+    Ok(readings)
+}
+
+/// The zone that the readings agree on best. Lines are taken from different readings where that makes more check digits right.
+fn best_zone(readings: &[Reading]) -> Option<Found> {
+    let mut best: Option<Found> = None;
+    for format in Format::ALL {
+        let (count, width) = format.size();
+        // For each line of the format, what was read there, with the sum of the confidences and the highest.
+        let mut read: Vec<BTreeMap<String, (f64, f64)>> = vec![BTreeMap::new(); count];
+        let mut times = 0;
+        for reading in readings {
+            for window in reading.windows(count) {
+                if !plausible(format, window) {
+                    continue;
+                }
+                times += 1;
+                for (row, (text, confidence)) in window.iter().enumerate() {
+                    let mut fits = repair::fitted(text, width);
+                    // No check digit can choose between ways to fit a line of names: the longest run of fillers it is.
+                    let guarded = format.checks().iter().any(|check| check.over.iter().any(|span| span.0 == row));
+                    fits.truncate(if guarded { 12 } else { 1 });
+                    let share = confidence / fits.len().max(1) as f64;
+                    for fit in fits {
+                        let (sum, highest) = read[row].entry(canonical(format, row, fit)).or_default();
+                        *sum += share.max(0.01);
+                        *highest = highest.max(*confidence);
+                    }
+                }
+            }
+        }
+        let ranked: Vec<Vec<(String, f64, f64)>> = read
+            .into_iter()
+            .map(|lines| {
+                let mut lines: Vec<_> = lines.into_iter().map(|(line, (sum, highest))| (line, sum, highest)).collect();
+                lines.sort_by(|a, b| b.1.total_cmp(&a.1));
+                lines
+            })
+            .collect();
+        if let Some(found) = combined(format, &ranked, times)
+            && best.as_ref().is_none_or(|best| better(&found, best))
+        {
+            best = Some(found);
+        }
+    }
+    best
+}
+
+/// The combination of lines with the most check digits right; among equals, the one read most.
+fn combined(format: Format, ranked: &[Vec<(String, f64, f64)>], readings: usize) -> Option<Found> {
+    const MOST: usize = 24;
+    let mut picks: Vec<Vec<usize>> = vec![Vec::new()];
+    for lines in ranked {
+        picks = picks
+            .into_iter()
+            .flat_map(|pick| {
+                (0..lines.len().min(MOST)).map(move |index| {
+                    let mut pick = pick.clone();
+                    pick.push(index);
+                    pick
+                })
+            })
+            .collect();
+    }
+    let weight = |pick: &[usize]| -> f64 { pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1).sum() };
+    let (zone, pick) = picks
+        .into_iter()
+        .filter_map(|pick| {
+            let lines: Vec<String> = pick.iter().zip(ranked).map(|(index, lines)| lines[*index].0.clone()).collect();
+            Some((format.zone(&lines)?, pick))
+        })
+        .max_by(|(a, a_pick), (b, b_pick)| {
+            a.right().cmp(&b.right()).then_with(|| weight(a_pick).total_cmp(&weight(b_pick)))
+        })?;
+    let total = |lines: &[(String, f64, f64)]| lines.iter().map(|line| line.1).sum::<f64>().max(f64::EPSILON);
+    let (zone, names_repaired) = with_names_trimmed(zone);
+    Some(Found {
+        confidences: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].2).collect(),
+        agreements: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1 / total(lines)).collect(),
+        zone,
+        readings,
+        names_repaired,
+    })
+}
+
+/// The line with its letters put right and its names' fillers too, so that readings that differ in nothing else count as one.
+fn canonical(format: Format, row: usize, line: String) -> String {
+    let mut letters: Vec<char> = line.chars().collect();
+    for field in format.fields().iter().filter(|field| field.span.0 == row) {
+        for letter in &mut letters[field.span.1..field.span.2] {
+            *letter = repair::as_alphabet(*letter, field.alphabet);
+        }
+        if field.name == "name" {
+            let names = String::from_iter(&letters[field.span.1..field.span.2]);
+            let (trimmed, _) = repair::trimmed_names(&names, true);
+            letters.splice(field.span.1..field.span.2, trimmed.chars());
+        }
+    }
+    String::from_iter(letters)
+}
+
+fn with_names_trimmed(mut zone: Zone) -> (Zone, bool) {
+    let Some(field) = zone.format.fields().iter().find(|field| field.name == "name") else {
+        return (zone, false);
+    };
+    let (trimmed, changed) = repair::trimmed_names(zone.raw("name"), true);
+    if let Some(line) = zone.lines.get_mut(field.span.0) {
+        line.replace_range(field.span.1..field.span.2, &trimmed);
+    }
+    (zone, changed)
+}
+
+fn plausible(format: Format, window: &[(String, f64)]) -> bool {
+    let (_, width) = format.size();
+    window.iter().all(|(line, _)| line.is_ascii() && line.len() + 7 >= width && line.len() <= width + 7)
+}
+
+fn better(a: &Found, b: &Found) -> bool {
+    let share = |found: &Found| found.zone.right() as f64 / found.zone.format.checks().len() as f64;
+    let sum = |found: &Found| found.confidences.iter().sum::<f64>() / found.confidences.len().max(1) as f64;
+    (share(a), a.zone.right(), sum(a)) > (share(b), b.zone.right(), sum(b))
+}
+
+/// The runs of neighbouring lines that look like a zone's: long, without spaces, with fillers.
+fn groups(lines: &[Line]) -> Vec<&[Line]> {
+    lines
+        .chunk_by(|a, b| zone_like(a) && zone_like(b))
+        .filter(|group| group.len() >= 2 && group.iter().all(zone_like))
+        .filter(|group| group.iter().map(|line| line.text.matches('<').count()).sum::<usize>() >= 4)
+        .collect()
+}
+
+fn zone_like(line: &Line) -> bool {
+    let length = packed(&line.text).len();
+    (23..=56).contains(&length) && line.text.split(' ').count() <= 8
+}
+
+fn packed(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_whitespace()).collect()
+}
+
+/// The box around lines: left, top, width, height.
+fn around(lines: &[Line]) -> Option<[f64; 4]> {
+    let boxes: Vec<[f64; 4]> = lines.iter().filter_map(|line| line.bounds).collect();
+    let left = boxes.iter().map(|bounds| bounds[0]).reduce(f64::min)?;
+    let top = boxes.iter().map(|bounds| bounds[1]).reduce(f64::min)?;
+    let right = boxes.iter().map(|bounds| bounds[0] + bounds[2]).reduce(f64::max)?;
+    let bottom = boxes.iter().map(|bounds| bounds[1] + bounds[3]).reduce(f64::max)?;
+    Some([left, top, right - left, bottom - top])
+}
+
+/// The zone cut out with a margin, so scaled that a character is about `target` pixels wide and high.
+fn cut(picture: &GrayImage, [left, top, width, height]: [f64; 4], target: f64) -> GrayImage {
+    // A third line above or below may have been missed; a zone is 8 to 20 times as wide as a line is high.
+    let margin = (height * 0.6).max(width / 30.0);
+    let side = width / 25.0;
+    let x = (left - side).max(0.0);
+    let y = (top - margin).max(0.0);
+    let right = (left + width + side).min(f64::from(picture.width()));
+    let bottom = (top + height + margin).min(f64::from(picture.height()));
+    let cut = imageops::crop_imm(picture, x as u32, y as u32, (right - x).max(1.0) as u32, (bottom - y).max(1.0) as u32).to_image();
+    // Characters stand 44, 36 or 30 to a line; by the line's height that is told apart well enough.
+    let per_line = if width / height.max(1.0) > 9.0 { 44.0 } else { 36.0 };
+    let factor = (target * per_line / width.max(1.0)).clamp(0.2, 6.0);
+    raster::scaled(&cut, factor)
+}
+
+fn bottom(picture: &GrayImage) -> GrayImage {
+    let height = (picture.height() * 45 / 100).max(1);
+    imageops::crop_imm(picture, 0, picture.height() - height, picture.width(), height).to_image()
+}

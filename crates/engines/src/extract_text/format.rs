@@ -101,6 +101,10 @@ pub(super) fn sniff(document: &Document<'_>, max_unpacked: u64) -> Result<Format
     if starts_like_pdf(bytes) {
         return Ok(Format::Pdf);
     }
+    // RTF may hold binary data.
+    if bytes.trim_ascii_start().starts_with(b"{\\rtf") {
+        return Ok(Format::Rtf);
+    }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return container::zip(bytes, max_unpacked);
     }

@@ -262,7 +262,7 @@ mod tests {
         let html = "<table><tr><th>Item<th>Price</tr><tr><td><p>Tea</p></td><td>2.50</td></tr></table><p>after";
         assert_eq!(to_text(html).trim_end(), "Item\tPrice\nTea\t2.50\n\nafter");
         let layout = "<table><tr><td><table><tr><td>a</td><td>b</td></tr></table></td><td><p>left</p><p>right</p></td></tr></table>";
-        assert_eq!(to_text(layout).trim_end(), "a\tb\nleft\nright");
+        assert_eq!(to_text(layout).trim_end(), "a\tb\nleft\n\nright");
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>) -> Result<Ex
         walk.read(&content)?;
         // Headers and footers stand with the styles.
         match package.text_part("styles.xml") {
-            Ok(styles) => walk.read(&styles.unwrap_or_default())?,
+            Ok(Some(styles)) => walk.read(&styles)?,
+            Ok(None) => {}
             Err(error) if error.code == Code::DocumentTooComplex => return Err(error),
             Err(_) => warnings.push("the part styles.xml is damaged: headers and footers may be missing".to_owned()),
         }

@@ -35,10 +35,14 @@ pub(super) fn extract(
         (_, Some(workbook)) => sheets::xls(workbook, &mut extracted.warnings),
         _ => render::pages(&file.to_ir(), kind, &mut extracted.warnings),
     };
-    extracted.pages = (1..)
-        .zip(texts)
-        .map(|(number, text)| text_page(number, clean::few_blank_lines(&text)))
-        .collect();
+    let mut notices = 0;
+    for (number, text) in (1..).zip(texts) {
+        let text = without_notices(&text, &mut notices);
+        extracted.pages.push(text_page(number, clean::few_blank_lines(&text)));
+    }
+    if extracted.warnings.is_empty() {
+        extracted.warnings.extend(damage_warning(notices, notices > 0));
+    }
     Ok(extracted)
 }
 
@@ -106,6 +110,38 @@ fn refused(kind: OfficeKind, error: OfficeError) -> EngineError {
         _ => "its structure cannot be read",
     };
     unreadable(format!("the {name} is damaged: {what}")).because(error)
+}
+
+/// The library writes what it left out into the text, as a bracketed line. That belongs to the warnings.
+fn without_notices(text: &str, found: &mut usize) -> String {
+    const STARTS: [&str; 16] = [
+        "[skipped unreadable part ",
+        "[unreadable slide ",
+        "[unreadable sheet ",
+        "[sheet \"",
+        "[content nested too deeply ",
+        "[nested table deeper ",
+        "[nested tables deeper ",
+        "[text box nested too deeply ",
+        "[some pictures not shown: ",
+        "[some merged cell ranges ",
+        "[embedded package repeated: ",
+        "[sheet truncated: ",
+        "[workbook truncated: ",
+        "[output truncated: ",
+        "[comments truncated: ",
+        "[pivot cache truncated: ",
+    ];
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.starts_with('[') && line.ends_with(']') && STARTS.iter().any(|start| line.starts_with(start)) {
+            *found += 1;
+        } else {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
 }
 
 /// One warning for all that the library repaired or left out: its own sentences quote the file.

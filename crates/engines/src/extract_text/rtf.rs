@@ -23,7 +23,7 @@ pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<E
     let mut rtf = Rtf::new(&document.bytes[start..]);
     rtf.read();
     rtf.flush();
-    let text = format!("{}\n{}", rtf.out, rtf.notes);
+    let text = format!("{}\n{}", rtf.out.trim_end(), rtf.notes.trim_start());
     let mut extracted = one_page(clean::few_blank_lines(&text));
     if !rtf.groups.is_empty() {
         extracted
@@ -340,7 +340,7 @@ mod tests {
                 "A1\tB1\nA2\tB2\nAfter",
             ),
             (r#"{\rtf1 {\field{\*\fldinst HYPERLINK "http://example.com"}{\fldrslt the link}} x}"#, "the link x"),
-            ("{\\rtf1 {\\bin5 }}}}}kept}", "kept"),
+            ("{\\rtf1 {\\bin5 }}}}}kept}}", "kept"),
             (r"{\rtf1{\header Head\par}{\footnote note} Text{\footnote Note}}", "Head\n Text\nnote\nNote"),
             (
                 r"{\rtf1\trowd\cellx1\cellx2\pard\intbl one\par two\cell three\cell\row\pard End\par}",

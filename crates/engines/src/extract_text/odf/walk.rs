@@ -78,8 +78,8 @@ impl Walk {
             self.pages.push(rest);
         }
         if self.pages.len() == 1 {
-            let page = &mut self.pages[0];
-            *page = format!("{}{}\n{}{}", self.header, page, self.notes, self.footer);
+            let body = self.pages[0].trim_end_matches('\n');
+            self.pages[0] = format!("{}{body}\n{}{}", self.header, self.notes, self.footer);
         }
         (self.pages, self.damaged)
     }
@@ -92,9 +92,11 @@ impl Walk {
     pub(super) fn read(&mut self, xml: &str) -> Result<(), EngineError> {
         let mut reader = Reader::from_str(xml);
         let before = self.open.len();
+        let mut empty = true;
         loop {
             match reader.read_event() {
                 Ok(Event::Start(element)) => {
+                    empty = false;
                     if let Some(end) = self.start(&element) {
                         if self.open.len() >= MAX_DEPTH {
                             return Err(EngineError::new(
@@ -122,7 +124,7 @@ impl Walk {
                 Ok(Event::CData(text)) => self.text(&text.xml10_content()),
                 Ok(Event::GeneralRef(reference)) => self.reference(&reference),
                 Ok(Event::Eof) => {
-                    self.damaged |= self.open.len() > before;
+                    self.damaged |= empty || self.open.len() > before;
                     break;
                 }
                 Ok(_) => {}

@@ -16,6 +16,8 @@ mod picture;
 mod rtf;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::sync::atomic::{AtomicBool, Ordering};

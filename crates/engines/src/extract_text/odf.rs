@@ -72,7 +72,10 @@ mod tests {
                 "<text:p>Text<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>The note.</text:p></text:note-body></text:note> goes on.</text:p><text:p>Next</text:p>",
                 "Text goes on.\nNext\n1 The note.",
             ),
-            ("<text:p>seen<office:annotation><dc:creator>A</dc:creator><text:p>remark</text:p></office:annotation></text:p>", "seen"),
+            (
+                "<text:p>seen<office:annotation><dc:creator>Anna</dc:creator><dc:date>2024-03-05T10:00:00</dc:date><text:p>remark</text:p></office:annotation> text</text:p><text:p>next</text:p>",
+                "seen text\nnext\nComment (Anna): remark",
+            ),
             (
                 "<text:list><text:list-item><text:p>one</text:p></text:list-item><text:list-item><text:p>two</text:p></text:list-item></text:list>",
                 "one\ntwo",

@@ -14,6 +14,8 @@ const MAX_COLUMNS: usize = 16_384;
 /// What was read so far.
 pub(super) struct Walk {
     pages: Vec<String>,
+    /// Whether the document is a text: only its headers and footers are on its pages as they stand.
+    is_text: bool,
     header: String,
     footer: String,
     notes: String,
@@ -46,6 +48,9 @@ enum End {
     Cell { repeat: usize, date: Option<String> },
     Note,
     Citation,
+    /// A reviewer's remark: these stand after the text.
+    Annotation,
+    Author,
     Header,
     Footer,
     /// Text that is on no page: a master page's placeholders.
@@ -56,6 +61,7 @@ impl Walk {
     pub(super) fn new(max_text: u64) -> Self {
         Self {
             pages: Vec::new(),
+            is_text: false,
             header: String::new(),
             footer: String::new(),
             notes: String::new(),
@@ -76,6 +82,10 @@ impl Walk {
         let rest = self.sinks.pop().map(|sink| sink.text).unwrap_or_default();
         if self.pages.is_empty() || !rest.trim().is_empty() {
             self.pages.push(rest);
+        }
+        if !self.is_text {
+            self.header.clear();
+            self.footer.clear();
         }
         if self.pages.len() == 1 {
             let body = self.pages[0].trim_end_matches('\n');
@@ -146,7 +156,9 @@ impl Walk {
     fn start(&mut self, element: &BytesStart<'_>) -> Option<End> {
         let name = element.name();
         Some(match name.into_inner() {
-            "text:tracked-changes" | "office:annotation" | "svg:title" | "svg:desc" | "text:ruby-text" | "office:forms"
+            // The numbers of pages are those of whoever saved the file.
+            "text:page-number" | "text:page-count" | "text:page-continuation" | "dc:date" | "meta:date-string"
+            | "text:tracked-changes" | "svg:title" | "svg:desc" | "text:ruby-text" | "office:forms"
             | "office:scripts" | "office:font-face-decls" | "office:automatic-styles" | "office:styles" | "office:meta"
             | "office:settings" | "office:binary-data" | "table:tracked-changes" | "table:label-ranges"
             | "text:hidden-text" | "presentation:settings" | "text:tracked-change" | "draw:layer-set"
@@ -192,10 +204,16 @@ impl Walk {
                 self.open_sink(End::Cell { repeat, date })
             }
             "text:note-body" => self.open_sink(End::Note),
+            "office:annotation" => self.open_sink(End::Annotation),
+            "dc:creator" => self.open_sink(End::Author),
             "text:note-citation" => self.open_sink(End::Citation),
             "style:header" | "style:header-first" | "style:header-left" => self.open_sink(End::Header),
             "style:footer" | "style:footer-first" | "style:footer-left" => self.open_sink(End::Footer),
             "style:master-page" => self.open_sink(End::Discard),
+            "office:text" => {
+                self.is_text = true;
+                End::Nothing
+            }
             "office:spreadsheet" => {
                 self.spreadsheet = true;
                 End::Nothing
@@ -241,6 +259,15 @@ impl Walk {
                 let text = self.close_sink().text;
                 self.notes.push_str(text.trim());
                 self.notes.push(' ');
+            }
+            End::Author => {
+                let text = self.close_sink().text;
+                self.push(&format!("Comment ({}): ", text.trim()));
+            }
+            End::Annotation => {
+                let text = self.close_sink().text;
+                self.notes.push_str(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+                self.notes.push('\n');
             }
             End::Header => {
                 let text = self.close_sink().text;
@@ -320,7 +347,7 @@ impl Walk {
 
     /// Only paragraphs hold text; runs of white space are one space (ODF 1.2, 6.1.2).
     fn text(&mut self, text: &str) {
-        if !self.open.iter().rev().any(|end| matches!(end, End::Paragraph | End::Citation)) {
+        if !self.open.iter().rev().any(|end| matches!(end, End::Paragraph | End::Citation | End::Author)) {
             return;
         }
         let Some(sink) = self.sinks.last_mut() else { return };

@@ -12,15 +12,17 @@ const MAX_DEPTH: usize = 100;
 pub(super) fn pages(ir: &DocumentIR, kind: OfficeKind, warnings: &mut Vec<String>) -> Vec<String> {
     warnings.extend(damage_warning(ir.metadata.warnings.len(), ir.metadata.text_truncated));
     if matches!(kind, OfficeKind::Pptx | OfficeKind::Ppt) {
-        ir.sections.iter().map(slide).collect()
+        (1..).zip(&ir.sections).map(|(number, section)| slide(number, section)).collect()
     } else {
         vec![word(&ir.sections)]
     }
 }
 
-fn slide(section: &Section) -> String {
+fn slide(number: usize, section: &Section) -> String {
     let mut text = Text::default();
+    // The library names a slide that has no title.
     if let Some(title) = &section.title
+        && *title != format!("Slide {number}")
         && !says(&section.elements, title)
     {
         text.line(title);

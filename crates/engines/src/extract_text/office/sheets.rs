@@ -31,6 +31,13 @@ pub(super) fn xlsx(workbook: &XlsxDocument, warnings: &mut Vec<String>) -> Vec<S
         }
         pages.push(page);
     }
+    // The library does not say which sheet shows a chart.
+    if let Some(page) = pages.last_mut() {
+        for text in &workbook.chart_text {
+            page.push_str(text.trim());
+            page.push('\n');
+        }
+    }
     warn(hidden, damaged, warnings);
     pages
 }

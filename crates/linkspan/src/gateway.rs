@@ -21,7 +21,7 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::runner::{self, InFlight};
-use crate::store::{Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteStore, Store, StoreError};
+use crate::store::{Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore, Store, StoreError};
 
 /// A gateway. One per process; every request and every attempt shares it.
 pub struct Gateway {
@@ -176,10 +176,12 @@ impl Gateway {
         let place_freed = Arc::new(Notify::new());
         let engines = Engines::new(&config)?;
         let integrations = engines.integrations(&config, &metrics, &place_freed);
-        let blobs = FileBlobs::open(&folder.join(config.store.blobs.path()), Some(config.store.max_size.bytes())).await?;
-        let blobs: Arc<dyn Blobs> = Arc::new(blobs);
+        let blobs: Arc<dyn Blobs> = Arc::new(FileBlobs::open(folder.join(config.store.blobs.path()))?);
         let jobs = folder.join(config.store.jobs.path());
-        let store = SqliteStore::open_gateway(&jobs, Some(config.store.max_size.bytes()), blobs.clone()).await?;
+        let options = SqliteOptions {
+            max_size: Some(config.store.max_size.bytes()),
+        };
+        let store = SqliteStore::open(&jobs, options, blobs.clone())?;
         let auth = Auth::open(&config, &jobs)?;
         let gateway = Arc::new(Self {
             integrations,

@@ -17,6 +17,9 @@ pub(super) struct Args {
     output: Output,
 }
 
+/// The OCR data without which the default options do not work: English, and orientation.
+const NEEDED: [&str; 2] = ["eng", "osd"];
+
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 struct Finding {
@@ -71,41 +74,34 @@ fn engine(task: Task) -> Option<Finding> {
 }
 
 fn tesseract_findings() -> Vec<Finding> {
-    let status = tesseract::status();
-    let mut findings = Vec::new();
-    match status.version {
-        Ok(version) => findings.push(Finding {
-            what: "library tesseract".to_owned(),
-            state: "ok",
-            detail: format!("version {version}"),
-        }),
-        Err(reason) => findings.push(Finding {
-            what: "library tesseract".to_owned(),
-            state: "missing",
-            detail: reason,
-        }),
-    }
-    for needed in ["eng", "osd"] {
+    let finding = |what: &str, state, detail: String| Finding {
+        what: what.to_owned(),
+        state,
+        detail,
+    };
+    let status = match tesseract::status() {
+        Ok(status) => status,
+        Err(error) => return vec![finding("library tesseract", "missing", error.detail)],
+    };
+    let mut findings = vec![finding(
+        "library tesseract",
+        "ok",
+        format!("version {}, language data in {}", status.version, status.data_path),
+    )];
+    for needed in NEEDED {
         let there = status.languages.iter().any(|language| language == needed);
-        findings.push(Finding {
-            what: format!("OCR data {needed}"),
-            state: if there { "ok" } else { "missing" },
-            detail: if there {
-                "installed".to_owned()
-            } else {
-                format!("install the package tesseract-ocr-{needed}")
-            },
+        findings.push(if there {
+            finding(&format!("OCR data {needed}"), "ok", "installed".to_owned())
+        } else {
+            finding(&format!("OCR data {needed}"), "missing", format!("install the package tesseract-ocr-{needed}"))
         });
     }
-    let further: Vec<_> = status.languages.iter().filter(|language| !["eng", "osd"].contains(&language.as_str())).map(String::as_str).collect();
-    findings.push(Finding {
-        what: "OCR data, further".to_owned(),
-        state: "ok",
-        detail: if further.is_empty() {
-            "none; further languages are packages such as tesseract-ocr-deu".to_owned()
-        } else {
-            further.join(", ")
-        },
-    });
+    let further: Vec<_> = status.languages.iter().map(String::as_str).filter(|language| !NEEDED.contains(language)).collect();
+    let further = if further.is_empty() {
+        "none; further languages are packages such as tesseract-ocr-deu".to_owned()
+    } else {
+        further.join(", ")
+    };
+    findings.push(finding("OCR data, further", "ok", further));
     findings
 }

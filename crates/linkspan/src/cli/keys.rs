@@ -86,7 +86,7 @@ pub(super) fn run(path: &Path, verb: Verb) -> Done {
     let config = load(path)?;
     let jobs = configuration::folder(path).join(config.store.jobs.path());
     runtime()?.block_on(async {
-        let store = SqliteStore::open_beside(&jobs).await.map_err(|error| Failure::of(&error))?;
+        let store = SqliteStore::open_beside(&jobs).map_err(|error| Failure::of(&error))?;
         let done = dispatch(&config, &jobs, &store, verb).await;
         crate::store::Upkeep::close(&store).await;
         done
@@ -176,7 +176,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
 /// Adds a key to a store.
 pub(super) async fn add(
     jobs: &Path,
-    store: &impl crate::store::KeyStore,
+    store: &(impl crate::store::KeyStore + ?Sized),
     name: &str,
     scopes: &[String],
     rate: Option<u32>,

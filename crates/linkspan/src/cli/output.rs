@@ -65,7 +65,7 @@ pub(super) fn print<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
 pub(super) fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(columns);
     if let Some(width) = terminal_width() {

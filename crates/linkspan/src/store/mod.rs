@@ -37,6 +37,8 @@ pub use jobs::{
     Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
+pub use blobs::FileBlobs;
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
     Recover, Recovered,

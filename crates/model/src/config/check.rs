@@ -197,7 +197,7 @@ fn retention(sections: &Sections, lines: &Lines) -> Vec<Fault> {
 }
 
 /// Anyone may reach an address that is not a loopback one: it needs authentication and TLS.
-fn exposure(server: &Server, lines: &Lines) -> Vec<Fault> {
+pub(super) fn exposure(server: &Server, lines: &Lines) -> Vec<Fault> {
     let listen = server.listen;
     if listen.ip().to_canonical().is_loopback() {
         return Vec::new();

@@ -133,6 +133,21 @@ impl Config {
         self.lines.fault(key, message)
     }
 
+    /// Checks the address on which the gateway listens against the ways in which it is secured: for an address that did not come
+    /// from the file.
+    ///
+    /// # Errors
+    ///
+    /// Sentences that say how to do it right.
+    pub fn check_listen(&self) -> Result<(), String> {
+        let faults = check::exposure(&self.server, &self.lines);
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let sentences: Vec<_> = faults.into_iter().map(|fault| fault.message).collect();
+        Err(sentences.join("; "))
+    }
+
     /// The services of an integration's steps, in order.
     pub fn steps<'c>(
         &'c self,

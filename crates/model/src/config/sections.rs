@@ -89,7 +89,7 @@ section! {
         jobs: JobStore = "sqlite:data/linkspan.db";
         /// The documents and results that are too large for the database.
         blobs: BlobStore = "file:data/blobs";
-        /// The most that the database and the blobs may take; beyond it no job is accepted.
+        /// The most that the database may take; beyond it no job is accepted. Documents over 64 KiB lie beside it.
         max_size: Size = "20 GiB", in "1 MiB" to "1024 TiB";
         /// How long a job's document and result are kept after its end; an integration may set its own.
         retention: Duration = "7d", in "1m" to "3650d";
@@ -105,7 +105,7 @@ section! {
 section! {
     /// The sandboxed worker processes in which engines read documents.
     pub struct Worker {
-        /// The most workers at once; absent: one for each processor.
+        /// The most workers of one engine at once; absent: one for each processor.
         max_workers: Option<u32>, in 1 to 1024, like "4";
         /// The most memory that one worker may take.
         memory_limit: Size = "2 GiB", in "128 MiB" to "1 TiB";

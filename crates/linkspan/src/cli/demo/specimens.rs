@@ -28,7 +28,7 @@ enum Expected {
 use Expected::{Holds, Is};
 
 macro_rules! fixture {
-    ($path:literal) => {
+    ($path:expr) => {
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/", $path))
     };
 }

@@ -6,7 +6,7 @@ use image::GrayImage;
 use image::imageops;
 use linkspan_model::answer::Line;
 
-use super::repair;
+use super::{cells, repair};
 use super::zone::{Format, Zone};
 use crate::engine::EngineError;
 use crate::ocr::Ocr;
@@ -123,6 +123,9 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
                 if lines.len() >= 2 {
                     readings.push(lines);
                 }
+                if let Some(lines) = by_cells(ocr, language, &cut)? {
+                    readings.push(lines);
+                }
             }
         }
         if best_zone(&readings).is_some_and(|found| found.zone.all_right()) {
@@ -131,6 +134,28 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
     }
     Ok(readings)
 }
+
+/// Reads a zone cell by cell; none where its lines do not fall into cells.
+fn by_cells(ocr: &dyn Ocr, language: &str, cut: &GrayImage) -> Result<Option<Reading>, EngineError> {
+    let Some((cleaned, rows)) = cells::without_fillers(cut) else { return Ok(None) };
+    let mut reading = Reading::new();
+    for row in rows {
+        // A line by itself, so that what was read cannot be another's.
+        let height = row.span.1 - row.span.0;
+        let top = row.span.0.saturating_sub(height / 3);
+        let bottom = (row.span.1 + height / 3).min(cleaned.height());
+        let line = imageops::crop_imm(&cleaned, 0, top, cleaned.width(), bottom - top).to_image();
+        let read = ocr.read_block(&line, language, CHARACTERS)?;
+        if let Some(text) = row.filled(&packed(&read.text)) {
+            // Worth more than a reading that had to guess where the fillers are.
+            reading.push((text, BY_CELLS + read.confidence));
+        }
+    }
+    Ok((reading.len() >= 2).then_some(reading))
+}
+
+/// Added to the confidence of a line that was read cell by cell, while readings are weighed.
+const BY_CELLS: f64 = 2.0;
 
 /// The zone that the readings agree on best. Lines are taken from different readings where that makes more check digits right.
 fn best_zone(readings: &[Reading]) -> Option<Found> {
@@ -155,7 +180,7 @@ fn best_zone(readings: &[Reading]) -> Option<Found> {
                     for fit in fits {
                         let (sum, highest) = read[row].entry(canonical(format, row, fit)).or_default();
                         *sum += share.max(0.01);
-                        *highest = highest.max(*confidence);
+                        *highest = highest.max(if *confidence > BY_CELLS { *confidence - BY_CELLS } else { *confidence });
                     }
                 }
             }

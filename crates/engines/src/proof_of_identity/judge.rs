@@ -139,28 +139,31 @@ impl Read {
     }
 }
 
-/// The OCR's confidence in a field's line; a check digit that is right says more, one that is wrong too.
+/// How sure a field is: by how the readings of its line agree and by its check digit. Tesseract's own confidence counts little, because
+/// it measures how much a line looks like language.
 fn confidence(found: &Found, checked: &[Checked], field: &str, line: usize) -> f64 {
-    let ocr = found.confidences.get(line).copied().unwrap_or(0.0);
-    let agreement = found.agreements.get(line).copied().unwrap_or(0.0);
+    let read = line_confidence(found, line);
     let whole = checked.iter().find(|check| check.guards == "composite").is_none_or(|check| check.passed);
     match checked.iter().find(|check| check.guards == field) {
-        Some(check) if check.passed && whole => ocr.max(0.97),
-        Some(check) if check.passed => ocr.max(0.9),
-        Some(_) => ocr.min(0.4),
-        None => ocr.min(0.5 + agreement / 2.0),
+        Some(check) if check.passed && whole => 0.5 + read / 2.0,
+        Some(check) if check.passed => 0.3 + read / 2.0,
+        Some(_) => read.min(0.4),
+        None => read,
     }
 }
 
-/// No check digit guards names: what counts is how surely, and how often in the same way, they were read.
-fn name_confidence(found: &Found, surname: &str) -> f64 {
-    let line = found.zone.format.fields().iter().find(|field| matches!(field.name, "name" | "surname")).map_or(0, |field| field.span.0);
+fn line_confidence(found: &Found, line: usize) -> f64 {
     let ocr = found.confidences.get(line).copied().unwrap_or(0.0);
     let agreement = found.agreements.get(line).copied().unwrap_or(0.0);
-    let doubt = if surname.is_empty() || found.zone.names().0.chars().any(|letter| letter.is_ascii_digit()) { 0.3 } else { 1.0 };
-    let alone = if found.readings < 3 { 0.7 } else { 1.0 };
+    0.85 * agreement + 0.15 * ocr
+}
+
+/// No check digit guards names: what counts is how often they were read in the same way.
+fn name_confidence(found: &Found, surname: &str) -> f64 {
+    let line = found.zone.format.fields().iter().find(|field| matches!(field.name, "name" | "surname")).map_or(0, |field| field.span.0);
+    let doubt = if surname.is_empty() || surname.chars().any(|letter| letter.is_ascii_digit()) { 0.3 } else { 1.0 };
     let repaired = if found.names_repaired { 0.8 } else { 1.0 };
-    (ocr.sqrt() * (0.3 + 0.7 * agreement)).min(1.0) * doubt * alone * repaired
+    line_confidence(found, line) * doubt * repaired
 }
 
 #[derive(Default)]
@@ -188,12 +191,10 @@ impl Judgement {
         if wrong.is_empty() {
             return;
         }
+        // The composite digit alone can fail by a misread character of the optional data, which no other digit guards.
         let sure = found.readings >= 3
-            && wrong.iter().all(|guards| {
-                let line = found.zone.format.checks().iter().find(|check| check.guards == *guards).map_or(0, |check| check.at.0);
-                found.agreements.get(line).is_some_and(|agreement| *agreement >= 0.7)
-                    && found.confidences.get(line).is_some_and(|confidence| *confidence >= 0.7)
-            });
+            && wrong.iter().any(|guards| *guards != "composite")
+            && found.agreements.iter().all(|agreement| *agreement >= 0.9);
         self.rejected |= sure;
         self.reasons.push(if sure {
             format!("The zone was read clearly, and its check digits are wrong: {}.", wrong.join(", "))
@@ -259,14 +260,18 @@ impl Judgement {
         if read.name_confidence < SURE {
             self.reasons.push("The names were not read surely, and no check digit guards them.".to_owned());
         }
+        let lines = 0..found.zone.lines.len();
+        if lines.into_iter().any(|line| line_confidence(found, line) < 0.7) {
+            self.reasons.push("Several readings of the zone differ.".to_owned());
+        }
         if !country(&found.zone, "issuer") || (found.zone.format != Format::FrenchCard && !country(&found.zone, "nationality")) {
             self.reasons.push("The issuer or the nationality is not a code of ICAO 9303 part 3.".to_owned());
         }
     }
 }
 
-/// Whether a field is a code of ICAO 9303 part 3, section 5: three letters, or Germany's one.
+/// Whether a field is a code of ICAO 9303 part 3, section 5 (Germany's is one letter).
 fn country(zone: &Zone, field: &str) -> bool {
     let code = zone.raw(field).trim_end_matches('<');
-    code == "D" || (code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()))
+    code == "D" || mrz::country_name(code).is_some()
 }

@@ -3,6 +3,7 @@
 //! The zone is found and read ([`search`]), put into its format ([`zone`]) and judged ([`judge`]). Check digits guard numbers and dates, and
 //! not names: a name that was not read the same way several times makes a person look.
 
+mod cells;
 mod dates;
 mod judge;
 mod names;

@@ -6,7 +6,7 @@ use image::GrayImage;
 use image::imageops;
 use linkspan_model::answer::Line;
 
-use super::repair;
+use super::{cells, repair};
 use super::zone::{Format, Zone};
 use crate::engine::EngineError;
 use crate::ocr::Ocr;
@@ -19,7 +19,7 @@ pub(super) struct Found {
     pub(super) zone: Zone,
     /// The OCR's confidence in each line.
     pub(super) confidences: Vec<f64>,
-    /// For each line, the share of the readings that agree on it, by confidence.
+    /// For each line, the share of the readings cell by cell that agree on it; at most a half where there were fewer than three.
     pub(super) agreements: Vec<f64>,
     /// How often the zone was read.
     pub(super) readings: usize,
@@ -57,6 +57,8 @@ pub(super) fn search(ocr: &dyn Ocr, picture: &GrayImage) -> Result<Outcome, Engi
     } else {
         raster::straightened(picture, lay.skew)
     };
+    let (even, unevenness) = raster::evened(&straight);
+    let straight = if unevenness > 0.15 { even } else { straight };
     let directions: &[u16] = match (lay.axis, lay.clarity) {
         (Axis::Across, 2.0..) => &[0, 180],
         (Axis::Along, 2.0..) => &[90, 270],
@@ -92,8 +94,33 @@ pub(super) fn search(ocr: &dyn Ocr, picture: &GrayImage) -> Result<Outcome, Engi
     })
 }
 
-/// One reading: lines one below the other, each with its confidence.
-type Reading = Vec<(String, f64)>;
+/// One reading: lines one below the other.
+type Reading = Vec<ReadLine>;
+
+/// A line as it was read.
+#[derive(Clone, Debug)]
+struct ReadLine {
+    text: String,
+    confidence: f64,
+    /// Whether its fillers were found by their shape, and not guessed.
+    by_cells: bool,
+}
+
+impl ReadLine {
+    fn of(line: &Line) -> Self {
+        Self {
+            text: packed(&line.text),
+            confidence: line.confidence,
+            by_cells: false,
+        }
+    }
+
+    /// What it weighs against other readings of the same line.
+    fn weight(&self) -> f64 {
+        let confidence = self.confidence.max(0.01);
+        if self.by_cells { 2.0 + confidence } else { confidence }
+    }
+}
 
 /// Reads a crop at several sizes; where lines like a zone's appear, reads them again, cut out and brought to size.
 fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<Reading>, EngineError> {
@@ -105,22 +132,25 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
         for language in languages {
             let lines = ocr.read_block(&sized, language, CHARACTERS)?.lines;
             for group in groups(&lines) {
-                readings.push(group.iter().map(|line| (packed(&line.text), line.confidence)).collect());
+                readings.push(group.iter().map(ReadLine::of).collect());
                 zones.extend(around(group));
             }
         }
         let Some(zone) = zones.into_iter().max_by(|a, b| (a[2] * a[3]).total_cmp(&(b[2] * b[3]))) else { continue };
-        for (target, even) in [(34.0, false), (44.0, false), (34.0, true), (26.0, false), (44.0, true), (56.0, false)] {
+        for (target, even) in [(34.0, false), (44.0, false), (34.0, true), (26.0, false), (44.0, true)] {
             let cut = cut(crop, zone.map(|pixels| pixels / factor), target);
             let cut = if even { raster::evened(&cut).0 } else { cut };
             for language in languages {
                 let lines = ocr.read_block(&cut, language, CHARACTERS)?.lines;
                 let lines: Reading = lines
                     .iter()
-                    .map(|line| (packed(&line.text), line.confidence))
-                    .filter(|(text, _)| text.len() >= 20)
+                    .map(ReadLine::of)
+                    .filter(|line| line.text.len() >= 20)
                     .collect();
                 if lines.len() >= 2 {
+                    readings.push(lines);
+                }
+                if let Some(lines) = by_cells(ocr, language, &cut)? {
                     readings.push(lines);
                 }
             }
@@ -132,13 +162,32 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
     Ok(readings)
 }
 
+/// Reads a zone cell by cell; none where its lines do not fall into cells.
+fn by_cells(ocr: &dyn Ocr, language: &str, cut: &GrayImage) -> Result<Option<Reading>, EngineError> {
+    let Some((cleaned, rows)) = cells::without_fillers(cut) else { return Ok(None) };
+    let mut reading = Reading::new();
+    for row in rows {
+        // A line by itself, so that what was read cannot be another's.
+        let height = row.span.1 - row.span.0;
+        let top = row.span.0.saturating_sub(height / 3);
+        let bottom = (row.span.1 + height / 3).min(cleaned.height());
+        let line = imageops::crop_imm(&cleaned, 0, top, cleaned.width(), bottom - top).to_image();
+        let read = ocr.read_block(&line, language, CHARACTERS)?;
+        if let Some(text) = row.filled(&packed(&read.text)) {
+            let confidence = read.confidence;
+            reading.push(ReadLine { text, confidence, by_cells: true });
+        }
+    }
+    Ok((reading.len() >= 2).then_some(reading))
+}
+
 /// The zone that the readings agree on best. Lines are taken from different readings where that makes more check digits right.
 fn best_zone(readings: &[Reading]) -> Option<Found> {
     let mut best: Option<Found> = None;
     for format in Format::ALL {
         let (count, width) = format.size();
-        // For each line of the format, what was read there, with the sum of the confidences and the highest.
-        let mut read: Vec<BTreeMap<String, (f64, f64)>> = vec![BTreeMap::new(); count];
+        // For each line of the format, what was read there.
+        let mut read: Vec<BTreeMap<String, Support>> = vec![BTreeMap::new(); count];
         let mut times = 0;
         for reading in readings {
             for window in reading.windows(count) {
@@ -146,25 +195,26 @@ fn best_zone(readings: &[Reading]) -> Option<Found> {
                     continue;
                 }
                 times += 1;
-                for (row, (text, confidence)) in window.iter().enumerate() {
-                    let mut fits = repair::fitted(text, width);
+                for (row, line) in window.iter().enumerate() {
+                    let mut fits = repair::fitted(&line.text, width);
                     // No check digit can choose between ways to fit a line of names: the longest run of fillers it is.
                     let guarded = format.checks().iter().any(|check| check.over.iter().any(|span| span.0 == row));
                     fits.truncate(if guarded { 12 } else { 1 });
-                    let share = confidence / fits.len().max(1) as f64;
+                    let share = line.weight() / fits.len().max(1) as f64;
                     for fit in fits {
-                        let (sum, highest) = read[row].entry(canonical(format, row, fit)).or_default();
-                        *sum += share.max(0.01);
-                        *highest = highest.max(*confidence);
+                        let support = read[row].entry(canonical(format, row, fit)).or_default();
+                        support.weight += share;
+                        support.confidence = support.confidence.max(line.confidence);
+                        support.by_cells += usize::from(line.by_cells);
                     }
                 }
             }
         }
-        let ranked: Vec<Vec<(String, f64, f64)>> = read
+        let ranked: Vec<Vec<(String, Support)>> = read
             .into_iter()
             .map(|lines| {
-                let mut lines: Vec<_> = lines.into_iter().map(|(line, (sum, highest))| (line, sum, highest)).collect();
-                lines.sort_by(|a, b| b.1.total_cmp(&a.1));
+                let mut lines: Vec<_> = lines.into_iter().collect();
+                lines.sort_by(|a, b| b.1.weight.total_cmp(&a.1.weight));
                 lines
             })
             .collect();
@@ -177,8 +227,19 @@ fn best_zone(readings: &[Reading]) -> Option<Found> {
     best
 }
 
+/// What speaks for one way to read a line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Support {
+    /// The sum of the readings' weights.
+    weight: f64,
+    /// The highest of their confidences.
+    confidence: f64,
+    /// How many of them were cell by cell.
+    by_cells: usize,
+}
+
 /// The combination of lines with the most check digits right; among equals, the one read most.
-fn combined(format: Format, ranked: &[Vec<(String, f64, f64)>], readings: usize) -> Option<Found> {
+fn combined(format: Format, ranked: &[Vec<(String, Support)>], readings: usize) -> Option<Found> {
     const MOST: usize = 24;
     let mut picks: Vec<Vec<usize>> = vec![Vec::new()];
     for lines in ranked {
@@ -193,7 +254,7 @@ fn combined(format: Format, ranked: &[Vec<(String, f64, f64)>], readings: usize)
             })
             .collect();
     }
-    let weight = |pick: &[usize]| -> f64 { pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1).sum() };
+    let weight = |pick: &[usize]| -> f64 { pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1.weight).sum() };
     let (zone, pick) = picks
         .into_iter()
         .filter_map(|pick| {
@@ -203,11 +264,18 @@ fn combined(format: Format, ranked: &[Vec<(String, f64, f64)>], readings: usize)
         .max_by(|(a, a_pick), (b, b_pick)| {
             a.right().cmp(&b.right()).then_with(|| weight(a_pick).total_cmp(&weight(b_pick)))
         })?;
-    let total = |lines: &[(String, f64, f64)]| lines.iter().map(|line| line.1).sum::<f64>().max(f64::EPSILON);
+    let agreement = |index: usize, lines: &[(String, Support)]| {
+        let by_cells: usize = lines.iter().map(|line| line.1.by_cells).sum();
+        if by_cells >= 3 {
+            return lines[index].1.by_cells as f64 / by_cells as f64;
+        }
+        let weight: f64 = lines.iter().map(|line| line.1.weight).sum();
+        lines[index].1.weight / weight.max(f64::EPSILON) / 2.0
+    };
     let (zone, names_repaired) = with_names_trimmed(zone);
     Some(Found {
-        confidences: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].2).collect(),
-        agreements: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1 / total(lines)).collect(),
+        confidences: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1.confidence).collect(),
+        agreements: pick.iter().zip(ranked).map(|(index, lines)| agreement(*index, lines)).collect(),
         zone,
         readings,
         names_repaired,
@@ -241,9 +309,12 @@ fn with_names_trimmed(mut zone: Zone) -> (Zone, bool) {
     (zone, changed)
 }
 
-fn plausible(format: Format, window: &[(String, f64)]) -> bool {
+fn plausible(format: Format, window: &[ReadLine]) -> bool {
     let (_, width) = format.size();
-    window.iter().all(|(line, _)| line.is_ascii() && line.len() + 7 >= width && line.len() <= width + 7)
+    window.iter().all(|line| {
+        let length = line.text.len();
+        line.text.is_ascii() && length + 7 >= width && length <= width + 7
+    })
 }
 
 fn better(a: &Found, b: &Found) -> bool {
@@ -284,10 +355,10 @@ fn around(lines: &[Line]) -> Option<[f64; 4]> {
 fn cut(picture: &GrayImage, [left, top, width, height]: [f64; 4], target: f64) -> GrayImage {
     // A third line above or below may have been missed; a zone is 8 to 20 times as wide as a line is high.
     let margin = (height * 0.6).max(width / 30.0);
-    let side = width / 25.0;
-    let x = (left - side).max(0.0);
+    // OCR often sees no text in the fillers at a line's end.
+    let x = (left - width / 12.0).max(0.0);
     let y = (top - margin).max(0.0);
-    let right = (left + width + side).min(f64::from(picture.width()));
+    let right = (left + width * 1.35).min(f64::from(picture.width()));
     let bottom = (top + height + margin).min(f64::from(picture.height()));
     let cut = imageops::crop_imm(picture, x as u32, y as u32, (right - x).max(1.0) as u32, (bottom - y).max(1.0) as u32).to_image();
     // Characters stand 44, 36 or 30 to a line; by the line's height that is told apart well enough.

@@ -121,7 +121,7 @@ impl Format {
             Self::Td3 => first == 'P',
             Self::MrvA | Self::MrvB => first == 'V',
             Self::FrenchCard => line.starts_with("IDFRA"),
-            Self::Td2 => matches!(first, 'I' | 'A' | 'C' | 'P') && !line.starts_with("IDFRA"),
+            Self::Td2 => matches!(first, 'I' | 'A' | 'C') && !line.starts_with("IDFRA"),
             Self::Td1 => matches!(first, 'I' | 'A' | 'C'),
         }
     }

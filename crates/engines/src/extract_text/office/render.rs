@@ -113,7 +113,9 @@ impl Text {
                     self.out.push_str(marker);
                     self.out.push_str(": ");
                 }
-                self.elements(&note.content, depth + 1);
+                let mut text = Self::default();
+                text.elements(&note.content, depth + 1);
+                self.out.push_str(text.out.trim_start());
             }
             Element::CodeBlock(code) => self.line(&code.content),
             _ => {}

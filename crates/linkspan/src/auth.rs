@@ -48,7 +48,8 @@ impl Auth {
         let burst = NonZeroU32::new(config.server.rate_burst).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             mode,
-            limit: NonZeroU32::new(config.server.rate_limit).map(|rate| Quota::per_second(rate).allow_burst(burst)),
+            limit: NonZeroU32::new(config.server.rate_limit)
+                .map(|rate| Quota::per_second(rate).allow_burst(burst)),
             burst,
             limiters: Mutex::default(),
             clock: DefaultClock::default(),
@@ -60,7 +61,11 @@ impl Auth {
     /// # Errors
     ///
     /// 401 without saying which part is wrong; 429 with `Retry-After`; 503 when the store cannot be asked.
-    pub async fn check(&self, store: &dyn Store, authorization: Option<&str>) -> Result<Caller, Refusal> {
+    pub async fn check(
+        &self,
+        store: &dyn Store,
+        authorization: Option<&str>,
+    ) -> Result<Caller, Refusal> {
         let Mode::Keys(hash_key) = &self.mode else {
             return Ok(Caller::anyone());
         };
@@ -74,18 +79,30 @@ impl Auth {
             .split_once(' ')
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .and_then(|(_, token)| ApiKey::parse(token.trim()))
-            .ok_or_else(|| Refusal::new(Code::Unauthenticated, "the Authorization header holds no key of the form: Bearer lsk_<id>_<secret>"))?;
+            .ok_or_else(|| {
+                Refusal::new(
+                    Code::Unauthenticated,
+                    "the Authorization header holds no key of the form: Bearer lsk_<id>_<secret>",
+                )
+            })?;
         let record = store.find_key(&key.id).await?;
         // A hash is compared also where there is no such key, so that the time tells nothing.
         let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
         let matches = hash_key.verify(&key.secret, hash);
         let now = Timestamp::now();
         match record {
-            Some(record) if matches && record.revoked.is_none() && record.expires.is_none_or(|end| end > now) => {
+            Some(record)
+                if matches
+                    && record.revoked.is_none()
+                    && record.expires.is_none_or(|end| end > now) =>
+            {
                 self.limit(&record)?;
                 Ok(caller(record))
             }
-            _ => Err(Refusal::new(Code::Unauthenticated, "the key is not known, or has expired or been revoked")),
+            _ => Err(Refusal::new(
+                Code::Unauthenticated,
+                "the key is not known, or has expired or been revoked",
+            )),
         }
     }
 
@@ -106,7 +123,9 @@ impl Auth {
                 .clone()
         };
         limiter.check().map_err(|early| {
-            let wait = early.wait_time_from(self.clock.now()).max(Duration::from_millis(1));
+            let wait = early
+                .wait_time_from(self.clock.now())
+                .max(Duration::from_millis(1));
             Refusal::new(Code::RateLimited, "the key is over its rate limit").retry_after(wait)
         })
     }
@@ -128,6 +147,9 @@ fn caller(record: KeyRecord) -> Caller {
         name: record.name,
         key_id: Some(record.id),
         // A scope that this version does not know allows nothing.
-        scopes: scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect(),
+        scopes: scopes
+            .iter()
+            .filter_map(|scope| scope.parse::<Scope>().ok())
+            .collect(),
     }
 }

@@ -18,7 +18,11 @@ impl Backoff {
     pub fn after(self, attempts: u32, spread: f64) -> Duration {
         let doubled = self
             .first
-            .saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX))
+            .saturating_mul(
+                1_u32
+                    .checked_shl(attempts.saturating_sub(1))
+                    .unwrap_or(u32::MAX),
+            )
             .min(self.max);
         doubled.mul_f64(0.5 + 0.5 * spread.clamp(0.0, 1.0))
     }

@@ -39,8 +39,14 @@ pub fn load(path: &Path) -> Result<Config, ConfigurationError> {
         },
         source,
     })?;
-    let resolver = Resolver { folder: folder(path) };
-    Ok(Config::parse(&text, &path.display().to_string(), &resolver)?)
+    let resolver = Resolver {
+        folder: folder(path),
+    };
+    Ok(Config::parse(
+        &text,
+        &path.display().to_string(),
+        &resolver,
+    )?)
 }
 
 /// The folder that a configuration's paths are relative to.
@@ -63,10 +69,17 @@ pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
             client_ca: tls.client_ca.as_ref().map(|path| folder.join(path)),
         };
         if let Err(error) = Tls::load(files) {
-            faults.push(config.fault("server.tls", crate::logging::chain(&error)).to_string());
+            faults.push(
+                config
+                    .fault("server.tls", crate::logging::chain(&error))
+                    .to_string(),
+            );
         }
     }
-    for (key, path) in [("store.jobs", config.store.jobs.path().parent()), ("store.blobs", Some(config.store.blobs.path()))] {
+    for (key, path) in [
+        ("store.jobs", config.store.jobs.path().parent()),
+        ("store.blobs", Some(config.store.blobs.path())),
+    ] {
         if let Some(Err(error)) = path.map(|path| writable(&folder.join(path))) {
             faults.push(config.fault(key, error).to_string());
         }
@@ -82,7 +95,11 @@ pub fn check_options(config: &Config) -> Vec<String> {
         if let Some(engine) = registry::builtin(service.task)
             && let Err(sentence) = engine.check_options(service.options.as_map())
         {
-            faults.push(config.fault(&format!("service.{name}.options"), sentence).to_string());
+            faults.push(
+                config
+                    .fault(&format!("service.{name}.options"), sentence)
+                    .to_string(),
+            );
         }
     }
     faults
@@ -90,7 +107,9 @@ pub fn check_options(config: &Config) -> Vec<String> {
 
 /// Whether a folder, or the nearest one above it that is there, can be written.
 fn writable(folder: &Path) -> Result<(), String> {
-    let there = folder.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists());
+    let there = folder
+        .ancestors()
+        .find(|folder| folder.as_os_str().is_empty() || folder.exists());
     let there = match there {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -98,7 +117,8 @@ fn writable(folder: &Path) -> Result<(), String> {
     if !there.is_dir() {
         return Err(format!("{} is not a folder", there.display()));
     }
-    rustix::fs::access(there, rustix::fs::Access::WRITE_OK).map_err(|error| format!("{} cannot be written: {error}", there.display()))
+    rustix::fs::access(there, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| format!("{} cannot be written: {error}", there.display()))
 }
 
 /// Fetches `${env:NAME}` and `${file:PATH}`.
@@ -109,7 +129,8 @@ struct Resolver {
 impl Resolve for Resolver {
     fn resolve(&self, reference: Reference<'_>) -> Result<String, String> {
         match reference {
-            Reference::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
+            Reference::Env(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable {name} is not set")),
             Reference::File(path) => {
                 let path = self.folder.join(path);
                 std::fs::read_to_string(&path)

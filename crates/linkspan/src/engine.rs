@@ -95,7 +95,9 @@ pub enum Content {
 
 impl std::fmt::Debug for DocumentFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DocumentFile").field("media_type", &self.media_type).finish_non_exhaustive()
+        f.debug_struct("DocumentFile")
+            .field("media_type", &self.media_type)
+            .finish_non_exhaustive()
     }
 }
 

@@ -47,10 +47,13 @@ impl Engines {
             if engines.iter().any(|(task, _)| *task == service.task) {
                 continue;
             }
-            let builtin = registry::builtin(service.task).ok_or(EnginesError::NoEngine(service.task))?;
+            let builtin =
+                registry::builtin(service.task).ok_or(EnginesError::NoEngine(service.task))?;
             let engine: Arc<dyn Engine> = match builtin.isolation() {
                 Isolation::InProcess => Arc::new(InProcess::new(builtin)),
-                Isolation::Worker => Arc::new(Hosted::new(workers(config, service.task).map_err(EnginesError::Workers)?)),
+                Isolation::Worker => Arc::new(Hosted::new(
+                    workers(config, service.task).map_err(EnginesError::Workers)?,
+                )),
             };
             engines.push((service.task, engine));
         }
@@ -59,7 +62,12 @@ impl Engines {
 
     /// The integrations of the configuration, bound to these engines. `freed` is told of each place that gets free.
     #[must_use]
-    pub fn integrations(&self, config: &Config, metrics: &Arc<Metrics>, freed: &Arc<Notify>) -> BTreeMap<String, Arc<Integration>> {
+    pub fn integrations(
+        &self,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        freed: &Arc<Notify>,
+    ) -> BTreeMap<String, Arc<Integration>> {
         config
             .integrations
             .iter()
@@ -67,13 +75,15 @@ impl Engines {
                 let steps = config
                     .steps(given)
                     .filter_map(|(service, declared)| {
-                        let (task, engine) = self.0.iter().find(|(task, _)| *task == declared.task)?;
+                        let (task, engine) =
+                            self.0.iter().find(|(task, _)| *task == declared.task)?;
                         Some(Step {
                             service: service.to_string(),
                             task: *task,
                             engine: engine.clone(),
                             options: Arc::new(declared.options.as_map().clone()),
-                            parameters: registry::builtin(*task).map_or(&[], |builtin| builtin.parameters()),
+                            parameters: registry::builtin(*task)
+                                .map_or(&[], |builtin| builtin.parameters()),
                         })
                     })
                     .collect();
@@ -106,7 +116,9 @@ fn workers(config: &Config, task: Task) -> std::io::Result<WorkerPool> {
     let given = &config.worker;
     let defaults = Limits::default();
     let limits = Limits {
-        max_workers: given.max_workers.map_or(defaults.max_workers, |most| most as usize),
+        max_workers: given
+            .max_workers
+            .map_or(defaults.max_workers, |most| most as usize),
         time_limit: given.time_limit,
         start_timeout: defaults.start_timeout,
         idle_timeout: given.idle_timeout,
@@ -114,6 +126,10 @@ fn workers(config: &Config, task: Task) -> std::io::Result<WorkerPool> {
         memory: given.memory_limit.bytes(),
         max_answer: usize::try_from(given.max_answer.bytes()).unwrap_or(usize::MAX),
     };
-    let spec = WorkerSpec::own(task.name(), std::env::current_exe()?, ["worker", task.name()]);
+    let spec = WorkerSpec::own(
+        task.name(),
+        std::env::current_exe()?,
+        ["worker", task.name()],
+    );
     WorkerPool::new(spec, limits)
 }

@@ -21,7 +21,10 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::runner::{self, InFlight};
-use crate::store::{Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore, Store, StoreError};
+use crate::store::{
+    Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore, Store,
+    StoreError,
+};
 
 /// A gateway. One per process; every request and every attempt shares it.
 pub struct Gateway {
@@ -56,7 +59,9 @@ pub struct Gateway {
 
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +105,13 @@ pub struct Integration {
 impl Integration {
     /// The integration as it is configured.
     #[must_use]
-    pub fn new(name: &config::IntegrationName, config: &Config, given: &config::Integration, pipeline: Pipeline, freed: Arc<Notify>) -> Self {
+    pub fn new(
+        name: &config::IntegrationName,
+        config: &Config,
+        given: &config::Integration,
+        pipeline: Pipeline,
+        freed: Arc<Notify>,
+    ) -> Self {
         let concurrency = given.concurrency as usize;
         let queue = given.queue as usize;
         Self {
@@ -176,7 +187,8 @@ impl Gateway {
         let place_freed = Arc::new(Notify::new());
         let engines = Engines::new(&config)?;
         let integrations = engines.integrations(&config, &metrics, &place_freed);
-        let blobs: Arc<dyn Blobs> = Arc::new(FileBlobs::open(folder.join(config.store.blobs.path()))?);
+        let blobs: Arc<dyn Blobs> =
+            Arc::new(FileBlobs::open(folder.join(config.store.blobs.path()))?);
         let jobs = folder.join(config.store.jobs.path());
         let options = SqliteOptions {
             max_size: Some(config.store.max_size.bytes()),
@@ -234,8 +246,14 @@ impl Gateway {
     pub async fn drain(&self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.config.server.drain_timeout, self.tasks.wait()).await.is_err() {
-            tracing::warn!(attempts = self.in_flight.count(), "drain_timeout is over; unfinished jobs are given back and run at the next start");
+        if tokio::time::timeout(self.config.server.drain_timeout, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                attempts = self.in_flight.count(),
+                "drain_timeout is over; unfinished jobs are given back and run at the next start"
+            );
             self.abandon.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
         }
@@ -263,13 +281,18 @@ impl Gateway {
                     .find(|tally| tally.integration == *name && tally.state == state)
                     .map_or(0, |tally| tally.jobs);
                 self.metrics.set_jobs(name, state.name(), count);
-                if matches!(state, linkspan_model::JobState::Queued | linkspan_model::JobState::Waiting) {
+                if matches!(
+                    state,
+                    linkspan_model::JobState::Queued | linkspan_model::JobState::Waiting
+                ) {
                     queued += i64::try_from(count).unwrap_or(i64::MAX);
                 }
             }
             integration.queued.store(queued, Ordering::Relaxed);
         }
-        let oldest = counts.oldest_due.and_then(|due| Duration::try_from(Timestamp::now().duration_since(due)).ok());
+        let oldest = counts
+            .oldest_due
+            .and_then(|due| Duration::try_from(Timestamp::now().duration_since(due)).ok());
         self.metrics.set_store(self.readiness().is_ok(), oldest);
         self.engines.measure(&self.metrics);
     }
@@ -281,14 +304,22 @@ impl Gateway {
             audit: signed(self.config.store.audit_retention),
         };
         let mut turn = 0_u32;
-        while self.closed.run_until_cancelled(tokio::time::sleep(Duration::from_secs(5))).await.is_some() {
+        while self
+            .closed
+            .run_until_cancelled(tokio::time::sleep(Duration::from_secs(5)))
+            .await
+            .is_some()
+        {
             self.measure().await;
             turn = turn.wrapping_add(1);
             if !turn.is_multiple_of(6) {
                 continue;
             }
             if let Err(error) = runner::recover(&self, false).await {
-                tracing::warn!(error = logging::chain(&error), "lost attempts cannot be recovered");
+                tracing::warn!(
+                    error = logging::chain(&error),
+                    "lost attempts cannot be recovered"
+                );
             }
             loop {
                 match self.store.sweep(retention, Timestamp::now()).await {

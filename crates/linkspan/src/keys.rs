@@ -52,7 +52,10 @@ fn create(path: &Path) -> std::io::Result<String> {
     use std::io::Write as _;
     let text = random(32)?;
     // Written aside and linked into place, so that two first starts at once agree on one key.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
     file.write_all(text.as_bytes())?;
@@ -62,7 +65,9 @@ fn create(path: &Path) -> std::io::Result<String> {
             std::fs::File::open(folder)?.sync_all()?;
             Ok(text)
         }
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => std::fs::read_to_string(path),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::read_to_string(path)
+        }
         Err(error) => Err(error.error),
     }
 }
@@ -150,7 +155,11 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [(Self, &'static str); 3] = [(Self::Invoke, "invoke"), (Self::Read, "read"), (Self::Admin, "admin")];
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Invoke, "invoke"),
+        (Self::Read, "read"),
+        (Self::Admin, "admin"),
+    ];
 }
 
 impl fmt::Display for Action {
@@ -177,9 +186,14 @@ impl FromStr for Scope {
             .map(|(action, _)| action)
             .ok_or_else(|| format!("no scope is called {action:?}; the scopes are invoke, read and admin, each alone or with :INTEGRATION"))?;
         if integration.as_deref() == Some("") {
-            return Err(format!("the scope {text:?} names no integration after its colon"));
+            return Err(format!(
+                "the scope {text:?} names no integration after its colon"
+            ));
         }
-        Ok(Self { action, integration })
+        Ok(Self {
+            action,
+            integration,
+        })
     }
 }
 
@@ -222,7 +236,10 @@ impl Caller {
     pub fn may(&self, action: Action, integration: &str) -> bool {
         self.scopes.iter().any(|scope| {
             (scope.action == action || scope.action == Action::Admin)
-                && scope.integration.as_deref().is_none_or(|one| one == integration)
+                && scope
+                    .integration
+                    .as_deref()
+                    .is_none_or(|one| one == integration)
         })
     }
 
@@ -284,6 +301,11 @@ mod tests {
         assert!(caller(&["admin:reviews"]).may(Action::Invoke, "reviews"));
         assert!(!caller(&["admin:reviews"]).is_admin());
         assert!("invoke:".parse::<Scope>().is_err());
-        assert!("write".parse::<Scope>().unwrap_err().contains("invoke, read and admin"));
+        assert!(
+            "write"
+                .parse::<Scope>()
+                .unwrap_err()
+                .contains("invoke, read and admin")
+        );
     }
 }

@@ -11,7 +11,8 @@ use tracing_subscriber::prelude::*;
 
 /// Starts logging. `LINKSPAN_LOG` sets the level (`debug`, or `linkspan=debug,hyper=info`).
 pub fn start(format: LogFormat, default_level: &str) {
-    let filter = EnvFilter::try_from_env("LINKSPAN_LOG").unwrap_or_else(|_| EnvFilter::new(default_level));
+    let filter =
+        EnvFilter::try_from_env("LINKSPAN_LOG").unwrap_or_else(|_| EnvFilter::new(default_level));
     let terminal = std::io::stderr().is_terminal();
     let json = match format {
         LogFormat::Auto => !terminal,
@@ -20,12 +21,20 @@ pub fn start(format: LogFormat, default_level: &str) {
     };
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let layer = if json {
-        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed()
     } else {
         layer.with_ansi(terminal).compact().boxed()
     };
     // A second start (tests, the demo) leaves the first in place.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
 }
 
 /// An error with everything behind it, for the log: `Display` never prints its source.

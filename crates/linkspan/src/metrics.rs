@@ -105,35 +105,98 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let requests = Family::new_with_constructor(latency as fn() -> Histogram);
-        registry.register_with_unit("http_server_request_duration", "Time from a request's headers to its answer's", Unit::Seconds, requests.clone());
+        registry.register_with_unit(
+            "http_server_request_duration",
+            "Time from a request's headers to its answer's",
+            Unit::Seconds,
+            requests.clone(),
+        );
         let steps = Family::new_with_constructor(latency as fn() -> Histogram);
-        registry.register_with_unit("linkspan_step_duration", "Time that a step took, waiting included; code is ok or the problem's code", Unit::Seconds, steps.clone());
+        registry.register_with_unit(
+            "linkspan_step_duration",
+            "Time that a step took, waiting included; code is ok or the problem's code",
+            Unit::Seconds,
+            steps.clone(),
+        );
         let invocations = Family::<InvocationLabels, Counter>::default();
-        registry.register("linkspan_invocations", "Invocations that ended", invocations.clone());
+        registry.register(
+            "linkspan_invocations",
+            "Invocations that ended",
+            invocations.clone(),
+        );
         let jobs = Family::<JobLabels, Gauge>::default();
         registry.register("linkspan_jobs", "Jobs in the store", jobs.clone());
         let oldest = Seconds::default();
-        registry.register_with_unit("linkspan_oldest_queued_job_age", "Age of the oldest job that has not begun", Unit::Seconds, oldest.clone());
+        registry.register_with_unit(
+            "linkspan_oldest_queued_job_age",
+            "Age of the oldest job that has not begun",
+            Unit::Seconds,
+            oldest.clone(),
+        );
         let workers = Family::<WorkerLabels, Gauge>::default();
         registry.register("linkspan_workers", "Worker processes", workers.clone());
         let worker_events = Family::<WorkerEventLabels, Counter>::default();
-        registry.register("linkspan_worker_events", "What happened to worker processes since the start", worker_events.clone());
+        registry.register(
+            "linkspan_worker_events",
+            "What happened to worker processes since the start",
+            worker_events.clone(),
+        );
         let cold_start = Family::<TaskLabels, Seconds>::default();
-        registry.register_with_unit("linkspan_worker_cold_start_mean", "Mean time from a worker's start to its first request for work", Unit::Seconds, cold_start.clone());
+        registry.register_with_unit(
+            "linkspan_worker_cold_start_mean",
+            "Mean time from a worker's start to its first request for work",
+            Unit::Seconds,
+            cold_start.clone(),
+        );
         let refusals = Family::<ReasonLabels, Counter>::default();
-        registry.register("linkspan_refusals", "Requests that were refused, by problem code", refusals.clone());
+        registry.register(
+            "linkspan_refusals",
+            "Requests that were refused, by problem code",
+            refusals.clone(),
+        );
         let accepting = Gauge::<i64>::default();
-        registry.register("linkspan_store_accepting", "1 while the store accepts new work", accepting.clone());
+        registry.register(
+            "linkspan_store_accepting",
+            "1 while the store accepts new work",
+            accepting.clone(),
+        );
         let memory = Gauge::<i64>::default();
-        registry.register_with_unit("process_resident_memory", "Resident memory of the gateway's process", Unit::Bytes, memory.clone());
+        registry.register_with_unit(
+            "process_resident_memory",
+            "Resident memory of the gateway's process",
+            Unit::Bytes,
+            memory.clone(),
+        );
         let open_files = Gauge::<i64>::default();
-        registry.register("process_open_fds", "Open file descriptors", open_files.clone());
+        registry.register(
+            "process_open_fds",
+            "Open file descriptors",
+            open_files.clone(),
+        );
         let cpu = Seconds::default();
-        registry.register_with_unit("process_cpu", "Processor time of the gateway's process", Unit::Seconds, cpu.clone());
+        registry.register_with_unit(
+            "process_cpu",
+            "Processor time of the gateway's process",
+            Unit::Seconds,
+            cpu.clone(),
+        );
         let start = Seconds::default();
-        start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
-        registry.register_with_unit("process_start_time", "Start of the process since the Unix epoch", Unit::Seconds, start);
-        registry.register("linkspan_build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        start.set(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+        );
+        registry.register_with_unit(
+            "process_start_time",
+            "Start of the process since the Unix epoch",
+            Unit::Seconds,
+            start,
+        );
+        registry.register(
+            "linkspan_build",
+            "What is running",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         Self {
             registry,
             requests,
@@ -154,12 +217,18 @@ impl Metrics {
 
     /// A request was answered.
     pub fn request(&self, labels: &RequestLabels, took: Duration) {
-        self.requests.get_or_create(labels).observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(labels)
+            .observe(took.as_secs_f64());
     }
 
     /// A request was refused.
     pub fn refusal(&self, code: Code) {
-        self.refusals.get_or_create(&ReasonLabels { reason: code.name() }).inc();
+        self.refusals
+            .get_or_create(&ReasonLabels {
+                reason: code.name(),
+            })
+            .inc();
     }
 
     /// A step ended.
@@ -169,7 +238,9 @@ impl Metrics {
             task: task.name(),
             code: failure.map_or("ok", Code::name),
         };
-        self.steps.get_or_create(&labels).observe(took.as_secs_f64());
+        self.steps
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// An invocation ended.
@@ -188,7 +259,9 @@ impl Metrics {
             integration: integration.to_owned(),
             state,
         };
-        self.jobs.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.jobs
+            .get_or_create(&labels)
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How the store does.
@@ -199,10 +272,17 @@ impl Metrics {
 
     /// What the workers of a task's engine do.
     pub fn set_workers(&self, task: Task, stats: &Stats) {
-        let labels = |state| WorkerLabels { task: task.name(), state };
+        let labels = |state| WorkerLabels {
+            task: task.name(),
+            state,
+        };
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.workers.get_or_create(&labels("busy")).set(count(stats.busy));
-        self.workers.get_or_create(&labels("idle")).set(count(stats.running.saturating_sub(stats.busy)));
+        self.workers
+            .get_or_create(&labels("busy"))
+            .set(count(stats.busy));
+        self.workers
+            .get_or_create(&labels("idle"))
+            .set(count(stats.running.saturating_sub(stats.busy)));
         let events = [
             ("cold-start", stats.cold_starts),
             ("recycled", stats.recycled),
@@ -212,10 +292,15 @@ impl Metrics {
             ("failed-start", stats.failed_starts),
         ];
         for (event, total) in events {
-            let counter = self.worker_events.get_or_create(&WorkerEventLabels { task: task.name(), event });
+            let counter = self.worker_events.get_or_create(&WorkerEventLabels {
+                task: task.name(),
+                event,
+            });
             counter.inc_by(total.saturating_sub(counter.get()));
         }
-        let mean = self.cold_start.get_or_create(&TaskLabels { task: task.name() });
+        let mean = self
+            .cold_start
+            .get_or_create(&TaskLabels { task: task.name() });
         mean.set(stats.cold_start_mean().unwrap_or_default().as_secs_f64());
     }
 
@@ -233,14 +318,19 @@ impl Metrics {
     /// What Linux says of this process; elsewhere the values stay zero.
     fn read_process(&self) {
         if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
-            && let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok())
+            && let Some(pages) = statm
+                .split(' ')
+                .nth(1)
+                .and_then(|pages| pages.parse::<i64>().ok())
         {
             self.memory.set(pages * rustix::param::page_size() as i64);
         }
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            self.open_files.set(i64::try_from(files.count()).unwrap_or(i64::MAX));
+            self.open_files
+                .set(i64::try_from(files.count()).unwrap_or(i64::MAX));
         }
         let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        self.cpu.set(usage.tv_sec as f64 + usage.tv_nsec as f64 / 1e9);
+        self.cpu
+            .set(usage.tv_sec as f64 + usage.tv_nsec as f64 / 1e9);
     }
 }

@@ -74,18 +74,29 @@ impl Pipeline {
             ));
         }
         let known: Vec<_> = self.steps.iter().flat_map(|step| step.parameters).collect();
-        match request.params.keys().find(|name| !known.iter().any(|known| known == name)) {
+        match request
+            .params
+            .keys()
+            .find(|name| !known.iter().any(|known| known == name))
+        {
             None => Ok(()),
             Some(name) if known.is_empty() => Err(Problem::new(
                 Code::InvalidParameter,
-                format!("params.{name}: no step of the integration {} takes a parameter", self.integration),
+                format!(
+                    "params.{name}: no step of the integration {} takes a parameter",
+                    self.integration
+                ),
             )),
             Some(name) => Err(Problem::new(
                 Code::InvalidParameter,
                 format!(
                     "params.{name}: no step of the integration {} takes it; they take {}",
                     self.integration,
-                    known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+                    known
+                        .iter()
+                        .map(|name| format!("{name:?}"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             )),
         }
@@ -104,11 +115,16 @@ impl Pipeline {
         let mut text = request.text.clone();
         for step in &self.steps {
             let start = Instant::now();
-            let outcome = step.perform(id, request, text.as_ref()).await.and_then(|performed| {
-                let json = serde_json::to_value(&performed.answer)
-                    .map_err(|error| EngineError::new(Code::Internal, "the answer cannot be written as JSON").because(error))?;
-                Ok((performed, json))
-            });
+            let outcome = step
+                .perform(id, request, text.as_ref())
+                .await
+                .and_then(|performed| {
+                    let json = serde_json::to_value(&performed.answer).map_err(|error| {
+                        EngineError::new(Code::Internal, "the answer cannot be written as JSON")
+                            .because(error)
+                    })?;
+                    Ok((performed, json))
+                });
             let took = start.elapsed();
             let mut report = StepReport {
                 service: step.service.clone(),
@@ -116,7 +132,12 @@ impl Pipeline {
                 engine: "builtin".to_owned(),
                 took_ms: (took.as_secs_f64() * 10_000.0).round() / 10.0,
             };
-            self.metrics.step(&step.service, step.task, outcome.as_ref().err().map(|error| error.code), took);
+            self.metrics.step(
+                &step.service,
+                step.task,
+                outcome.as_ref().err().map(|error| error.code),
+                took,
+            );
             match outcome {
                 Ok((performed, json)) => {
                     report.engine = performed.engine;
@@ -133,7 +154,10 @@ impl Pipeline {
                         source = error.source.as_ref().map(|source| logging::chain(&**source)), "a step failed"
                     );
                     result.status = Status::Failed;
-                    result.error = Some(Problem::new(error.code, format!("step {}: {}", step.service, error.detail)));
+                    result.error = Some(Problem::new(
+                        error.code,
+                        format!("step {}: {}", step.service, error.detail),
+                    ));
                     break;
                 }
             }
@@ -143,7 +167,12 @@ impl Pipeline {
 }
 
 impl Step {
-    async fn perform(&self, id: InvocationId, request: &Request, text: Option<&Arc<str>>) -> Result<Performed, EngineError> {
+    async fn perform(
+        &self,
+        id: InvocationId,
+        request: &Request,
+        text: Option<&Arc<str>>,
+    ) -> Result<Performed, EngineError> {
         let params = request
             .params
             .iter()
@@ -163,24 +192,40 @@ impl Step {
     }
 
     /// What the step works on: a text-taking step takes the latest text there is, a document-taking step the request's document.
-    async fn input(&self, request: &Request, text: Option<&Arc<str>>) -> Result<CallInput, EngineError> {
+    async fn input(
+        &self,
+        request: &Request,
+        text: Option<&Arc<str>>,
+    ) -> Result<CallInput, EngineError> {
         match (self.task.takes(), &request.document, text) {
             (Takes::Text | Takes::Series, _, Some(text)) => Ok(CallInput::Text(text.clone())),
-            (Takes::Text | Takes::Series, Some(document), None) => Ok(CallInput::Text(plain_text(document, self.task).await?)),
-            (Takes::Document | Takes::Audio, Some(document), _) => Ok(CallInput::Document(document.clone())),
-            (Takes::Document | Takes::Audio, None, Some(text)) => Ok(CallInput::Document(DocumentFile {
-                content: Content::Memory(text.as_bytes().to_vec().into()),
-                media_type: Some("text/plain; charset=utf-8".to_owned()),
-                file_name: None,
-            })),
-            (_, None, None) => Err(EngineError::new(Code::BadRequest, "there is nothing to work on")),
+            (Takes::Text | Takes::Series, Some(document), None) => {
+                Ok(CallInput::Text(plain_text(document, self.task).await?))
+            }
+            (Takes::Document | Takes::Audio, Some(document), _) => {
+                Ok(CallInput::Document(document.clone()))
+            }
+            (Takes::Document | Takes::Audio, None, Some(text)) => {
+                Ok(CallInput::Document(DocumentFile {
+                    content: Content::Memory(text.as_bytes().to_vec().into()),
+                    media_type: Some("text/plain; charset=utf-8".to_owned()),
+                    file_name: None,
+                }))
+            }
+            (_, None, None) => Err(EngineError::new(
+                Code::BadRequest,
+                "there is nothing to work on",
+            )),
         }
     }
 }
 
 /// The text of a document that is plain text, for a step that takes text.
 async fn plain_text(document: &DocumentFile, task: Task) -> Result<Arc<str>, EngineError> {
-    let media_type = document.media_type.as_deref().unwrap_or("application/octet-stream");
+    let media_type = document
+        .media_type
+        .as_deref()
+        .unwrap_or("application/octet-stream");
     let mut parts = media_type.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
     if !essence.eq_ignore_ascii_case("text/plain") {
@@ -191,20 +236,36 @@ async fn plain_text(document: &DocumentFile, task: Task) -> Result<Arc<str>, Eng
             ),
         ));
     }
-    let label = parts.find_map(|part| part.strip_prefix("charset=")).map_or("utf-8", |label| label.trim_matches('"'));
-    let encoding = Encoding::for_label(label.as_bytes())
-        .ok_or_else(|| EngineError::new(Code::UnsupportedMediaType, format!("the charset {label:?} is not known")))?;
+    let label = parts
+        .find_map(|part| part.strip_prefix("charset="))
+        .map_or("utf-8", |label| label.trim_matches('"'));
+    let encoding = Encoding::for_label(label.as_bytes()).ok_or_else(|| {
+        EngineError::new(
+            Code::UnsupportedMediaType,
+            format!("the charset {label:?} is not known"),
+        )
+    })?;
     let bytes = match &document.content {
         Content::Memory(bytes) => bytes.clone(),
         Content::File(path) => tokio::fs::read(path)
             .await
-            .map_err(|error| EngineError::new(Code::Internal, "the stored document cannot be read").because(error))?
+            .map_err(|error| {
+                EngineError::new(Code::Internal, "the stored document cannot be read")
+                    .because(error)
+            })?
             .into(),
     };
     let (text, _, damaged) = encoding.decode(&bytes);
     if damaged {
-        let hint = if encoding == UTF_8 { "; name its charset in Content-Type, or put an extract-text step first, which finds it" } else { "" };
-        return Err(EngineError::new(Code::UnreadableDocument, format!("the text is not valid {}{hint}", encoding.name())));
+        let hint = if encoding == UTF_8 {
+            "; name its charset in Content-Type, or put an extract-text step first, which finds it"
+        } else {
+            ""
+        };
+        return Err(EngineError::new(
+            Code::UnreadableDocument,
+            format!("the text is not valid {}{hint}", encoding.name()),
+        ));
     }
     Ok(text.into())
 }

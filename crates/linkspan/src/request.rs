@@ -83,7 +83,10 @@ impl Incoming {
         if let Some(text) = &self.rest.text {
             part("text", text.as_bytes());
         }
-        part("params", canonical(&Value::Object(self.rest.params.clone())).as_bytes());
+        part(
+            "params",
+            canonical(&Value::Object(self.rest.params.clone())).as_bytes(),
+        );
         if let Some(claim) = &self.rest.claim {
             part("claim", canonical(claim).as_bytes());
         }
@@ -100,7 +103,12 @@ impl Incoming {
     pub async fn keep(&self) -> Result<(Option<DocumentRef>, String), StoreError> {
         let document = match &self.document {
             None => None,
-            Some(document) => Some(document.body.keep(document.media_type.clone(), document.file_name.clone()).await?),
+            Some(document) => Some(
+                document
+                    .body
+                    .keep(document.media_type.clone(), document.file_name.clone())
+                    .await?,
+            ),
         };
         Ok((document, self.rest.to_json()?))
     }
@@ -125,7 +133,9 @@ impl Rest {
     ///
     /// Never in practice.
     pub fn to_json(&self) -> Result<String, StoreError> {
-        serde_json::to_string(self).map_err(|error| StoreError::new(store::ErrorKind::Internal, "write a request").because(error))
+        serde_json::to_string(self).map_err(|error| {
+            StoreError::new(store::ErrorKind::Internal, "write a request").because(error)
+        })
     }
 }
 
@@ -134,10 +144,17 @@ impl Rest {
 /// # Errors
 ///
 /// When the stored request cannot be read: it was written by something else.
-pub fn of_job(request: &str, document: Option<&DocumentRef>, blobs: &dyn Blobs) -> Result<Request, Problem> {
+pub fn of_job(
+    request: &str,
+    document: Option<&DocumentRef>,
+    blobs: &dyn Blobs,
+) -> Result<Request, Problem> {
     let rest: Rest = serde_json::from_str(request).map_err(|error| {
         tracing::error!(%error, "a stored request cannot be read");
-        Problem::new(Code::UnreadableDocument, "the stored request cannot be read; send it again")
+        Problem::new(
+            Code::UnreadableDocument,
+            "the stored request cannot be read; send it again",
+        )
     })?;
     let document = document.map(|document| DocumentFile {
         content: match &document.content {
@@ -157,7 +174,11 @@ fn canonical(value: &Value) -> String {
             Value::Object(members) => {
                 let mut names: Vec<_> = members.keys().collect();
                 names.sort();
-                names.into_iter().map(|name| (name.clone(), sorted(&members[name]))).collect::<Map<_, _>>().into()
+                names
+                    .into_iter()
+                    .map(|name| (name.clone(), sorted(&members[name])))
+                    .collect::<Map<_, _>>()
+                    .into()
             }
             Value::Array(items) => items.iter().map(sorted).collect(),
             other => other.clone(),
@@ -165,7 +186,6 @@ fn canonical(value: &Value) -> String {
     }
     sorted(value).to_string()
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +207,10 @@ mod tests {
     #[test]
     fn the_same_request_has_the_same_fingerprint_whatever_its_form() {
         let one = text("a", json!({"x": 1, "y": {"b": 2, "a": [3]}})).fingerprint();
-        assert_eq!(one, text("a", json!({"y": {"a": [3], "b": 2}, "x": 1})).fingerprint());
+        assert_eq!(
+            one,
+            text("a", json!({"y": {"a": [3], "b": 2}, "x": 1})).fingerprint()
+        );
         for other in [
             text("b", json!({"x": 1, "y": {"b": 2, "a": [3]}})),
             text("a", json!({"x": 1, "y": {"b": 2, "a": [4]}})),
@@ -204,6 +227,9 @@ mod tests {
         let rest: Rest = serde_json::from_str(&json).unwrap();
         assert_eq!(rest.text.as_deref(), Some("secret words"));
         let shown = format!("{incoming:?}");
-        assert!(!shown.contains("secret") && !shown.contains("harbour"), "{shown}");
+        assert!(
+            !shown.contains("secret") && !shown.contains("harbour"),
+            "{shown}"
+        );
     }
 }

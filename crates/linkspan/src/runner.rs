@@ -18,7 +18,9 @@ use crate::logging;
 use crate::patterns::{final_outcome, note_fenced, to_json};
 use crate::pipeline::Request;
 use crate::request;
-use crate::store::{Attempt, AttemptEnd, Claim, Claimed, Finished, Job, Outcome, Places, Recover, StoreError};
+use crate::store::{
+    Attempt, AttemptEnd, Claim, Claimed, Finished, Job, Outcome, Places, Recover, StoreError,
+};
 
 /// How long an attempt may go without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -116,7 +118,12 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
     let mut places: HashMap<String, Vec<Place>> = gateway
         .integrations
         .values()
-        .map(|integration| (integration.name.clone(), integration.gate.take(integration.concurrency)))
+        .map(|integration| {
+            (
+                integration.name.clone(),
+                integration.gate.take(integration.concurrency),
+            )
+        })
         .filter(|(_, places)| !places.is_empty())
         .collect();
     if places.is_empty() {
@@ -146,7 +153,9 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
             continue;
         };
         integration.job_started();
-        gateway.tasks.spawn(attempt(gateway.clone(), integration, claimed, place));
+        gateway
+            .tasks
+            .spawn(attempt(gateway.clone(), integration, claimed, place));
     }
     let until_next = claims
         .next
@@ -158,7 +167,12 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
     Ok(until_next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP))
 }
 
-async fn attempt(gateway: Arc<Gateway>, integration: Arc<Integration>, claimed: Claimed, place: Place) {
+async fn attempt(
+    gateway: Arc<Gateway>,
+    integration: Arc<Integration>,
+    claimed: Claimed,
+    place: Place,
+) {
     let Claimed {
         job,
         attempt,
@@ -176,7 +190,9 @@ async fn attempt(gateway: Arc<Gateway>, integration: Arc<Integration>, claimed: 
                 let run = integration.pipeline.run(job.id, &request);
                 tokio::time::timeout(integration.attempt_time_limit, run)
                     .await
-                    .unwrap_or_else(|_| ResultDocument::failed(job.id, &integration.name, too_long(&integration)))
+                    .unwrap_or_else(|_| {
+                        ResultDocument::failed(job.id, &integration.name, too_long(&integration))
+                    })
             }
             Err(problem) => ResultDocument::failed(job.id, &integration.name, problem),
         }
@@ -189,12 +205,20 @@ fn too_long(integration: &Integration) -> Problem {
     // A document that takes this long would take it again: not retried.
     Problem::new(
         Code::EngineTimeout,
-        format!("the attempt took longer than {:?}, the integration's attempt_time_limit", integration.attempt_time_limit),
+        format!(
+            "the attempt took longer than {:?}, the integration's attempt_time_limit",
+            integration.attempt_time_limit
+        ),
     )
 }
 
 /// Waits for an attempt's work, and ends the attempt durably.
-async fn conclude(held: Held, integration: &Integration, attempts: u32, work: impl Future<Output = ResultDocument>) {
+async fn conclude(
+    held: Held,
+    integration: &Integration,
+    attempts: u32,
+    work: impl Future<Output = ResultDocument>,
+) {
     let gateway = held.gateway.clone();
     let outcome = tokio::select! {
         biased;
@@ -209,7 +233,9 @@ async fn conclude(held: Held, integration: &Integration, attempts: u32, work: im
         Outcome::Cancelled => "cancelled",
         Outcome::Released => "released",
     };
-    gateway.metrics.invocation(&integration.name, "async", outcome_name);
+    gateway
+        .metrics
+        .invocation(&integration.name, "async", outcome_name);
     loop {
         let end = AttemptEnd {
             attempt: held.attempt,
@@ -219,7 +245,9 @@ async fn conclude(held: Held, integration: &Integration, attempts: u32, work: im
         match gateway.store.finish(end).await {
             Ok(finished) => {
                 note_fenced(held.attempt.id, &finished);
-                if let (Finished::Done(_), Outcome::Released | Outcome::Retry { .. }) = (&finished, &outcome) {
+                if let (Finished::Done(_), Outcome::Released | Outcome::Retry { .. }) =
+                    (&finished, &outcome)
+                {
                     integration.job_accepted();
                 }
                 return;
@@ -229,7 +257,12 @@ async fn conclude(held: Held, integration: &Integration, attempts: u32, work: im
                 let Some(wait) = error.kind.retry_after() else {
                     return; // recovery after the restart runs the job again
                 };
-                if gateway.abandon.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                if gateway
+                    .abandon
+                    .run_until_cancelled(tokio::time::sleep(wait))
+                    .await
+                    .is_none()
+                {
                     return;
                 }
             }
@@ -250,7 +283,12 @@ async fn taken_away(held: &Held) {
     }
 }
 
-fn outcome(gateway: &Gateway, integration: &Integration, attempts: u32, result: &ResultDocument) -> Outcome {
+fn outcome(
+    gateway: &Gateway,
+    integration: &Integration,
+    attempts: u32,
+    result: &ResultDocument,
+) -> Outcome {
     let problem = result.error.clone();
     if let (Status::Failed, Some(problem)) = (result.status, problem)
         && problem.retryable
@@ -279,12 +317,21 @@ fn outcome(gateway: &Gateway, integration: &Integration, attempts: u32, result: 
 
 /// Renews the leases of what is under way, until the last of it has ended after the stop.
 pub async fn keep_leases(gateway: Arc<Gateway>) {
-    while gateway.closed.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_some() {
+    while gateway
+        .closed
+        .run_until_cancelled(tokio::time::sleep(LEASE / 3))
+        .await
+        .is_some()
+    {
         let attempts: Vec<_> = gateway.in_flight.attempts().keys().copied().collect();
         if attempts.is_empty() {
             continue;
         }
-        match gateway.store.renew(attempts, signed(LEASE), Timestamp::now()).await {
+        match gateway
+            .store
+            .renew(attempts, signed(LEASE), Timestamp::now())
+            .await
+        {
             Ok(lost) => {
                 let in_flight = gateway.in_flight.attempts();
                 for attempt in lost {
@@ -293,7 +340,9 @@ pub async fn keep_leases(gateway: Arc<Gateway>) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(error = logging::chain(&error), "leases cannot be renewed"),
+            Err(error) => {
+                tracing::warn!(error = logging::chain(&error), "leases cannot be renewed")
+            }
         }
     }
 }
@@ -325,7 +374,11 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
         })
         .await?;
     if recovered.waiting + recovered.failed > 0 {
-        tracing::info!(waiting = recovered.waiting, failed = recovered.failed, "recovered jobs whose attempts were cut off");
+        tracing::info!(
+            waiting = recovered.waiting,
+            failed = recovered.failed,
+            "recovered jobs whose attempts were cut off"
+        );
     }
     Ok(())
 }

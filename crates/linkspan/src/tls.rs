@@ -76,7 +76,9 @@ impl Tls {
             Some(path) => {
                 let mut roots = rustls::RootCertStore::empty();
                 for authority in certificates(path, "the client authority")? {
-                    roots.add(authority).map_err(|error| unusable(error.into()))?;
+                    roots
+                        .add(authority)
+                        .map_err(|error| unusable(error.into()))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .build()
@@ -97,7 +99,11 @@ impl Tls {
     /// the old one stays in use: renewal writes two files, and one may be seen before the other.
     pub async fn follow(self, every: Duration, stop: CancellationToken) {
         let mut seen = self.changed_at();
-        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(every))
+            .await
+            .is_some()
+        {
             let now = self.changed_at();
             if now == seen {
                 continue;
@@ -108,13 +114,17 @@ impl Tls {
                     seen = now;
                     tracing::info!(cert = %self.files.cert.display(), "certificate reloaded");
                 }
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the new certificate cannot be used; the old one stays"),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the new certificate cannot be used; the old one stays"
+                ),
             }
         }
     }
 
     fn changed_at(&self) -> [Option<SystemTime>; 2] {
-        [&self.files.cert, &self.files.key].map(|path| path.metadata().and_then(|data| data.modified()).ok())
+        [&self.files.cert, &self.files.key]
+            .map(|path| path.metadata().and_then(|data| data.modified()).ok())
     }
 }
 
@@ -123,13 +133,21 @@ struct Current(RwLock<Arc<CertifiedKey>>);
 
 impl Current {
     fn set(&self, pair: CertifiedKey) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(pair);
+        *self
+            .0
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(pair);
     }
 }
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+        Some(
+            self.0
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clone(),
+        )
     }
 }
 
@@ -140,9 +158,11 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
         path: files.key.clone(),
         source,
     })?;
-    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| TlsError::Unusable {
-        path: files.cert.clone(),
-        source: error.into(),
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
+        TlsError::Unusable {
+            path: files.cert.clone(),
+            source: error.into(),
+        }
     })
 }
 

@@ -138,7 +138,14 @@ mod tests {
     fn any_event() -> impl Strategy<Value = JobEvent> {
         use JobEvent as E;
         prop::sample::select(vec![
-            E::Start, E::Succeed, E::Fail, E::Postpone, E::Requeue, E::Cancel, E::Retry, E::Expire,
+            E::Start,
+            E::Succeed,
+            E::Fail,
+            E::Postpone,
+            E::Requeue,
+            E::Cancel,
+            E::Retry,
+            E::Expire,
         ])
     }
 
@@ -163,7 +170,16 @@ mod tests {
     #[test]
     fn nothing_follows_expiry() {
         use JobEvent as E;
-        for event in [E::Start, E::Succeed, E::Fail, E::Postpone, E::Requeue, E::Cancel, E::Retry, E::Expire] {
+        for event in [
+            E::Start,
+            E::Succeed,
+            E::Fail,
+            E::Postpone,
+            E::Requeue,
+            E::Cancel,
+            E::Retry,
+            E::Expire,
+        ] {
             assert_eq!(JobState::Expired.after(event), None);
         }
     }

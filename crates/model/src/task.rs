@@ -75,7 +75,9 @@ impl Task {
         match self {
             Self::ExtractText | Self::ProofOfIdentity => Takes::Document,
             Self::Transcribe => Takes::Audio,
-            Self::Classify | Self::DetectLanguage | Self::Sentiment | Self::Translate => Takes::Text,
+            Self::Classify | Self::DetectLanguage | Self::Sentiment | Self::Translate => {
+                Takes::Text
+            }
             Self::Forecast => Takes::Series,
         }
     }

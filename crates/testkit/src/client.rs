@@ -48,13 +48,20 @@ impl Client {
     #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
-        if self.key.is_empty() { request } else { request.bearer_auth(&self.key) }
+        if self.key.is_empty() {
+            request
+        } else {
+            request.bearer_auth(&self.key)
+        }
     }
 
     /// A POST to an integration.
     #[must_use]
     pub fn invocation(&self, integration: &str) -> RequestBuilder {
-        self.request(Method::POST, &format!("/v1/integrations/{integration}/invocations"))
+        self.request(
+            Method::POST,
+            &format!("/v1/integrations/{integration}/invocations"),
+        )
     }
 
     /// Sends a text to an integration.
@@ -63,7 +70,11 @@ impl Client {
     ///
     /// When the gateway does not answer.
     pub async fn text(&self, integration: &str, text: &str) -> Answer {
-        Answer::of(self.invocation(integration).json(&serde_json::json!({ "text": text }))).await
+        Answer::of(
+            self.invocation(integration)
+                .json(&serde_json::json!({ "text": text })),
+        )
+        .await
     }
 
     /// GET.
@@ -138,7 +149,12 @@ impl Answer {
     /// The problem's code, where the answer is a problem document.
     #[must_use]
     pub fn code(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.body);
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{}",
+            self.body
+        );
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 

@@ -11,5 +11,7 @@ pub use process::{Gateway, Setup};
 /// The text of a fixture's path, whatever the test's working folder.
 #[must_use]
 pub fn fixture(path: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures")
+        .join(path)
 }

@@ -52,7 +52,8 @@ impl Setup {
     ///
     /// When it cannot be written.
     pub fn configure(&self, toml: &str) {
-        std::fs::write(self.folder.path().join("linkspan.toml"), toml).expect("the configuration is written");
+        std::fs::write(self.folder.path().join("linkspan.toml"), toml)
+            .expect("the configuration is written");
     }
 
     /// Sets a variable for the programs started from here.
@@ -90,7 +91,11 @@ impl Setup {
         let mut arguments = vec!["keys", "add", name];
         arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
         let output = self.command(&arguments).output().expect("the program runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -128,7 +133,10 @@ impl Setup {
             Err(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("the gateway did not start:\n{}", log.lock().unwrap_or_else(PoisonError::into_inner));
+                panic!(
+                    "the gateway did not start:\n{}",
+                    log.lock().unwrap_or_else(PoisonError::into_inner)
+                );
             }
         }
     }
@@ -144,7 +152,10 @@ impl Gateway {
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Its process id.
@@ -166,11 +177,18 @@ impl Gateway {
     /// When it does not end within a minute.
     pub fn stop(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
         let end = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < end {
-            if let Some(status) = self.child.try_wait().expect("the process can be waited for") {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .expect("the process can be waited for")
+            {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -7,6 +7,7 @@ mod words;
 
 use linkspan_model::answer::{DetectedLanguage, LanguageCandidate};
 use linkspan_model::{Answer, Code, Task};
+use serde_json::{Map, Value};
 
 use crate::engine::{Builtin, EngineError, Input, Isolation, Work};
 
@@ -29,6 +30,12 @@ impl Builtin for DetectLanguage {
 
     fn isolation(&self) -> Isolation {
         Isolation::InProcess
+    }
+
+    fn check_options(&self, options: &Map<String, Value>) -> Result<(), String> {
+        options::languages(options)
+            .map(drop)
+            .map_err(|error| error.detail)
     }
 
     fn perform(&self, work: &Work<'_>) -> Result<Answer, EngineError> {

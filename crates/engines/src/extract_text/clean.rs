@@ -74,7 +74,10 @@ fn normal(raw: &str) -> std::borrow::Cow<'_, str> {
 }
 
 fn is_line_end(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// A byte order mark or a soft hyphen inside a text carries nothing for its reader.

@@ -8,7 +8,10 @@ const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// How much of a table is looked at to find its delimiter.
 const SAMPLE: usize = 64 * 1024;
 
-pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    _reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let decoded = text::decode(document.bytes, document.media_type.and_then(text::charset));
     let content = decoded.text.trim_start_matches('\u{feff}');
     let (content, delimiter) = match declared_delimiter(content) {
@@ -39,13 +42,16 @@ pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<E
     let mut extracted = one_page(out);
     extracted.warnings.extend(decoded.warning);
     if damaged > 0 {
-        extracted.warnings.push(format!("{damaged} rows of the table could not be read and are left out"));
+        extracted.warnings.push(format!(
+            "{damaged} rows of the table could not be read and are left out"
+        ));
     }
     extracted.warnings.extend(uneven(&widths));
     if quotes_left_open(content, delimiter) {
-        extracted
-            .warnings
-            .push("a quoted cell of the table is never closed: the rows after it are read as one cell".to_owned());
+        extracted.warnings.push(
+            "a quoted cell of the table is never closed: the rows after it are read as one cell"
+                .to_owned(),
+        );
     }
     Ok(extracted)
 }
@@ -61,7 +67,11 @@ pub(super) fn is_table(head: &str, rows: usize) -> bool {
 /// Excel's own first line: `sep=;`.
 fn declared_delimiter(content: &str) -> Option<(u8, &str)> {
     let (first, rest) = content.split_once('\n')?;
-    match first.trim_end_matches('\r').strip_prefix("sep=")?.as_bytes() {
+    match first
+        .trim_end_matches('\r')
+        .strip_prefix("sep=")?
+        .as_bytes()
+    {
         [delimiter] => Some((*delimiter, rest)),
         _ => None,
     }
@@ -74,8 +84,13 @@ fn delimiter(content: &str) -> u8 {
         let Some(usual) = usual(&widths) else {
             return 0.0;
         };
-        let even = widths.iter().filter(|width| **width == usual).count() as f64 / widths.len() as f64;
-        if usual < 2 { 0.0 } else { even + (usual as f64).ln() / 100.0 }
+        let even =
+            widths.iter().filter(|width| **width == usual).count() as f64 / widths.len() as f64;
+        if usual < 2 {
+            0.0
+        } else {
+            even + (usual as f64).ln() / 100.0
+        }
     };
     let mut best = (DELIMITERS[0], 0.0);
     for delimiter in DELIMITERS {
@@ -114,12 +129,19 @@ fn usual(widths: &[usize]) -> Option<usize> {
     for width in widths {
         *counts.entry(*width).or_insert(0usize) += 1;
     }
-    counts.into_iter().max_by_key(|(_, count)| *count).map(|(width, _)| width)
+    counts
+        .into_iter()
+        .max_by_key(|(_, count)| *count)
+        .map(|(width, _)| width)
 }
 
 fn uneven(widths: &[usize]) -> Option<String> {
     let usual = usual(widths)?;
-    let odd: Vec<usize> = (1..).zip(widths).filter(|(_, w)| **w != usual).map(|(n, _)| n).collect();
+    let odd: Vec<usize> = (1..)
+        .zip(widths)
+        .filter(|(_, w)| **w != usual)
+        .map(|(n, _)| n)
+        .collect();
     let first = odd.first()?;
     Some(format!(
         "{} of {} rows of the table have another number of cells than the usual {usual}; the first is row {first}",
@@ -175,7 +197,10 @@ mod tests {
     #[test]
     fn a_newline_in_quotes_stays_in_its_cell() {
         assert_eq!(
-            text_of("a,b\n\"first\nsecond \"\"x\"\"\",c\n".as_bytes(), "text/csv"),
+            text_of(
+                "a,b\n\"first\nsecond \"\"x\"\"\",c\n".as_bytes(),
+                "text/csv"
+            ),
             "a\tb\nfirst second \"x\"\tc"
         );
     }
@@ -186,12 +211,22 @@ mod tests {
         assert_eq!(read.text, "a\tb\n1\t2\n3\n4\t5");
         assert!(read.warnings[0].contains("row 3"), "{:?}", read.warnings);
         let read = hinted(b"a,b\n\"1,2\n3,4\n", "text/csv").unwrap();
-        assert!(read.warnings.iter().any(|w| w.contains("never closed")), "{:?}", read.warnings);
+        assert!(
+            read.warnings.iter().any(|w| w.contains("never closed")),
+            "{:?}",
+            read.warnings
+        );
     }
 
     #[test]
     fn eight_bit_encodings_are_read() {
-        let latin = encoding_rs::WINDOWS_1252.encode("Größe;Straße\nklein;Hauptstraße\ngroß;Römerweg\n").0.into_owned();
-        assert_eq!(text_of(&latin, "text/csv"), "Größe\tStraße\nklein\tHauptstraße\ngroß\tRömerweg");
+        let latin = encoding_rs::WINDOWS_1252
+            .encode("Größe;Straße\nklein;Hauptstraße\ngroß;Römerweg\n")
+            .0
+            .into_owned();
+        assert_eq!(
+            text_of(&latin, "text/csv"),
+            "Größe\tStraße\nklein\tHauptstraße\ngroß\tRömerweg"
+        );
     }
 }

@@ -8,7 +8,11 @@ use self::message::{Attachment, Content, Mail};
 use super::{Extracted, Reader, html, unreadable};
 use crate::engine::{Document, EngineError};
 
-pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>, depth: usize) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    reader: &Reader<'_>,
+    depth: usize,
+) -> Result<Extracted, EngineError> {
     let message = MessageParser::default()
         .parse(without_separator(document.bytes))
         .filter(|message| !message.parts.is_empty())
@@ -19,7 +23,11 @@ pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>, depth: usize
 /// What a parsed message says.
 pub(super) fn mail<'m>(message: &'m Message<'m>) -> Mail<'m> {
     let mut header = Vec::new();
-    for (name, address) in [("From", message.from()), ("To", message.to()), ("Cc", message.cc())] {
+    for (name, address) in [
+        ("From", message.from()),
+        ("To", message.to()),
+        ("Cc", message.cc()),
+    ] {
         if let Some(address) = address {
             header.push((name, addresses(address)));
         }
@@ -45,11 +53,18 @@ pub(super) fn mail<'m>(message: &'m Message<'m>) -> Mail<'m> {
         body.push('\n');
     }
     // A text part that is the body in one alternative is listed as an attachment in the other.
-    let bodies: Vec<u32> = message.text_body.iter().chain(&message.html_body).copied().collect();
+    let bodies: Vec<u32> = message
+        .text_body
+        .iter()
+        .chain(&message.html_body)
+        .copied()
+        .collect();
     let attachments = message
         .attachments
         .iter()
-        .filter(|id| !message.text_body.contains(id) && !(bodies.contains(id) && is_text(message, **id)))
+        .filter(|id| {
+            !message.text_body.contains(id) && !(bodies.contains(id) && is_text(message, **id))
+        })
         .filter_map(|id| message.part(*id))
         .map(attachment)
         .collect();
@@ -97,7 +112,10 @@ fn addresses(address: &Address<'_>) -> String {
 
 /// The line that a mailbox file puts before a message.
 fn without_separator(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0);
+    let start = bytes
+        .iter()
+        .position(|b| !b.is_ascii_whitespace())
+        .unwrap_or(0);
     let bytes = &bytes[start..];
     match bytes.iter().position(|b| *b == b'\n') {
         Some(end) if bytes.starts_with(b"From ") => &bytes[end + 1..],

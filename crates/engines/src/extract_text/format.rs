@@ -61,16 +61,26 @@ impl Format {
         match self {
             Self::Pdf => "application/pdf",
             Self::Picture(media_type) => media_type,
-            Self::Office(OfficeKind::Docx) => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-            Self::Office(OfficeKind::Xlsx) => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            Self::Office(OfficeKind::Pptx) => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+            Self::Office(OfficeKind::Docx) => {
+                "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+            }
+            Self::Office(OfficeKind::Xlsx) => {
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+            }
+            Self::Office(OfficeKind::Pptx) => {
+                "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+            }
             Self::Office(OfficeKind::Doc) => "application/msword",
             Self::Office(OfficeKind::Xls) => "application/vnd.ms-excel",
             Self::Office(OfficeKind::Ppt) => "application/vnd.ms-powerpoint",
             Self::Encrypted => "application/x-ole-storage",
             Self::OpenDocument(OpenKind::Text) => "application/vnd.oasis.opendocument.text",
-            Self::OpenDocument(OpenKind::Spreadsheet) => "application/vnd.oasis.opendocument.spreadsheet",
-            Self::OpenDocument(OpenKind::Presentation) => "application/vnd.oasis.opendocument.presentation",
+            Self::OpenDocument(OpenKind::Spreadsheet) => {
+                "application/vnd.oasis.opendocument.spreadsheet"
+            }
+            Self::OpenDocument(OpenKind::Presentation) => {
+                "application/vnd.oasis.opendocument.presentation"
+            }
             Self::OpenDocument(OpenKind::Drawing) => "application/vnd.oasis.opendocument.graphics",
             Self::Html => "text/html",
             Self::Email => "message/rfc822",
@@ -131,7 +141,9 @@ fn unsupported(found: &str, advice: &str) -> EngineError {
     };
     EngineError::new(
         Code::UnsupportedMediaType,
-        format!("the document is {found}, which extract-text does not read{advice}. It reads {SUPPORTED}"),
+        format!(
+            "the document is {found}, which extract-text does not read{advice}. It reads {SUPPORTED}"
+        ),
     )
 }
 
@@ -142,7 +154,9 @@ fn starts_like_pdf(bytes: &[u8]) -> bool {
         return false;
     };
     // A text or an email may speak of "%PDF-" (its attachment, in plain): a PDF's header starts a line.
-    at == 0 || (matches!(head[at - 1], b'\n' | b'\r' | b' ' | 0 | 0xbf) && !textual::starts_like_email(head))
+    at == 0
+        || (matches!(head[at - 1], b'\n' | b'\r' | b' ' | 0 | 0xbf)
+            && !textual::starts_like_email(head))
 }
 
 fn picture(bytes: &[u8]) -> Option<Format> {
@@ -150,10 +164,25 @@ fn picture(bytes: &[u8]) -> Option<Format> {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => "image/png",
         [0xff, 0xd8, 0xff, ..] => "image/jpeg",
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => "image/gif",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] | [b'I', b'I', 43, 0, ..] | [b'M', b'M', 0, 43, ..] => {
-            "image/tiff"
-        }
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => "image/webp",
+        [b'I', b'I', 42, 0, ..]
+        | [b'M', b'M', 0, 42, ..]
+        | [b'I', b'I', 43, 0, ..]
+        | [b'M', b'M', 0, 43, ..] => "image/tiff",
         // The reserved words of a bitmap's header are zero, which keeps a text that starts with BM out.
         [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => "image/bmp",
         _ => return None,
@@ -174,7 +203,21 @@ fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => ("a 7-Zip archive", UNPACK),
         [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => ("a RAR archive", UNPACK),
         [0x7f, b'E', b'L', b'F', ..] | [b'M', b'Z', 0x90, 0, ..] => ("a program", ""),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => ("a WAV recording", AUDIO),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'A',
+            b'V',
+            b'E',
+            ..,
+        ] => ("a WAV recording", AUDIO),
         [b'f', b'L', b'a', b'C', ..] => ("a FLAC recording", AUDIO),
         [b'O', b'g', b'g', b'S', ..] => ("an Ogg recording", AUDIO),
         [b'I', b'D', b'3', ..] | [0xff, 0xfb | 0xf3 | 0xf2, ..] => ("an MP3 recording", AUDIO),
@@ -182,8 +225,12 @@ fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         | [_, _, _, _, b'f', b't', b'y', b'p', b'm', b'i', b'f', ..] => ("a HEIC picture", SAVE),
         [_, _, _, _, b'f', b't', b'y', b'p', b'a', b'v', b'i', ..] => ("an AVIF picture", SAVE),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => ("an MP4 recording", AUDIO),
-        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => ("a JPEG 2000 picture", SAVE),
-        [b'A', b'T', b'&', b'T', b'F', b'O', b'R', b'M', ..] => ("a DjVu document", "save it as PDF"),
+        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => {
+            ("a JPEG 2000 picture", SAVE)
+        }
+        [b'A', b'T', b'&', b'T', b'F', b'O', b'R', b'M', ..] => {
+            ("a DjVu document", "save it as PDF")
+        }
         [b'%', b'!', b'P', b'S', ..] => ("a PostScript document", "save it as PDF"),
         [b'S', b'Q', b'L', b'i', b't', b'e', b' ', b'f', ..] => ("an SQLite database", ""),
         [b'P', b'A', b'R', b'1', ..] => ("a Parquet file", ""),
@@ -221,15 +268,32 @@ mod tests {
             (b"{\\rtf1 x}", Format::Rtf),
             (b"<!DOCTYPE html><p>x", Format::Html),
             (b"\n <HTML><body>x", Format::Html),
-            (b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>", Format::Html),
+            (
+                b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'/>",
+                Format::Html,
+            ),
             (b"<?xml version='1.0'?><order/>", Format::Xml),
             (b"{\"a\": [1, 2]}", Format::Json),
-            (b"From: a@example.com\nTo: b@example.com\nSubject: x\n\nBody", Format::Email),
-            (b"name;city\nAnna;Bern\nPiet;Delft\nMaria;Graz\n", Format::Csv),
-            (b"Just a sentence, with a comma.\nAnd one more line.\n", Format::Text),
+            (
+                b"From: a@example.com\nTo: b@example.com\nSubject: x\n\nBody",
+                Format::Email,
+            ),
+            (
+                b"name;city\nAnna;Bern\nPiet;Delft\nMaria;Graz\n",
+                Format::Csv,
+            ),
+            (
+                b"Just a sentence, with a comma.\nAnd one more line.\n",
+                Format::Text,
+            ),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(found(bytes, None, None), expected, "{}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                found(bytes, None, None),
+                expected,
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
@@ -239,17 +303,30 @@ mod tests {
         assert_eq!(found(table, Some("text/csv"), None), Format::Csv);
         assert_eq!(found(table, None, Some("people.CSV")), Format::Csv);
         assert_eq!(found(table, Some("text/plain"), None), Format::Text);
-        assert_eq!(found(b"<p>x</p>", Some("text/html; charset=utf-8"), None), Format::Html);
-        assert_eq!(found(b"%PDF-1.7\n", Some("text/csv"), Some("x.docx")), Format::Pdf);
+        assert_eq!(
+            found(b"<p>x</p>", Some("text/html; charset=utf-8"), None),
+            Format::Html
+        );
+        assert_eq!(
+            found(b"%PDF-1.7\n", Some("text/csv"), Some("x.docx")),
+            Format::Pdf
+        );
         assert_eq!(found(b"{\\rtf1 x}", None, Some("letter.doc")), Format::Rtf);
         assert_eq!(found(b"<html>x", None, Some("report.xls")), Format::Html);
-        assert_eq!(found(b"a\tb\n1\t2\n", None, Some("report.xls")), Format::Csv);
+        assert_eq!(
+            found(b"a\tb\n1\t2\n", None, Some("report.xls")),
+            Format::Csv
+        );
     }
 
     #[test]
     fn packages_are_told_by_their_parts() {
         assert_eq!(
-            found(&testing::docx("<w:p><w:r><w:t>x</w:t></w:r></w:p>"), None, None),
+            found(
+                &testing::docx("<w:p><w:r><w:t>x</w:t></w:r></w:p>"),
+                None,
+                None
+            ),
             Format::Office(OfficeKind::Docx)
         );
         assert_eq!(
@@ -263,12 +340,32 @@ mod tests {
         let cases: [(&[u8], Code, &str); 8] = [
             (b"", Code::UnreadableDocument, "empty"),
             (&[0; 64], Code::UnreadableDocument, "zero bytes"),
-            (b"\x1f\x8b\x08\0\0\0\0\0", Code::UnsupportedMediaType, "gzip"),
-            (b"RIFF\0\0\0\0WAVEfmt ", Code::UnsupportedMediaType, "transcribe"),
-            (b"\x7fELF\x02\x01\x01\0", Code::UnsupportedMediaType, "program"),
-            (&[1, 200, 0, 7, 0, 0, 250, 3, 0, 0], Code::UnsupportedMediaType, "unknown"),
+            (
+                b"\x1f\x8b\x08\0\0\0\0\0",
+                Code::UnsupportedMediaType,
+                "gzip",
+            ),
+            (
+                b"RIFF\0\0\0\0WAVEfmt ",
+                Code::UnsupportedMediaType,
+                "transcribe",
+            ),
+            (
+                b"\x7fELF\x02\x01\x01\0",
+                Code::UnsupportedMediaType,
+                "program",
+            ),
+            (
+                &[1, 200, 0, 7, 0, 0, 250, 3, 0, 0],
+                Code::UnsupportedMediaType,
+                "unknown",
+            ),
             (b"PK\x03\x04 cut off", Code::UnreadableDocument, "ZIP"),
-            (&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, 0], Code::UnreadableDocument, "compound"),
+            (
+                &[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, 0],
+                Code::UnreadableDocument,
+                "compound",
+            ),
         ];
         for (bytes, code, word) in cases {
             let error = sniff(&document(bytes), 1 << 20).unwrap_err();
@@ -278,7 +375,10 @@ mod tests {
         let zip = testing::zip(&[("holiday.jpg", b"x")]);
         let error = sniff(&document(&zip), 1 << 20).unwrap_err();
         assert_eq!(error.code, Code::UnsupportedMediaType);
-        assert!(error.detail.contains("ZIP archive") && !error.detail.contains("holiday"), "{error}");
+        assert!(
+            error.detail.contains("ZIP archive") && !error.detail.contains("holiday"),
+            "{error}"
+        );
     }
 
     #[test]

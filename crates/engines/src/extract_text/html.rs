@@ -9,13 +9,18 @@ use std::cell::RefCell;
 
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
-use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
+use html5ever::tokenizer::{
+    BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts,
+};
 
 use self::layout::Layout;
 use super::{Extracted, Reader, clean, one_page, text};
 use crate::engine::{Document, EngineError};
 
-pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    _reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let declared = document
         .media_type
         .and_then(text::charset)
@@ -43,7 +48,11 @@ fn declared_in_meta(bytes: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).to_ascii_lowercase();
     head.match_indices("<meta").find_map(|(at, _)| {
         let element = head[at..].split('>').next()?;
-        let value = element.split_once("charset")?.1.trim_start().strip_prefix('=')?;
+        let value = element
+            .split_once("charset")?
+            .1
+            .trim_start()
+            .strip_prefix('=')?;
         let value = value.trim_start().trim_start_matches(['"', '\'']);
         let label = value.split(['"', '\'', ' ', '/', ';']).next()?;
         // A meta element cannot be in UTF-16, whatever it says.
@@ -78,7 +87,9 @@ impl TokenSink for Page {
         let mut state = self.state.borrow_mut();
         match token {
             Token::TagToken(tag) => return state.tag(&tag),
-            Token::CharacterTokens(characters) if state.skipped.is_none() => state.layout.text(&characters),
+            Token::CharacterTokens(characters) if state.skipped.is_none() => {
+                state.layout.text(&characters)
+            }
             _ => {}
         }
         TokenSinkResult::Continue
@@ -122,8 +133,20 @@ impl State {
         };
         let left_out = matches!(
             name,
-            "script" | "style" | "title" | "iframe" | "noembed" | "noframes" | "template" | "object" | "svg" | "math"
-                | "datalist" | "canvas" | "audio" | "video"
+            "script"
+                | "style"
+                | "title"
+                | "iframe"
+                | "noembed"
+                | "noframes"
+                | "template"
+                | "object"
+                | "svg"
+                | "math"
+                | "datalist"
+                | "canvas"
+                | "audio"
+                | "video"
         );
         if (left_out || is_hidden(tag)) && !is_void(name) && !tag.self_closing {
             self.skipped = Some((name.to_owned(), 1));
@@ -189,7 +212,10 @@ impl State {
 }
 
 fn attribute<'t>(tag: &'t Tag, name: &str) -> Option<&'t str> {
-    tag.attrs.iter().find(|a| &*a.name.local == name).map(|a| &*a.value)
+    tag.attrs
+        .iter()
+        .find(|a| &*a.name.local == name)
+        .map(|a| &*a.value)
 }
 
 /// Hidden by its attribute or its own style; style sheets are not followed.
@@ -206,7 +232,20 @@ fn is_hidden(tag: &Tag) -> bool {
 fn is_void(name: &str) -> bool {
     matches!(
         name,
-        "area" | "base" | "br" | "col" | "embed" | "hr" | "img" | "input" | "link" | "meta" | "param" | "source" | "track" | "wbr"
+        "area"
+            | "base"
+            | "br"
+            | "col"
+            | "embed"
+            | "hr"
+            | "img"
+            | "input"
+            | "link"
+            | "meta"
+            | "param"
+            | "source"
+            | "track"
+            | "wbr"
     )
 }
 
@@ -214,22 +253,61 @@ fn is_void(name: &str) -> bool {
 fn may_stay_open(name: &str) -> bool {
     matches!(
         name,
-        "p" | "li" | "dt" | "dd" | "tr" | "td" | "th" | "option" | "optgroup" | "thead" | "tbody" | "tfoot"
+        "p" | "li"
+            | "dt"
+            | "dd"
+            | "tr"
+            | "td"
+            | "th"
+            | "option"
+            | "optgroup"
+            | "thead"
+            | "tbody"
+            | "tfoot"
     )
 }
 
 /// Elements set apart by a blank line.
 fn is_block(name: &str) -> bool {
-    matches!(name, "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "blockquote" | "dl" | "figure")
+    matches!(
+        name,
+        "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "blockquote" | "dl" | "figure"
+    )
 }
 
 /// Elements that start a line.
 fn is_line(name: &str) -> bool {
     matches!(
         name,
-        "address" | "article" | "aside" | "body" | "caption" | "center" | "dd" | "details" | "dialog" | "dir" | "div" | "dt"
-            | "fieldset" | "figcaption" | "footer" | "form" | "header" | "hgroup" | "html" | "legend" | "main" | "nav" | "option"
-            | "section" | "summary" | "tbody" | "tfoot" | "thead" | "textarea"
+        "address"
+            | "article"
+            | "aside"
+            | "body"
+            | "caption"
+            | "center"
+            | "dd"
+            | "details"
+            | "dialog"
+            | "dir"
+            | "div"
+            | "dt"
+            | "fieldset"
+            | "figcaption"
+            | "footer"
+            | "form"
+            | "header"
+            | "hgroup"
+            | "html"
+            | "legend"
+            | "main"
+            | "nav"
+            | "option"
+            | "section"
+            | "summary"
+            | "tbody"
+            | "tfoot"
+            | "thead"
+            | "textarea"
     )
 }
 
@@ -241,13 +319,28 @@ mod tests {
     #[test]
     fn a_page_reads_as_its_reader_sees_it() {
         let cases = [
-            ("<p>One</p><p>Two <b>bold</b>\n word</p>", "One\n\nTwo bold word"),
-            ("<title>t</title><style>p{}</style><script>if (a<b) x()</script><p>x", "x"),
+            (
+                "<p>One</p><p>Two <b>bold</b>\n word</p>",
+                "One\n\nTwo bold word",
+            ),
+            (
+                "<title>t</title><style>p{}</style><script>if (a<b) x()</script><p>x",
+                "x",
+            ),
             ("a<br>b<div>c</div>d", "a\nb\nc\nd"),
-            ("<ul><li>one<li>two</ul><ol start=3><li>three</li><li>four</li></ol>", "- one\n- two\n3. three\n4. four"),
+            (
+                "<ul><li>one<li>two</ul><ol start=3><li>three</li><li>four</li></ol>",
+                "- one\n- two\n3. three\n4. four",
+            ),
             ("<pre>a  b\n  c</pre>", "a  b\n  c"),
-            ("caf&eacute; &amp; t&#233; &lt;b&gt;&nbsp;x", "café & té <b>\u{a0}x"),
-            ("<p>a</p><div style='display: none'>b<div>c</div></div><p hidden>d</p>e", "a\n\ne"),
+            (
+                "caf&eacute; &amp; t&#233; &lt;b&gt;&nbsp;x",
+                "café & té <b>\u{a0}x",
+            ),
+            (
+                "<p>a</p><div style='display: none'>b<div>c</div></div><p hidden>d</p>e",
+                "a\n\ne",
+            ),
             ("<p hidden>secret<p>seen", "seen"),
             ("x<!-- comment --><template>t</template>y", "xy"),
             ("<h1>Head</h1>text", "Head\n\ntext"),
@@ -271,12 +364,18 @@ mod tests {
         let bytes = encoding_rs::ISO_8859_2.encode(html).0.into_owned();
         assert_eq!(text_of(&bytes, ""), "ača šč");
         let html = "<!doctype html><meta charset=windows-1251><p>Привет";
-        assert_eq!(text_of(&encoding_rs::WINDOWS_1251.encode(html).0, ""), "Привет");
+        assert_eq!(
+            text_of(&encoding_rs::WINDOWS_1251.encode(html).0, ""),
+            "Привет"
+        );
     }
 
     #[test]
     fn deep_nesting_is_read_without_trouble() {
-        let html = format!("<html>{}deep", "<div><table><tr><td><ul><li>".repeat(50_000));
+        let html = format!(
+            "<html>{}deep",
+            "<div><table><tr><td><ul><li>".repeat(50_000)
+        );
         let read = hinted(html.as_bytes(), "text/html").unwrap();
         assert!(read.text.ends_with("deep"));
     }

@@ -106,14 +106,21 @@ impl Options {
     ///
     /// `invalid-parameter`, naming the option that is unknown or out of range.
     pub fn parse(options: &Map<String, Value>) -> Result<Self, EngineError> {
-        let wrong = |what: String| EngineError::new(Code::InvalidParameter, format!("the service's options: {what}"));
-        let parsed: Self =
-            serde_json::from_value(Value::Object(options.clone())).map_err(|error| wrong(error.to_string()))?;
-        let tesseract_name =
-            |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let wrong = |what: String| {
+            EngineError::new(
+                Code::InvalidParameter,
+                format!("the service's options: {what}"),
+            )
+        };
+        let parsed: Self = serde_json::from_value(Value::Object(options.clone()))
+            .map_err(|error| wrong(error.to_string()))?;
+        let tesseract_name = |name: &String| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
         if parsed.languages.is_empty() || !parsed.languages.iter().all(tesseract_name) {
             return Err(wrong(
-                "`languages` must list at least one Tesseract language name, like \"eng\"".to_owned(),
+                "`languages` must list at least one Tesseract language name, like \"eng\""
+                    .to_owned(),
             ));
         }
         if !(50..=1200).contains(&parsed.dpi) {
@@ -157,6 +164,16 @@ impl Builtin for ExtractText {
 
     fn isolation(&self) -> Isolation {
         Isolation::Worker
+    }
+
+    fn parameters(&self) -> &'static [&'static str] {
+        &["password"]
+    }
+
+    fn check_options(&self, options: &Map<String, Value>) -> Result<(), String> {
+        Options::parse(options)
+            .map(drop)
+            .map_err(|error| error.detail)
     }
 
     fn perform(&self, work: &Work<'_>) -> Result<Answer, EngineError> {
@@ -223,8 +240,15 @@ fn extract(
 }
 
 /// Cleans what a reader found and joins its pages.
-fn answer(format: Format, extracted: Extracted, options: &Options) -> Result<ExtractedText, EngineError> {
-    let Extracted { mut pages, warnings } = extracted;
+fn answer(
+    format: Format,
+    extracted: Extracted,
+    options: &Options,
+) -> Result<ExtractedText, EngineError> {
+    let Extracted {
+        mut pages,
+        warnings,
+    } = extracted;
     if pages.len() > options.max_pages as usize {
         return Err(too_many_pages(pages.len(), options));
     }

@@ -9,39 +9,51 @@ use super::package::Package;
 use super::{Extracted, Reader, clean, text_page, unreadable};
 use crate::engine::{Document, EngineError};
 
-pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let max = reader.options.max_unpacked;
     let mut warnings = Vec::new();
     let mut walk = Walk::new(max);
     if document.bytes.starts_with(b"PK") {
         let mut package = Package::open(document.bytes, max)?;
-        let manifest = package.text_part("META-INF/manifest.xml").ok().flatten().unwrap_or_default();
+        let manifest = package
+            .text_part("META-INF/manifest.xml")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         if manifest.contains("encryption-data") {
             return Err(EngineError::new(
                 Code::PasswordRequired,
                 "the OpenDocument file is encrypted, and linkspan does not decrypt this format: save it without a password and send it again",
             ));
         }
-        let content = package
-            .text_part("content.xml")?
-            .ok_or_else(|| unreadable("the OpenDocument file is damaged: its part content.xml is missing"))?;
+        let content = package.text_part("content.xml")?.ok_or_else(|| {
+            unreadable("the OpenDocument file is damaged: its part content.xml is missing")
+        })?;
         walk.read(&content)?;
         // Headers and footers stand with the styles.
         match package.text_part("styles.xml") {
             Ok(Some(styles)) => walk.read(&styles)?,
             Ok(None) => {}
             Err(error) if error.code == Code::DocumentTooComplex => return Err(error),
-            Err(_) => warnings.push("the part styles.xml is damaged: headers and footers may be missing".to_owned()),
+            Err(_) => warnings.push(
+                "the part styles.xml is damaged: headers and footers may be missing".to_owned(),
+            ),
         }
     } else {
-        let flat = super::text::decode(document.bytes, super::text::declared_in_xml(document.bytes));
+        let flat =
+            super::text::decode(document.bytes, super::text::declared_in_xml(document.bytes));
         warnings.extend(flat.warning);
         walk.read(&flat.text)?;
     }
     let (texts, damaged) = walk.finish();
     if damaged {
         if texts.iter().all(|text| text.trim().is_empty()) {
-            return Err(unreadable("the OpenDocument file is damaged: its content is not well-formed XML"));
+            return Err(unreadable(
+                "the OpenDocument file is damaged: its content is not well-formed XML",
+            ));
         }
         warnings.push("the document's XML is damaged: text after the damage is missing".to_owned());
     }
@@ -61,9 +73,18 @@ mod tests {
     #[test]
     fn paragraphs_keep_their_spaces_tabs_and_breaks() {
         let cases = [
-            ("<text:h text:outline-level='1'>Head</text:h><text:p>One  \n two</text:p>", "Head\nOne two"),
-            ("<text:p>a<text:s text:c='3'/>b<text:s/>c<text:tab/>d<text:line-break/>e</text:p>", "a   b c\td\ne"),
-            ("<text:p>x <text:span>y <text:a>z</text:a></text:span>&amp;&#233;&lt;</text:p>", "x y z&é<"),
+            (
+                "<text:h text:outline-level='1'>Head</text:h><text:p>One  \n two</text:p>",
+                "Head\nOne two",
+            ),
+            (
+                "<text:p>a<text:s text:c='3'/>b<text:s/>c<text:tab/>d<text:line-break/>e</text:p>",
+                "a   b c\td\ne",
+            ),
+            (
+                "<text:p>x <text:span>y <text:a>z</text:a></text:span>&amp;&#233;&lt;</text:p>",
+                "x y z&é<",
+            ),
             (
                 "<text:tracked-changes><text:changed-region><text:deletion><text:p>gone</text:p></text:deletion></text:changed-region></text:tracked-changes><text:p>kept<text:change text:change-id='1'/></text:p>",
                 "kept",
@@ -96,8 +117,12 @@ mod tests {
 
     #[test]
     fn a_spreadsheet_is_a_page_a_sheet() {
-        let sheet = |name: &str, rows: &str| format!("<table:table table:name='{name}'><table:table-column/>{rows}</table:table>");
-        let cell = |attributes: &str, text: &str| format!("<table:table-cell {attributes}><text:p>{text}</text:p></table:table-cell>");
+        let sheet = |name: &str, rows: &str| {
+            format!("<table:table table:name='{name}'><table:table-column/>{rows}</table:table>")
+        };
+        let cell = |attributes: &str, text: &str| {
+            format!("<table:table-cell {attributes}><text:p>{text}</text:p></table:table-cell>")
+        };
         let row = |cells: &str| format!("<table:table-row>{cells}</table:table-row>");
         let empty = "<table:table-cell table:number-columns-repeated='16382'/>";
         let rows = [
@@ -111,10 +136,19 @@ mod tests {
             "<table:table-row table:number-rows-repeated='1048000'><table:table-cell table:number-columns-repeated='16384'/></table:table-row>".to_owned(),
         ]
         .concat();
-        let read = read(&testing::ods(&[sheet("First", &rows), sheet("Second", "")].concat())).unwrap();
-        assert_eq!(read.media_type, "application/vnd.oasis.opendocument.spreadsheet");
+        let read = read(&testing::ods(
+            &[sheet("First", &rows), sheet("Second", "")].concat(),
+        ))
+        .unwrap();
+        assert_eq!(
+            read.media_type,
+            "application/vnd.oasis.opendocument.spreadsheet"
+        );
         assert_eq!(read.pages.len(), 2);
-        assert_eq!(read.pages[0].text, "First\nDay\tAmount\n2024-03-05\t12,50 €\nx\tx\t\ty");
+        assert_eq!(
+            read.pages[0].text,
+            "First\nDay\tAmount\n2024-03-05\t12,50 €\nx\tx\t\ty"
+        );
         assert_eq!(read.pages[1].text, "Second");
     }
 
@@ -157,21 +191,30 @@ mod tests {
             "<!DOCTYPE x [<!ENTITY lol 'lollollol'>]><office:document-content",
             1,
         );
-        let zip = testing::zip(&[("mimetype", b"application/vnd.oasis.opendocument.text"), ("content.xml", content.as_bytes())]);
+        let zip = testing::zip(&[
+            ("mimetype", b"application/vnd.oasis.opendocument.text"),
+            ("content.xml", content.as_bytes()),
+        ]);
         assert_eq!(text_of(&zip, ""), "ab");
     }
 
     #[test]
     fn damage_is_read_as_far_as_it_goes() {
         let zip = |content: &str| {
-            testing::zip(&[("mimetype", b"application/vnd.oasis.opendocument.text"), ("content.xml", content.as_bytes())])
+            testing::zip(&[
+                ("mimetype", b"application/vnd.oasis.opendocument.text"),
+                ("content.xml", content.as_bytes()),
+            ])
         };
         let content = testing::odt_content("<text:p>first</text:p><text:p>second</text:p>");
         let cut = content.find("second").unwrap();
         let found = read(&zip(&content[..cut + 3])).unwrap();
         assert_eq!(found.text, "first\nsec");
         assert_eq!(found.warnings.len(), 1);
-        assert_eq!(read(&zip("<office:document-content><<<")).unwrap_err().code, Code::UnreadableDocument);
+        assert_eq!(
+            read(&zip("<office:document-content><<<")).unwrap_err().code,
+            Code::UnreadableDocument
+        );
         assert_eq!(read(&zip("")).unwrap_err().code, Code::UnreadableDocument);
     }
 

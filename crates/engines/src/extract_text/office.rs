@@ -28,7 +28,8 @@ pub(super) fn extract(
     options.limits.part_bytes = max_unpacked;
     options.limits.text_chars = usize::try_from(max_unpacked).unwrap_or(usize::MAX);
     let content = Cursor::new(document.bytes.to_vec());
-    let file = OfficeDocument::from_reader_with(content, format(kind), &options).map_err(|error| refused(kind, error))?;
+    let file = OfficeDocument::from_reader_with(content, format(kind), &options)
+        .map_err(|error| refused(kind, error))?;
     let mut extracted = Extracted::default();
     let texts = match (file.as_xlsx(), file.as_xls()) {
         (Some(workbook), _) => sheets::xlsx(workbook, &mut extracted.warnings),
@@ -38,16 +39,23 @@ pub(super) fn extract(
     let mut notices = 0;
     for (number, text) in (1..).zip(texts) {
         let text = without_notices(&text, &mut notices);
-        extracted.pages.push(text_page(number, clean::few_blank_lines(&text)));
+        extracted
+            .pages
+            .push(text_page(number, clean::few_blank_lines(&text)));
     }
     if extracted.warnings.is_empty() {
-        extracted.warnings.extend(damage_warning(notices, notices > 0));
+        extracted
+            .warnings
+            .extend(damage_warning(notices, notices > 0));
     }
     Ok(extracted)
 }
 
 /// A package that is encrypted as a whole (MS-OFFCRYPTO).
-pub(super) fn extract_encrypted(_document: &Document<'_>, reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract_encrypted(
+    _document: &Document<'_>,
+    reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     Err(encrypted(reader.password.is_some()))
 }
 
@@ -99,13 +107,17 @@ fn refused(kind: OfficeKind, error: OfficeError) -> EngineError {
         Some(Core::DecompressionLimit { .. } | Core::PackageLimit(_)) => {
             return EngineError::new(
                 Code::DocumentTooComplex,
-                format!("the {name} unpacks to more than the service reads (option `max_unpacked`)"),
+                format!(
+                    "the {name} unpacks to more than the service reads (option `max_unpacked`)"
+                ),
             )
             .because(error);
         }
         Some(Core::MissingPart(_)) => "a part that it needs is missing",
         Some(Core::TruncatedPart(_)) => "one of its parts is cut off",
-        Some(Core::Xml(_) | Core::XmlAttr(_) | Core::MalformedXml(_)) => "one of its parts is not well-formed XML",
+        Some(Core::Xml(_) | Core::XmlAttr(_) | Core::MalformedXml(_)) => {
+            "one of its parts is not well-formed XML"
+        }
         Some(Core::DuplicatePart(_)) => "it holds the same part twice",
         _ => "its structure cannot be read",
     };
@@ -134,7 +146,10 @@ fn without_notices(text: &str, found: &mut usize) -> String {
     ];
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
-        if line.starts_with('[') && line.ends_with(']') && STARTS.iter().any(|start| line.starts_with(start)) {
+        if line.starts_with('[')
+            && line.ends_with(']')
+            && STARTS.iter().any(|start| line.starts_with(start))
+        {
             *found += 1;
         } else {
             out.push_str(line);
@@ -147,8 +162,15 @@ fn without_notices(text: &str, found: &mut usize) -> String {
 /// One warning for all that the library repaired or left out: its own sentences quote the file.
 fn damage_warning(count: usize, truncated: bool) -> Option<String> {
     (count > 0 || truncated).then(|| {
-        let what = if truncated { "text is missing" } else { "text may be missing" };
-        format!("the file is damaged or unusual in {} places: {what}", count.max(1))
+        let what = if truncated {
+            "text is missing"
+        } else {
+            "text may be missing"
+        };
+        format!(
+            "the file is damaged or unusual in {} places: {what}",
+            count.max(1)
+        )
     })
 }
 

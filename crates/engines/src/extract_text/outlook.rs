@@ -27,7 +27,11 @@ const SHORT_NAME: u16 = 0x3704;
 const MEDIA_TYPE: u16 = 0x370e;
 const CONTENT_ID: u16 = 0x3712;
 
-pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>, depth: usize) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    reader: &Reader<'_>,
+    depth: usize,
+) -> Result<Extracted, EngineError> {
     let mut file = CfbReader::new(Cursor::new(document.bytes)).map_err(|error| {
         unreadable("the Outlook message is damaged: its directory cannot be read").because(error)
     })?;
@@ -41,7 +45,9 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
         .or_else(|| string(file, "", SENDER_EMAIL))
         .filter(|address| address.contains('@'));
     match (name, address) {
-        (Some(name), Some(address)) if name != address => header.push(("From", format!("{name} <{address}>"))),
+        (Some(name), Some(address)) if name != address => {
+            header.push(("From", format!("{name} <{address}>")))
+        }
         (name, address) => header.extend(address.or(name).map(|from| ("From", from))),
     }
     header.extend(string(file, "", TO).map(|to| ("To", to)));
@@ -49,17 +55,26 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
     header.extend(date(file).map(|date| ("Date", date)));
     header.extend(string(file, "", SUBJECT).map(|subject| ("Subject", subject)));
     let mut warnings = Vec::new();
-    let body = string(file, "", BODY).filter(|body| !body.trim().is_empty()).or_else(|| {
-        let page = stream(file, "", HTML, "0102").map(|bytes| text::decode(&bytes, None).text);
-        page.or_else(|| string(file, "", HTML)).map(|page| html::to_text(&page))
-    });
+    let body = string(file, "", BODY)
+        .filter(|body| !body.trim().is_empty())
+        .or_else(|| {
+            let page = stream(file, "", HTML, "0102").map(|bytes| text::decode(&bytes, None).text);
+            page.or_else(|| string(file, "", HTML))
+                .map(|page| html::to_text(&page))
+        });
     if body.is_none() && has(file, "__substg1.0_10090102") {
-        warnings.push("the message's text is in compressed RTF only, which is not read: save it as .eml".to_owned());
+        warnings.push(
+            "the message's text is in compressed RTF only, which is not read: save it as .eml"
+                .to_owned(),
+        );
     }
     let mut storages: Vec<String> = file
         .entries()
         .iter()
-        .filter(|entry| entry.entry_type == EntryType::Storage && entry.name.starts_with("__attach_version1.0_#"))
+        .filter(|entry| {
+            entry.entry_type == EntryType::Storage
+                && entry.name.starts_with("__attach_version1.0_#")
+        })
         .map(|entry| entry.name.clone())
         .collect();
     storages.sort();
@@ -69,11 +84,14 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
         .filter_map(|storage| {
             let content = stream(file, storage, CONTENT, "0102");
             if content.is_none() && has(file, &format!("{storage}/__substg1.0_3701000D")) {
-                warnings.push("a message attached to the message is not read: save it as .eml".to_owned());
+                warnings.push(
+                    "a message attached to the message is not read: save it as .eml".to_owned(),
+                );
             }
             Some(Attachment {
                 content: Content::Owned(content?),
-                name: string(file, storage, LONG_NAME).or_else(|| string(file, storage, SHORT_NAME)),
+                name: string(file, storage, LONG_NAME)
+                    .or_else(|| string(file, storage, SHORT_NAME)),
                 media_type: string(file, storage, MEDIA_TYPE),
                 inline: string(file, storage, CONTENT_ID).is_some(),
             })
@@ -90,13 +108,20 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
 /// A property's stream; its type is `0102` for bytes, `001F` for UTF-16, `001E` for an eight-bit code page.
 fn stream(file: &mut File<'_>, storage: &str, property: u16, kind: &str) -> Option<Vec<u8>> {
     let name = format!("__substg1.0_{property:04X}{kind}");
-    let path = if storage.is_empty() { name } else { format!("{storage}/{name}") };
+    let path = if storage.is_empty() {
+        name
+    } else {
+        format!("{storage}/{name}")
+    };
     file.open_stream_by_path(&path).ok()
 }
 
 fn string(file: &mut File<'_>, storage: &str, property: u16) -> Option<String> {
     let text = if let Some(bytes) = stream(file, storage, property, "001F") {
-        encoding_rs::UTF_16LE.decode_without_bom_handling(&bytes).0.into_owned()
+        encoding_rs::UTF_16LE
+            .decode_without_bom_handling(&bytes)
+            .0
+            .into_owned()
     } else {
         text::decode(&stream(file, storage, property, "001E")?, None).text
     };
@@ -114,11 +139,16 @@ fn date(file: &mut File<'_>) -> Option<String> {
     const SECONDS_TO_1970: i64 = 11_644_473_600;
     let properties = file.open_stream_by_path("__properties_version1.0").ok()?;
     let time = |property: u16| {
-        properties.get(HEADER..)?.chunks_exact(16).find_map(|entry| {
-            let tag = u32::from_le_bytes(entry[..4].try_into().ok()?);
-            (tag == u32::from(property) << 16 | 0x40).then(|| u64::from_le_bytes(entry[8..].try_into().unwrap_or_default()))
-        })
+        properties
+            .get(HEADER..)?
+            .chunks_exact(16)
+            .find_map(|entry| {
+                let tag = u32::from_le_bytes(entry[..4].try_into().ok()?);
+                (tag == u32::from(property) << 16 | 0x40)
+                    .then(|| u64::from_le_bytes(entry[8..].try_into().unwrap_or_default()))
+            })
     };
-    let seconds = i64::try_from(time(SUBMITTED).or_else(|| time(DELIVERED))? / 10_000_000).ok()? - SECONDS_TO_1970;
+    let seconds = i64::try_from(time(SUBMITTED).or_else(|| time(DELIVERED))? / 10_000_000).ok()?
+        - SECONDS_TO_1970;
     (seconds > 0).then(|| mail_parser::DateTime::from_timestamp(seconds).to_rfc822())
 }

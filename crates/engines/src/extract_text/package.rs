@@ -33,7 +33,10 @@ impl<'a> Package<'a> {
         if archive.len() > MAX_PARTS {
             return Err(EngineError::new(
                 Code::DocumentTooComplex,
-                format!("the document is a package of {} parts; at most {MAX_PARTS} are read", archive.len()),
+                format!(
+                    "the document is a package of {} parts; at most {MAX_PARTS} are read",
+                    archive.len()
+                ),
             ));
         }
         Ok(Self {
@@ -65,13 +68,17 @@ impl<'a> Package<'a> {
         self.left -= content.len() as u64;
         match found {
             Ok(_) => Ok(Some(content)),
-            Err(error) => Err(unreadable(format!("the document's part {name} is damaged")).because(error)),
+            Err(error) => {
+                Err(unreadable(format!("the document's part {name} is damaged")).because(error))
+            }
         }
     }
 
     /// One part as text.
     pub(super) fn text_part(&mut self, name: &str) -> Result<Option<String>, EngineError> {
-        Ok(self.part(name)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(self
+            .part(name)?
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Inflates every part and counts, before a library that trusts sizes sees the package.
@@ -114,9 +121,15 @@ mod tests {
         let bytes = testing::zip(&[("big.xml", &vec![b' '; 4 << 20])]);
         assert!(bytes.len() < 10_000);
         let mut package = Package::open(&bytes, 1 << 20).unwrap();
-        assert_eq!(package.measure().unwrap_err().code, Code::DocumentTooComplex);
+        assert_eq!(
+            package.measure().unwrap_err().code,
+            Code::DocumentTooComplex
+        );
         let mut package = Package::open(&bytes, 1 << 20).unwrap();
-        assert_eq!(package.part("big.xml").unwrap_err().code, Code::DocumentTooComplex);
+        assert_eq!(
+            package.part("big.xml").unwrap_err().code,
+            Code::DocumentTooComplex
+        );
     }
 
     #[test]
@@ -126,9 +139,15 @@ mod tests {
         while let Some(at) = bytes.windows(4).position(|w| w == size) {
             bytes[at..at + 4].copy_from_slice(&10u32.to_le_bytes());
         }
-        let error = Package::open(&bytes, 1 << 20).unwrap().part("big.xml").unwrap_err();
+        let error = Package::open(&bytes, 1 << 20)
+            .unwrap()
+            .part("big.xml")
+            .unwrap_err();
         assert!(
-            matches!(error.code, Code::DocumentTooComplex | Code::UnreadableDocument),
+            matches!(
+                error.code,
+                Code::DocumentTooComplex | Code::UnreadableDocument
+            ),
             "{error}"
         );
     }
@@ -139,8 +158,17 @@ mod tests {
         let bytes = testing::zip(&[("a", &part), ("b", &part)]);
         let mut package = Package::open(&bytes, 1500).unwrap();
         assert_eq!(package.part("a").unwrap().map(|p| p.len()), Some(1000));
-        assert_eq!(package.part("b").unwrap_err().code, Code::DocumentTooComplex);
+        assert_eq!(
+            package.part("b").unwrap_err().code,
+            Code::DocumentTooComplex
+        );
         assert!(Package::open(&bytes, 2000).unwrap().measure().is_ok());
-        assert!(Package::open(&bytes, 2000).unwrap().part("c").unwrap().is_none());
+        assert!(
+            Package::open(&bytes, 2000)
+                .unwrap()
+                .part("c")
+                .unwrap()
+                .is_none()
+        );
     }
 }

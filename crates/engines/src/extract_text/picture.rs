@@ -13,7 +13,10 @@ use super::{Extracted, Reader};
 use crate::engine::{Document, EngineError};
 
 /// Reads every page of a picture.
-pub(crate) fn extract(document: &Document<'_>, reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(crate) fn extract(
+    document: &Document<'_>,
+    reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let mut extracted = Extracted::default();
     let most = Most {
         pixels: reader.options.max_pixels,
@@ -61,12 +64,15 @@ pub(crate) fn each_page(
     most: Most,
     page: &mut dyn FnMut(GrayImage) -> Result<(), EngineError>,
 ) -> Result<Vec<String>, EngineError> {
-    let format = image::guess_format(document.bytes).ok().filter(|format| supported(*format)).ok_or_else(|| {
-        EngineError::new(
-            Code::UnsupportedMediaType,
-            "The document is not a picture: send a PNG, JPEG, WebP, TIFF, BMP or GIF file.",
-        )
-    })?;
+    let format = image::guess_format(document.bytes)
+        .ok()
+        .filter(|format| supported(*format))
+        .ok_or_else(|| {
+            EngineError::new(
+                Code::UnsupportedMediaType,
+                "The document is not a picture: send a PNG, JPEG, WebP, TIFF, BMP or GIF file.",
+            )
+        })?;
     if format == ImageFormat::Tiff {
         return each_tiff_page(document.bytes, most, page);
     }
@@ -80,7 +86,11 @@ fn supported(format: ImageFormat) -> bool {
     matches!(format, Png | Jpeg | WebP | Tiff | Bmp | Gif)
 }
 
-fn single(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(GrayImage, Vec<String>), EngineError> {
+fn single(
+    bytes: &[u8],
+    format: ImageFormat,
+    max_pixels: u64,
+) -> Result<(GrayImage, Vec<String>), EngineError> {
     let mut limits = image::Limits::default();
     // The widest format has 16 bytes a pixel, and decoders hold a frame twice at most.
     limits.max_alloc = Some(max_pixels.saturating_mul(32));
@@ -94,12 +104,16 @@ fn single(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(GrayIma
     check_size(width, height, max_pixels)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let color = decoder.color_type();
-    let length = usize::try_from(decoder.total_bytes()).map_err(|_| too_large(Some((width, height)), max_pixels))?;
+    let length = usize::try_from(decoder.total_bytes())
+        .map_err(|_| too_large(Some((width, height)), max_pixels))?;
     let mut warnings = Vec::new();
     // White, so that what a damaged file lacks is blank.
     let mut samples = vec![0xff; length];
     if let Err(error) = decoder.read_image(&mut samples) {
-        let first_missing = samples.iter().rposition(|sample| *sample != 0xff).map_or(0, |last| last + 1);
+        let first_missing = samples
+            .iter()
+            .rposition(|sample| *sample != 0xff)
+            .map_or(0, |last| last + 1);
         let share = first_missing as f64 / length.max(1) as f64;
         if share < 0.05 {
             return Err(unreadable("its content is damaged or cut off").because(error));
@@ -115,7 +129,10 @@ fn single(bytes: &[u8], format: ImageFormat, max_pixels: u64) -> Result<(GrayIma
     let wide = usize::from(color.bytes_per_pixel()) / channels.max(1) == 2;
     let sample = |pixel: &[u8], channel: usize| -> f32 {
         if wide {
-            f32::from(u16::from_ne_bytes([pixel[channel * 2], pixel[channel * 2 + 1]])) / 257.0
+            f32::from(u16::from_ne_bytes([
+                pixel[channel * 2],
+                pixel[channel * 2 + 1],
+            ])) / 257.0
         } else {
             f32::from(pixel[channel])
         }
@@ -156,7 +173,10 @@ fn each_tiff_page(
         if number > most.pages {
             return Err(EngineError::new(
                 Code::DocumentTooComplex,
-                format!("The picture has more than {} pages: split it, or raise `max_pages`.", most.pages),
+                format!(
+                    "The picture has more than {} pages: split it, or raise `max_pages`.",
+                    most.pages
+                ),
             ));
         }
         match tiff_page(&mut decoder, most.pixels) {
@@ -176,7 +196,9 @@ fn each_tiff_page(
             break;
         }
         if decoder.next_image().is_err() {
-            warnings.push(format!("The file is damaged after page {number}: later pages are missing."));
+            warnings.push(format!(
+                "The file is damaged after page {number}: later pages are missing."
+            ));
             break;
         }
     }
@@ -186,11 +208,15 @@ fn each_tiff_page(
     Ok(warnings)
 }
 
-fn tiff_page(decoder: &mut Decoder<Cursor<&[u8]>>, max_pixels: u64) -> Result<GrayImage, EngineError> {
+fn tiff_page(
+    decoder: &mut Decoder<Cursor<&[u8]>>,
+    max_pixels: u64,
+) -> Result<GrayImage, EngineError> {
     use tiff::ColorType::{CMYK, CMYKA, Gray, GrayA, Multiband, RGB, RGBA, YCbCr};
     let damaged = |error: tiff::TiffError| match error {
         tiff::TiffError::UnsupportedError(_) => {
-            unreadable("it uses a TIFF variant that is not supported; save it as RGB or greyscale").because(error)
+            unreadable("it uses a TIFF variant that is not supported; save it as RGB or greyscale")
+                .because(error)
         }
         other => unreadable("its content is damaged or cut off").because(other),
     };
@@ -212,7 +238,14 @@ fn tiff_page(decoder: &mut Decoder<Cursor<&[u8]>>, max_pixels: u64) -> Result<Gr
             };
             unpacked(packed, width as usize, bits)
         }
-        Gray(_) | GrayA(_) | RGB(_) | RGBA(_) | CMYK(_) | CMYKA(_) | YCbCr(_) | Multiband { .. } => {
+        Gray(_)
+        | GrayA(_)
+        | RGB(_)
+        | RGBA(_)
+        | CMYK(_)
+        | CMYKA(_)
+        | YCbCr(_)
+        | Multiband { .. } => {
             let channels = usize::from(color.num_samples());
             let at = levels(&samples)?;
             (0..count)
@@ -221,18 +254,52 @@ fn tiff_page(decoder: &mut Decoder<Cursor<&[u8]>>, max_pixels: u64) -> Result<Gr
                     match color {
                         CMYK(_) | CMYKA(_) => {
                             let black = 255.0 - sample(3);
-                            grey(Layout { color: true, alpha: false }, &|channel| (255.0 - sample(channel)) * black / 255.0)
+                            grey(
+                                Layout {
+                                    color: true,
+                                    alpha: false,
+                                },
+                                &|channel| (255.0 - sample(channel)) * black / 255.0,
+                            )
                         }
-                        RGB(_) => grey(Layout { color: true, alpha: false }, &sample),
-                        RGBA(_) => grey(Layout { color: true, alpha: true }, &sample),
-                        GrayA(_) => grey(Layout { color: false, alpha: true }, &sample),
+                        RGB(_) => grey(
+                            Layout {
+                                color: true,
+                                alpha: false,
+                            },
+                            &sample,
+                        ),
+                        RGBA(_) => grey(
+                            Layout {
+                                color: true,
+                                alpha: true,
+                            },
+                            &sample,
+                        ),
+                        GrayA(_) => grey(
+                            Layout {
+                                color: false,
+                                alpha: true,
+                            },
+                            &sample,
+                        ),
                         // Y of YCbCr is the grey itself.
-                        _ => grey(Layout { color: false, alpha: false }, &sample),
+                        _ => grey(
+                            Layout {
+                                color: false,
+                                alpha: false,
+                            },
+                            &sample,
+                        ),
                     }
                 })
                 .collect()
         }
-        _ => return Err(unreadable("its colours are of a kind that is not supported; save it as RGB or greyscale")),
+        _ => {
+            return Err(unreadable(
+                "its colours are of a kind that is not supported; save it as RGB or greyscale",
+            ));
+        }
     };
     upright(width, height, greys, orientation)
 }
@@ -242,15 +309,31 @@ type Levels<'a> = Box<dyn Fn(usize) -> f32 + 'a>;
 /// Samples as levels from 0 to 255; what lies past the end is white.
 fn levels(samples: &DecodingResult) -> Result<Levels<'_>, EngineError> {
     Ok(match samples {
-        DecodingResult::U8(samples) => Box::new(|index| samples.get(index).map_or(255.0, |sample| f32::from(*sample))),
-        DecodingResult::U16(samples) => Box::new(|index| samples.get(index).map_or(255.0, |sample| f32::from(*sample) / 257.0)),
-        DecodingResult::U32(samples) => {
-            Box::new(|index| samples.get(index).map_or(255.0, |sample| (f64::from(*sample) / 16_843_009.0) as f32))
+        DecodingResult::U8(samples) => Box::new(|index| {
+            samples
+                .get(index)
+                .map_or(255.0, |sample| f32::from(*sample))
+        }),
+        DecodingResult::U16(samples) => Box::new(|index| {
+            samples
+                .get(index)
+                .map_or(255.0, |sample| f32::from(*sample) / 257.0)
+        }),
+        DecodingResult::U32(samples) => Box::new(|index| {
+            samples
+                .get(index)
+                .map_or(255.0, |sample| (f64::from(*sample) / 16_843_009.0) as f32)
+        }),
+        DecodingResult::F32(samples) => Box::new(|index| {
+            samples
+                .get(index)
+                .map_or(255.0, |sample| (sample * 255.0).clamp(0.0, 255.0))
+        }),
+        _ => {
+            return Err(unreadable(
+                "its samples are of a kind that is not supported; save it with 8 or 16 bits",
+            ));
         }
-        DecodingResult::F32(samples) => {
-            Box::new(|index| samples.get(index).map_or(255.0, |sample| (sample * 255.0).clamp(0.0, 255.0)))
-        }
-        _ => return Err(unreadable("its samples are of a kind that is not supported; save it with 8 or 16 bits")),
     })
 }
 
@@ -292,10 +375,16 @@ fn grey(layout: Layout, sample: &dyn Fn(usize) -> f32) -> u8 {
     level.round() as u8
 }
 
-fn upright(width: u32, height: u32, greys: Vec<u8>, orientation: Orientation) -> Result<GrayImage, EngineError> {
+fn upright(
+    width: u32,
+    height: u32,
+    greys: Vec<u8>,
+    orientation: Orientation,
+) -> Result<GrayImage, EngineError> {
     let mut greys = greys;
     greys.resize(width as usize * height as usize, 255);
-    let picture = GrayImage::from_raw(width, height, greys).ok_or_else(|| unreadable("its size is wrong"))?;
+    let picture =
+        GrayImage::from_raw(width, height, greys).ok_or_else(|| unreadable("its size is wrong"))?;
     if orientation == Orientation::NoTransforms {
         return Ok(picture);
     }
@@ -315,15 +404,22 @@ fn check_size(width: u32, height: u32, max_pixels: u64) -> Result<(), EngineErro
 }
 
 fn too_large(size: Option<(u32, u32)>, max_pixels: u64) -> EngineError {
-    let size = size.map_or("too many".to_owned(), |(width, height)| format!("{width} × {height}"));
+    let size = size.map_or("too many".to_owned(), |(width, height)| {
+        format!("{width} × {height}")
+    });
     EngineError::new(
         Code::DocumentTooComplex,
-        format!("The picture has {size} pixels, and the limit is {max_pixels}: reduce it, or raise `max_pixels`."),
+        format!(
+            "The picture has {size} pixels, and the limit is {max_pixels}: reduce it, or raise `max_pixels`."
+        ),
     )
 }
 
 fn unreadable(why: &str) -> EngineError {
-    EngineError::new(Code::UnreadableDocument, format!("The picture cannot be read: {why}."))
+    EngineError::new(
+        Code::UnreadableDocument,
+        format!("The picture cannot be read: {why}."),
+    )
 }
 
 #[cfg(test)]

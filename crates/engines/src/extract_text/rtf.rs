@@ -14,7 +14,10 @@ use crate::engine::{Document, EngineError};
 /// Groups nested deeper than this are read as if they were not nested.
 const MAX_DEPTH: usize = 1000;
 
-pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    _reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let start = document
         .bytes
         .windows(5)
@@ -174,7 +177,10 @@ impl<'a> Rtf<'a> {
     /// `\*`: whoever does not know the destination skips it.
     fn starred(&mut self) {
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
-        if !words::KNOWN_STARRED.iter().any(|name| rest.starts_with(name)) {
+        if !words::KNOWN_STARRED
+            .iter()
+            .any(|name| rest.starts_with(name))
+        {
             self.group.kind = Kind::Skipped;
         }
     }
@@ -182,13 +188,19 @@ impl<'a> Rtf<'a> {
     /// A control word: letters, a number that may be negative, and one space that belongs to it.
     fn word(&mut self) {
         let start = self.at - 1;
-        let letters = self.bytes[start..].iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let letters = self.bytes[start..]
+            .iter()
+            .take_while(|b| b.is_ascii_alphabetic())
+            .count();
         let name = &self.bytes[start..start + letters];
         let mut end = start + letters;
         let minus = self.bytes.get(end) == Some(&b'-');
         let digits_at = end + usize::from(minus);
         let digits = self.bytes.get(digits_at..).map_or(0, |rest| {
-            rest.iter().take(10).take_while(|b| b.is_ascii_digit()).count()
+            rest.iter()
+                .take(10)
+                .take_while(|b| b.is_ascii_digit())
+                .count()
         });
         let mut number = None;
         if digits > 0 {
@@ -208,14 +220,18 @@ impl<'a> Rtf<'a> {
             Word::Skip => self.group.kind = Kind::Skipped,
             Word::FontTable => self.group.kind = Kind::FontTable,
             Word::Unicode => self.unicode(number.unwrap_or(0)),
-            Word::Fallback => self.group.fallback = usize::try_from(number.unwrap_or(1)).unwrap_or(1).min(16),
+            Word::Fallback => {
+                self.group.fallback = usize::try_from(number.unwrap_or(1)).unwrap_or(1).min(16)
+            }
             Word::Hidden => {
                 self.flush();
                 self.group.hidden = on;
             }
             Word::Binary => {
                 self.flush();
-                self.at = self.at.saturating_add(usize::try_from(number.unwrap_or(0)).unwrap_or(0));
+                self.at = self
+                    .at
+                    .saturating_add(usize::try_from(number.unwrap_or(0)).unwrap_or(0));
             }
             Word::CodePage => {
                 self.document_encoding = number.and_then(words::code_page).unwrap_or(WINDOWS_1252);
@@ -231,7 +247,11 @@ impl<'a> Rtf<'a> {
                     self.defined_font = font;
                 } else {
                     self.flush();
-                    self.group.encoding = self.fonts.get(&font).copied().unwrap_or(self.document_encoding);
+                    self.group.encoding = self
+                        .fonts
+                        .get(&font)
+                        .copied()
+                        .unwrap_or(self.document_encoding);
                 }
             }
             Word::FontCharset => {
@@ -312,7 +332,11 @@ impl<'a> Rtf<'a> {
     }
 
     fn out(&mut self) -> &mut String {
-        if self.group.note { &mut self.notes } else { &mut self.out }
+        if self.group.note {
+            &mut self.notes
+        } else {
+            &mut self.out
+        }
     }
 }
 
@@ -325,23 +349,53 @@ mod tests {
     #[test]
     fn rtf_is_read() {
         let cases = [
-            (r"{\rtf1\ansi Hello \b bold\b0  text.\par Next\line line\par}", "Hello bold text.\nNext\nline"),
-            (r"{\rtf1\ansi\ansicpg1252 Stra\'dfe f\'fcr \'80 5\par}", "Straße für € 5"),
-            (r"{\rtf1\ansi\ansicpg1251 \'cf\'f0\'e8\'e2\'e5\'f2}", "Привет"),
+            (
+                r"{\rtf1\ansi Hello \b bold\b0  text.\par Next\line line\par}",
+                "Hello bold text.\nNext\nline",
+            ),
+            (
+                r"{\rtf1\ansi\ansicpg1252 Stra\'dfe f\'fcr \'80 5\par}",
+                "Straße für € 5",
+            ),
+            (
+                r"{\rtf1\ansi\ansicpg1251 \'cf\'f0\'e8\'e2\'e5\'f2}",
+                "Привет",
+            ),
             (r"{\rtf1\ansi\uc1 \u1055?\u1088?\u1080?}", "При"),
-            (r"{\rtf1\ansi\uc2 \u8364\'80\'80 x {\uc0 \u228 b}\u252ueu}", "€ x äbüu"),
+            (
+                r"{\rtf1\ansi\uc2 \u8364\'80\'80 x {\uc0 \u228 b}\u252ueu}",
+                "€ x äbüu",
+            ),
             (r"{\rtf1\ansi\u-10179?\u-8704?!}", "😀!"),
-            (r"{\rtf1\ansi{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Times;}}\f1 \'ef\'f0\f0 \'e4}", "прä"),
-            (r"{\rtf1\ansi{\fonttbl{\f0\fnil Arial;}}{\colortbl;\red0;}{\*\generator X;}{\info{\title T}}Body}", "Body"),
-            (r"{\rtf1 {\pict\pngblip 89504e47}seen {\v hidden}{\deleted gone}end}", "seen end"),
-            (r"{\rtf1 a\~b \{c\} \\d \emdash  \lquote e\rquote}", "a\u{a0}b {c} \\d — ‘e’"),
+            (
+                r"{\rtf1\ansi{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Times;}}\f1 \'ef\'f0\f0 \'e4}",
+                "прä",
+            ),
+            (
+                r"{\rtf1\ansi{\fonttbl{\f0\fnil Arial;}}{\colortbl;\red0;}{\*\generator X;}{\info{\title T}}Body}",
+                "Body",
+            ),
+            (
+                r"{\rtf1 {\pict\pngblip 89504e47}seen {\v hidden}{\deleted gone}end}",
+                "seen end",
+            ),
+            (
+                r"{\rtf1 a\~b \{c\} \\d \emdash  \lquote e\rquote}",
+                "a\u{a0}b {c} \\d — ‘e’",
+            ),
             (
                 r"{\rtf1\trowd\cellx100\cellx200 A1\cell B1\cell\row\trowd A2\cell B2\cell\row\pard After\par}",
                 "A1\tB1\nA2\tB2\nAfter",
             ),
-            (r#"{\rtf1 {\field{\*\fldinst HYPERLINK "http://example.com"}{\fldrslt the link}} x}"#, "the link x"),
+            (
+                r#"{\rtf1 {\field{\*\fldinst HYPERLINK "http://example.com"}{\fldrslt the link}} x}"#,
+                "the link x",
+            ),
             ("{\\rtf1 {\\bin5 }}}}}kept}}", "kept"),
-            (r"{\rtf1{\header Head\par}{\footnote note} Text{\footnote Note}}", "Head\n Text\nnote\nNote"),
+            (
+                r"{\rtf1{\header Head\par}{\footnote note} Text{\footnote Note}}",
+                "Head\n Text\nnote\nNote",
+            ),
             (
                 r"{\rtf1\trowd\cellx1\cellx2\pard\intbl one\par two\cell three\cell\row\pard End\par}",
                 "one two\tthree\nEnd",

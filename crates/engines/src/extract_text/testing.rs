@@ -19,11 +19,17 @@ impl Ocr for NoOcr {
     }
 
     fn read_page(&self, _: &GrayImage, _: &[String]) -> Result<OcrPage, EngineError> {
-        Err(EngineError::new(Code::EngineUnavailable, "no OCR in this test"))
+        Err(EngineError::new(
+            Code::EngineUnavailable,
+            "no OCR in this test",
+        ))
     }
 
     fn read_block(&self, _: &GrayImage, _: &str, _: &str) -> Result<OcrPage, EngineError> {
-        Err(EngineError::new(Code::EngineUnavailable, "no OCR in this test"))
+        Err(EngineError::new(
+            Code::EngineUnavailable,
+            "no OCR in this test",
+        ))
     }
 }
 
@@ -77,7 +83,8 @@ pub(super) fn text_of(bytes: &[u8], media_type: &str) -> String {
 pub(super) fn zip(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, content) in parts {
-        let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        let options = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Deflated);
         writer.start_file(*name, options).unwrap();
         writer.write_all(content).unwrap();
     }
@@ -104,7 +111,11 @@ pub(super) fn opc(main: &str, parts: &[(&str, &str, &str)]) -> Vec<u8> {
         ("[Content_Types].xml", types.as_bytes()),
         ("_rels/.rels", rels.as_bytes()),
     ];
-    files.extend(parts.iter().map(|(name, _, content)| (*name, content.as_bytes())));
+    files.extend(
+        parts
+            .iter()
+            .map(|(name, _, content)| (*name, content.as_bytes())),
+    );
     zip(&files)
 }
 
@@ -125,8 +136,12 @@ pub(super) fn rels(relationships: &[(&str, &str, &str)]) -> String {
 pub(super) const WORD: &str = r#"xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships""#;
 
 pub(super) fn docx(body: &str) -> Vec<u8> {
-    let main = format!(r#"<?xml version="1.0"?><w:document {WORD}><w:body>{body}</w:body></w:document>"#);
-    opc("word/document.xml", &[("word/document.xml", "wordprocessingml.document.main", &main)])
+    let main =
+        format!(r#"<?xml version="1.0"?><w:document {WORD}><w:body>{body}</w:body></w:document>"#);
+    opc(
+        "word/document.xml",
+        &[("word/document.xml", "wordprocessingml.document.main", &main)],
+    )
 }
 
 const ODF: &str = r#"xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0""#;
@@ -136,7 +151,10 @@ fn odf(kind: &str, element: &str, body: &str) -> Vec<u8> {
         r#"<?xml version="1.0"?><office:document-content {ODF}><office:body><office:{element}>{body}</office:{element}></office:body></office:document-content>"#
     );
     let media_type = format!("application/vnd.oasis.opendocument.{kind}");
-    zip(&[("mimetype", media_type.as_bytes()), ("content.xml", content.as_bytes())])
+    zip(&[
+        ("mimetype", media_type.as_bytes()),
+        ("content.xml", content.as_bytes()),
+    ])
 }
 
 pub(super) fn odt_content(body: &str) -> String {

@@ -36,12 +36,21 @@ fn an_unknown_option_or_parameter_is_named() {
         assert_eq!(error.code, Code::InvalidParameter);
         assert!(error.detail.contains(word), "{error}");
     }
-    assert!(perform(text, &json!({"languages": ["eng", "deu_frak"], "dpi": 200}), &json!({"password": "x"})).is_ok());
+    assert!(
+        perform(
+            text,
+            &json!({"languages": ["eng", "deu_frak"], "dpi": 200}),
+            &json!({"password": "x"})
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn a_text_is_its_own_answer() {
-    let Answer::ExtractText(answer) = perform(Input::Text("Gru\u{308}n\r\n"), &json!({}), &json!({})).unwrap() else {
+    let Answer::ExtractText(answer) =
+        perform(Input::Text("Gru\u{308}n\r\n"), &json!({}), &json!({})).unwrap()
+    else {
         panic!("another task's answer");
     };
     assert_eq!(answer.text, "Grün");
@@ -61,15 +70,18 @@ fn the_label_names_the_engine_and_the_engine_runs_in_a_worker() {
 fn pages_are_joined_by_a_form_feed_on_a_line_of_its_own() {
     let message = b"From: a@example.com\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nbody\n--b\nContent-Type: text/plain\nContent-Disposition: attachment; filename=n.txt\n\nnote\n--b--\n";
     let read = testing::read(message).unwrap();
-    assert_eq!(read.text, "From: a@example.com\nSubject: x\n\nbody\n\u{c}\nAttachment: n.txt\n\nnote");
+    assert_eq!(
+        read.text,
+        "From: a@example.com\nSubject: x\n\nbody\n\u{c}\nAttachment: n.txt\n\nnote"
+    );
 }
 
 /// Pictures and PDF documents have their own tests, with an OCR engine.
 #[test]
 fn the_specimens_are_read() {
     const READ_HERE: [&str; 18] = [
-        "docx", "xlsx", "pptx", "doc", "xls", "ppt", "odt", "ods", "odp", "html", "htm", "eml", "rtf", "csv", "tsv", "txt",
-        "json", "xml",
+        "docx", "xlsx", "pptx", "doc", "xls", "ppt", "odt", "ods", "odp", "html", "htm", "eml",
+        "rtf", "csv", "tsv", "txt", "json", "xml",
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
     let truth = std::fs::read_to_string(root.join("truth.json")).unwrap();
@@ -77,7 +89,10 @@ fn the_specimens_are_read() {
     let mut count = 0;
     for entry in &truth {
         let name = entry["file"].as_str().unwrap();
-        if !READ_HERE.iter().any(|extension| name.ends_with(&format!(".{extension}"))) {
+        if !READ_HERE
+            .iter()
+            .any(|extension| name.ends_with(&format!(".{extension}")))
+        {
             continue;
         }
         count += 1;
@@ -91,7 +106,9 @@ fn the_specimens_are_read() {
         let refusals: &[Code] = match entry["expect"].as_str() {
             Some("unreadable" | "partial-or-unreadable") => &[Code::UnreadableDocument],
             Some("encrypted") => &[Code::PasswordRequired],
-            Some("refused" | "refused-or-within-limits") => &[Code::DocumentTooComplex, Code::UnreadableDocument],
+            Some("refused" | "refused-or-within-limits") => {
+                &[Code::DocumentTooComplex, Code::UnreadableDocument]
+            }
             _ => &[],
         };
         match (&found, entry["expect"].as_str()) {
@@ -104,20 +121,40 @@ fn the_specimens_are_read() {
         }
         let found = found.unwrap();
         for phrase in strings(&entry["phrases"]) {
-            assert!(says(&found.text, phrase), "{name} lacks {phrase:?}:\n{}", found.text);
+            assert!(
+                says(&found.text, phrase),
+                "{name} lacks {phrase:?}:\n{}",
+                found.text
+            );
         }
         for phrase in strings(&entry["attachment_phrases"]) {
-            assert!(says(&found.text, phrase), "{name} lacks {phrase:?}:\n{}", found.text);
+            assert!(
+                says(&found.text, phrase),
+                "{name} lacks {phrase:?}:\n{}",
+                found.text
+            );
         }
         for phrase in strings(&entry["absent"]) {
-            assert!(!found.text.contains(phrase), "{name} shows {phrase:?}:\n{}", found.text);
+            assert!(
+                !found.text.contains(phrase),
+                "{name} shows {phrase:?}:\n{}",
+                found.text
+            );
         }
         if let Some(pages) = entry["pages"].as_u64() {
             assert_eq!(found.pages.len() as u64, pages, "{name}");
         }
-        for (page, phrases) in found.pages.iter().zip(entry["page_phrases"].as_array().into_iter().flatten()) {
+        for (page, phrases) in found
+            .pages
+            .iter()
+            .zip(entry["page_phrases"].as_array().into_iter().flatten())
+        {
             for phrase in strings(phrases) {
-                assert!(says(&page.text, phrase), "{name}, page {}: {phrase:?}", page.number);
+                assert!(
+                    says(&page.text, phrase),
+                    "{name}, page {}: {phrase:?}",
+                    page.number
+                );
             }
         }
         assert_eq!(found.pages[0].source, TextSource::TextLayer, "{name}");
@@ -126,13 +163,17 @@ fn the_specimens_are_read() {
 }
 
 fn strings(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// Whether the text holds the phrase; a number may be written with its thousands set apart.
 fn says(text: &str, phrase: &str) -> bool {
     let text = squeezed(text);
-    text.contains(&squeezed(phrase)) || (phrase.parse::<f64>().is_ok() && text.replace(',', "").contains(phrase))
+    text.contains(&squeezed(phrase))
+        || (phrase.parse::<f64>().is_ok() && text.replace(',', "").contains(phrase))
 }
 
 /// Cells and words alike set apart by one space.

@@ -13,7 +13,10 @@ pub(super) struct Decoded {
     pub(super) warning: Option<String>,
 }
 
-pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    _reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let declared = document
         .media_type
         .and_then(charset)
@@ -28,7 +31,10 @@ pub(super) fn extract(document: &Document<'_>, _reader: &Reader<'_>) -> Result<E
 /// declared, and detection.
 pub(super) fn decode(bytes: &[u8], declared: Option<&'static Encoding>) -> Decoded {
     if let Some(text) = utf32(bytes) {
-        return Decoded { text, warning: None };
+        return Decoded {
+            text,
+            warning: None,
+        };
     }
     let encoding = if let Some((encoding, _)) = Encoding::for_bom(bytes) {
         encoding
@@ -39,7 +45,9 @@ pub(super) fn decode(bytes: &[u8], declared: Option<&'static Encoding>) -> Decod
     } else {
         // What the bytes cannot be is not what was declared.
         declared
-            .filter(|encoding| !is_utf16(encoding) && !encoding.decode_without_bom_handling(bytes).1)
+            .filter(|encoding| {
+                !is_utf16(encoding) && !encoding.decode_without_bom_handling(bytes).1
+            })
             .unwrap_or_else(|| mostly_utf8(bytes).unwrap_or_else(|| detect(bytes)))
     };
     let (text, _, damaged) = encoding.decode(bytes);
@@ -68,7 +76,10 @@ pub(super) fn charset(media_type: &str) -> Option<&'static Encoding> {
 /// Whether text is what the bytes hold: no NUL and next to no control characters, or a Unicode encoding that explains them.
 pub(super) fn looks_like_text(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(64 * 1024)];
-    if Encoding::for_bom(sample).is_some() || utf16_without_mark(sample).is_some() || utf32(bytes).is_some() {
+    if Encoding::for_bom(sample).is_some()
+        || utf16_without_mark(sample).is_some()
+        || utf32(bytes).is_some()
+    {
         return true;
     }
     let controls = sample
@@ -92,10 +103,7 @@ fn escapes_like_iso_2022(bytes: &[u8], declared: Option<&'static Encoding>) -> b
 /// UTF-8 with little damage (a cut or pasted file) rather than another encoding: nearly all of its non-ASCII bytes decode.
 fn mostly_utf8(bytes: &[u8]) -> Option<&'static Encoding> {
     let high = bytes.iter().filter(|b| **b >= 0x80).count();
-    let damaged: usize = bytes
-        .utf8_chunks()
-        .map(|chunk| chunk.invalid().len())
-        .sum();
+    let damaged: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
     (damaged * 20 < high).then_some(UTF_8)
 }
 
@@ -119,7 +127,8 @@ fn utf16_without_mark(bytes: &[u8]) -> Option<&'static Encoding> {
     }
     let many = |nuls: usize| nuls * 10 >= pairs * 4;
     let few = |nuls: usize| nuls * 50 <= pairs;
-    let decodes = |encoding: &'static Encoding| !encoding.decode_without_bom_handling(sample_end(sample)).1;
+    let decodes =
+        |encoding: &'static Encoding| !encoding.decode_without_bom_handling(sample_end(sample)).1;
     if many(second) && few(first) && decodes(UTF_16LE) {
         Some(UTF_16LE)
     } else if many(first) && few(second) && decodes(UTF_16BE) {
@@ -151,7 +160,12 @@ pub(super) fn declared_in_xml(bytes: &[u8]) -> Option<&'static Encoding> {
     let rest = bytes.strip_prefix(b"<?xml")?;
     let head = String::from_utf8_lossy(&rest[..rest.len().min(200)]);
     let declaration = head.split("?>").next()?;
-    let value = declaration.split_once("encoding")?.1.trim_start().strip_prefix('=')?.trim_start();
+    let value = declaration
+        .split_once("encoding")?
+        .1
+        .trim_start()
+        .strip_prefix('=')?
+        .trim_start();
     let quote = value.chars().next().filter(|c| *c == '"' || *c == '\'')?;
     Encoding::for_label(value[1..].split(quote).next()?.as_bytes())
 }
@@ -160,7 +174,9 @@ pub(super) fn declared_in_xml(bytes: &[u8]) -> Option<&'static Encoding> {
 pub(super) fn not_what_it_claims(claim: &str) -> EngineError {
     EngineError::new(
         Code::UnreadableDocument,
-        format!("the document is declared as {claim} and holds plain text: send the real file, or declare it as text/plain"),
+        format!(
+            "the document is declared as {claim} and holds plain text: send the real file, or declare it as text/plain"
+        ),
     )
 }
 
@@ -181,18 +197,43 @@ mod tests {
         let cases: Vec<(Vec<u8>, &str)> = vec![
             (german.as_bytes().to_vec(), german),
             ([b"\xef\xbb\xbf", german.as_bytes()].concat(), german),
-            (encoding_rs::WINDOWS_1252.encode(german).0.into_owned(), german),
-            (encoding_rs::WINDOWS_1250.encode(polish).0.into_owned(), polish),
-            (encoding_rs::WINDOWS_1251.encode(russian).0.into_owned(), russian),
+            (
+                encoding_rs::WINDOWS_1252.encode(german).0.into_owned(),
+                german,
+            ),
+            (
+                encoding_rs::WINDOWS_1250.encode(polish).0.into_owned(),
+                polish,
+            ),
+            (
+                encoding_rs::WINDOWS_1251.encode(russian).0.into_owned(),
+                russian,
+            ),
             (encoding_rs::KOI8_R.encode(russian).0.into_owned(), russian),
-            (encoding_rs::SHIFT_JIS.encode(japanese).0.into_owned(), japanese),
-            (encoding_rs::EUC_JP.encode(japanese).0.into_owned(), japanese),
-            ([vec![0xff, 0xfe], utf16(german, u16::to_le_bytes)].concat(), german),
-            ([vec![0xfe, 0xff], utf16(russian, u16::to_be_bytes)].concat(), russian),
+            (
+                encoding_rs::SHIFT_JIS.encode(japanese).0.into_owned(),
+                japanese,
+            ),
+            (
+                encoding_rs::EUC_JP.encode(japanese).0.into_owned(),
+                japanese,
+            ),
+            (
+                [vec![0xff, 0xfe], utf16(german, u16::to_le_bytes)].concat(),
+                german,
+            ),
+            (
+                [vec![0xfe, 0xff], utf16(russian, u16::to_be_bytes)].concat(),
+                russian,
+            ),
             (utf16(german, u16::to_le_bytes), german),
             (utf16(german, u16::to_be_bytes), german),
             (
-                [0xfeff].into_iter().chain(german.chars().map(u32::from)).flat_map(u32::to_le_bytes).collect(),
+                [0xfeff]
+                    .into_iter()
+                    .chain(german.chars().map(u32::from))
+                    .flat_map(u32::to_le_bytes)
+                    .collect(),
                 german,
             ),
         ];
@@ -207,16 +248,28 @@ mod tests {
     #[test]
     fn the_declared_charset_decides_between_eight_bit_encodings() {
         let bytes = [b'a', 0xe8];
-        assert_eq!(decode(&bytes, charset("text/plain; charset=\"iso-8859-2\"")).text, "ač");
-        assert_eq!(decode(&bytes, charset("text/plain;charset=windows-1251")).text, "aи");
-        assert_eq!(decode("č".as_bytes(), charset("text/plain; charset=iso-8859-1")).text, "č");
+        assert_eq!(
+            decode(&bytes, charset("text/plain; charset=\"iso-8859-2\"")).text,
+            "ač"
+        );
+        assert_eq!(
+            decode(&bytes, charset("text/plain;charset=windows-1251")).text,
+            "aи"
+        );
+        assert_eq!(
+            decode("č".as_bytes(), charset("text/plain; charset=iso-8859-1")).text,
+            "č"
+        );
         assert!(charset("text/plain; charset=no-such").is_none());
         assert!(charset("text/plain").is_none());
     }
 
     #[test]
     fn a_damaged_utf_8_text_keeps_its_sound_part_and_warns() {
-        let mut bytes = "Grüße aus München, schöne Straßen, süße Äpfel, früh übt sich, große Öfen, kühl".repeat(3).into_bytes();
+        let mut bytes =
+            "Grüße aus München, schöne Straßen, süße Äpfel, früh übt sich, große Öfen, kühl"
+                .repeat(3)
+                .into_bytes();
         bytes.push(0xc3);
         let decoded = decode(&bytes, None);
         assert!(decoded.text.contains("Grüße aus München"));
@@ -225,7 +278,9 @@ mod tests {
 
     #[test]
     fn binary_data_is_not_text() {
-        let binary: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let binary: Vec<u8> = (0..4096u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
         assert!(!looks_like_text(&binary));
         assert!(!looks_like_text(&[0; 100]));
         assert!(looks_like_text(b"a log line\nanother\n"));
@@ -237,7 +292,10 @@ mod tests {
             declared_in_xml(b"<?xml version=\"1.0\" encoding='ISO-8859-1'?><a/>"),
             Some(encoding_rs::WINDOWS_1252)
         );
-        assert_eq!(declared_in_xml(b"<?xml version=\"1.0\"?><a encoding='x'/>"), None);
+        assert_eq!(
+            declared_in_xml(b"<?xml version=\"1.0\"?><a encoding='x'/>"),
+            None
+        );
         assert_eq!(declared_in_xml(b"<?xml"), None);
     }
 }

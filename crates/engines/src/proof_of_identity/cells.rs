@@ -18,10 +18,21 @@ pub(super) struct Row {
 
 /// The zone's lines, and the picture without fillers; none where no lines of cells are found.
 pub(super) fn without_fillers(picture: &GrayImage) -> Option<(GrayImage, Vec<Row>)> {
-    let mut boxes: Vec<[u32; 4]> = raster::components(picture).into_iter().filter(|bounds| bounds[3] - bounds[1] >= 6).collect();
-    let height = median(boxes.iter().map(|bounds| f64::from(bounds[3] - bounds[1])).collect())?;
+    let mut boxes: Vec<[u32; 4]> = raster::components(picture)
+        .into_iter()
+        .filter(|bounds| bounds[3] - bounds[1] >= 6)
+        .collect();
+    let height = median(
+        boxes
+            .iter()
+            .map(|bounds| f64::from(bounds[3] - bounds[1]))
+            .collect(),
+    )?;
     boxes.retain(|bounds| {
-        let (wide, high) = (f64::from(bounds[2] - bounds[0]), f64::from(bounds[3] - bounds[1]));
+        let (wide, high) = (
+            f64::from(bounds[2] - bounds[0]),
+            f64::from(bounds[3] - bounds[1]),
+        );
         (0.5 * height..1.7 * height).contains(&high) && wide <= 2.2 * height
     });
     let middle = |bounds: &[u32; 4]| f64::from(bounds[1] + bounds[3]) / 2.0;
@@ -47,7 +58,10 @@ impl Row {
             return None;
         }
         let mut letters = letters.chars();
-        self.fillers.iter().map(|filler| if *filler { Some('<') } else { letters.next() }).collect()
+        self.fillers
+            .iter()
+            .map(|filler| if *filler { Some('<') } else { letters.next() })
+            .collect()
     }
 }
 
@@ -59,7 +73,12 @@ fn row(picture: &GrayImage, line: &[[u32; 4]]) -> Option<(Row, Vec<[u32; 4]>)> {
         return None;
     }
     let middle = |bounds: &[u32; 4]| f64::from(bounds[0] + bounds[2]) / 2.0;
-    let mut pitch = median(boxes.windows(2).map(|pair| middle(&pair[1]) - middle(&pair[0])).collect())?;
+    let mut pitch = median(
+        boxes
+            .windows(2)
+            .map(|pair| middle(&pair[1]) - middle(&pair[0]))
+            .collect(),
+    )?;
     // Characters' places by steps from one to the next, then the straight line through them.
     let mut places: Vec<f64> = Vec::with_capacity(boxes.len());
     for _ in 0..2 {
@@ -80,14 +99,33 @@ fn row(picture: &GrayImage, line: &[[u32; 4]]) -> Option<(Row, Vec<[u32; 4]>)> {
     for (bounds, place) in boxes.iter().zip(&places) {
         let cell = cells.get_mut(*place as usize)?;
         *cell = Some(cell.map_or(*bounds, |other| {
-            [bounds[0].min(other[0]), bounds[1].min(other[1]), bounds[2].max(other[2]), bounds[3].max(other[3])]
+            [
+                bounds[0].min(other[0]),
+                bounds[1].min(other[1]),
+                bounds[2].max(other[2]),
+                bounds[3].max(other[3]),
+            ]
         }));
     }
-    let fillers: Vec<bool> = cells.iter().map(|cell| cell.is_some_and(|bounds| is_filler(picture, bounds))).collect();
-    let painted = cells.iter().zip(&fillers).filter(|(_, filler)| **filler).filter_map(|(cell, _)| *cell).collect();
+    let fillers: Vec<bool> = cells
+        .iter()
+        .map(|cell| cell.is_some_and(|bounds| is_filler(picture, bounds)))
+        .collect();
+    let painted = cells
+        .iter()
+        .zip(&fillers)
+        .filter(|(_, filler)| **filler)
+        .filter_map(|(cell, _)| *cell)
+        .collect();
     let top = boxes.iter().map(|bounds| bounds[1]).min()?;
     let bottom = boxes.iter().map(|bounds| bounds[3]).max()?;
-    Some((Row { span: (top, bottom), fillers }, painted))
+    Some((
+        Row {
+            span: (top, bottom),
+            fillers,
+        },
+        painted,
+    ))
 }
 
 /// Whether a patch is a `<`: one stroke in each row, at the right above, at the left in the middle, at the right below.
@@ -96,8 +134,11 @@ fn is_filler(picture: &GrayImage, [left, top, right, bottom]: [u32; 4]) -> bool 
     if width < 4.0 || height < 6.0 || width > 1.5 * height || height > 2.2 * width {
         return false;
     }
-    let greys = (top..bottom).flat_map(|y| (left..right).map(move |x| picture.get_pixel(x, y).0[0]));
-    let (dark, light) = greys.fold((255, 0), |(dark, light), grey: u8| (dark.min(grey), light.max(grey)));
+    let greys =
+        (top..bottom).flat_map(|y| (left..right).map(move |x| picture.get_pixel(x, y).0[0]));
+    let (dark, light) = greys.fold((255, 0), |(dark, light), grey: u8| {
+        (dark.min(grey), light.max(grey))
+    });
     let limit = (u16::from(dark) + u16::from(light)) / 2;
     let (mut off, mut rows, mut forked) = (0.0, 0.0, 0.0);
     for y in top..bottom {
@@ -105,7 +146,9 @@ fn is_filler(picture: &GrayImage, [left, top, right, bottom]: [u32; 4]) -> bool 
             .filter(|x| u16::from(picture.get_pixel(*x, y).0[0]) < limit)
             .map(|x| f64::from(x - left) + 0.5)
             .collect();
-        let (Some(first), Some(last)) = (ink.first(), ink.last()) else { continue };
+        let (Some(first), Some(last)) = (ink.first(), ink.last()) else {
+            continue;
+        };
         rows += 1.0;
         let away = (2.0 * (f64::from(y - top) + 0.5) / height - 1.0).abs();
         let stroke = 0.2;
@@ -121,7 +164,13 @@ fn is_filler(picture: &GrayImage, [left, top, right, bottom]: [u32; 4]) -> bool 
 
 fn paint(picture: &mut GrayImage, [left, top, right, bottom]: [u32; 4]) {
     let light = (left.saturating_sub(2)..(right + 2).min(picture.width()))
-        .flat_map(|x| [top.saturating_sub(2), (bottom + 1).min(picture.height() - 1)].map(|y| picture.get_pixel(x, y).0[0]))
+        .flat_map(|x| {
+            [
+                top.saturating_sub(2),
+                (bottom + 1).min(picture.height() - 1),
+            ]
+            .map(|y| picture.get_pixel(x, y).0[0])
+        })
         .max()
         .unwrap_or(255);
     for y in top.saturating_sub(1)..(bottom + 1).min(picture.height()) {

@@ -45,7 +45,11 @@ impl Claim {
 pub(super) fn judge(outcome: &Outcome, as_of: Date, claim: Option<&Claim>) -> ProofOfIdentity {
     let found = match outcome {
         Outcome::Zone(found) => found,
-        Outcome::Unreadable => return unknown("Lines like a machine-readable zone were found, but they could not be read."),
+        Outcome::Unreadable => {
+            return unknown(
+                "Lines like a machine-readable zone were found, but they could not be read.",
+            );
+        }
         Outcome::Nothing => return unknown("No machine-readable zone was found in the picture."),
     };
     let zone = &found.zone;
@@ -106,14 +110,26 @@ impl Read {
         let zone = &found.zone;
         let mut fields = BTreeMap::new();
         let (surname, given) = zone.names();
-        let name = [surname.as_str(), given.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
+        let name = [surname.as_str(), given.as_str()]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ");
         let name_confidence = name_confidence(found, &surname);
         let birth = dates::birth(zone.raw("birth-date"), as_of);
         let expiry = dates::expiry(zone.raw("expiry-date"), as_of);
         let mut put = |name: &str, value: String, confidence: f64| {
             if !value.is_empty() {
                 let confidence = (confidence.clamp(0.0, 1.0) * 1000.0).round() / 1000.0;
-                fields.insert(name.to_owned(), Field { value, confidence, source: "mrz".to_owned() });
+                fields.insert(
+                    name.to_owned(),
+                    Field {
+                        value,
+                        confidence,
+                        source: "mrz".to_owned(),
+                    },
+                );
             }
         };
         for spec in zone.format.fields() {
@@ -135,7 +151,13 @@ impl Read {
         put("name", name.clone(), name_confidence);
         let weakest = found.confidences.iter().copied().fold(1.0, f64::min);
         put("mrz", zone.lines.join("\n"), weakest);
-        Self { fields, name, name_confidence, birth, expiry }
+        Self {
+            fields,
+            name,
+            name_confidence,
+            birth,
+            expiry,
+        }
     }
 }
 
@@ -143,7 +165,10 @@ impl Read {
 /// it measures how much a line looks like language.
 fn confidence(found: &Found, checked: &[Checked], field: &str, line: usize) -> f64 {
     let read = line_confidence(found, line);
-    let whole = checked.iter().find(|check| check.guards == "composite").is_none_or(|check| check.passed);
+    let whole = checked
+        .iter()
+        .find(|check| check.guards == "composite")
+        .is_none_or(|check| check.passed);
     match checked.iter().find(|check| check.guards == field) {
         Some(check) if check.passed && whole => 0.5 + read / 2.0,
         Some(check) if check.passed => 0.3 + read / 2.0,
@@ -160,8 +185,18 @@ fn line_confidence(found: &Found, line: usize) -> f64 {
 
 /// No check digit guards names: what counts is how often they were read in the same way.
 fn name_confidence(found: &Found, surname: &str) -> f64 {
-    let line = found.zone.format.fields().iter().find(|field| matches!(field.name, "name" | "surname")).map_or(0, |field| field.span.0);
-    let doubt = if surname.is_empty() || surname.chars().any(|letter| letter.is_ascii_digit()) { 0.3 } else { 1.0 };
+    let line = found
+        .zone
+        .format
+        .fields()
+        .iter()
+        .find(|field| matches!(field.name, "name" | "surname"))
+        .map_or(0, |field| field.span.0);
+    let doubt = if surname.is_empty() || surname.chars().any(|letter| letter.is_ascii_digit()) {
+        0.3
+    } else {
+        1.0
+    };
     let repaired = if found.names_repaired { 0.8 } else { 1.0 };
     line_confidence(found, line) * doubt * repaired
 }
@@ -175,7 +210,11 @@ struct Judgement {
 
 impl Judgement {
     fn put(&mut self, name: &str, passed: bool, detail: impl Into<String>) {
-        self.checks.push(Check { name: name.to_owned(), passed, detail: detail.into() });
+        self.checks.push(Check {
+            name: name.to_owned(),
+            passed,
+            detail: detail.into(),
+        });
     }
 
     fn check_digits(&mut self, found: &Found, checked: &[Checked]) {
@@ -183,11 +222,22 @@ impl Judgement {
             let detail = if check.passed {
                 format!("The check digit {} is right.", check.printed)
             } else {
-                format!("The check digit is {}, and the characters before it give {}.", check.printed, check.computed)
+                format!(
+                    "The check digit is {}, and the characters before it give {}.",
+                    check.printed, check.computed
+                )
             };
-            self.put(&format!("mrz-{}-check-digit", check.guards), check.passed, detail);
+            self.put(
+                &format!("mrz-{}-check-digit", check.guards),
+                check.passed,
+                detail,
+            );
         }
-        let wrong: Vec<&str> = checked.iter().filter(|check| !check.passed).map(|check| check.guards).collect();
+        let wrong: Vec<&str> = checked
+            .iter()
+            .filter(|check| !check.passed)
+            .map(|check| check.guards)
+            .collect();
         if wrong.is_empty() {
             return;
         }
@@ -204,28 +254,45 @@ impl Judgement {
     }
 
     fn dates(&mut self, read: &Read, as_of: Date) {
-        let has_expiry = self.checks.iter().any(|check| check.name == "mrz-expiry-date-check-digit");
+        let has_expiry = self
+            .checks
+            .iter()
+            .any(|check| check.name == "mrz-expiry-date-check-digit");
         let valid = read.birth.is_some() && (read.expiry.is_some() || !has_expiry);
         self.put(
             "mrz-dates-valid",
             valid,
-            if valid { "Every date is one of the calendar." } else { "A date of the zone is not one of the calendar, or is unknown." },
+            if valid {
+                "Every date is one of the calendar."
+            } else {
+                "A date of the zone is not one of the calendar, or is unknown."
+            },
         );
         if !valid {
-            self.reasons.push("A date of the zone is not one of the calendar, or is unknown.".to_owned());
+            self.reasons
+                .push("A date of the zone is not one of the calendar, or is unknown.".to_owned());
         }
         let Some(expiry) = read.expiry else {
             if !has_expiry {
-                self.reasons.push("The zone of this kind of document has no expiry date.".to_owned());
+                self.reasons
+                    .push("The zone of this kind of document has no expiry date.".to_owned());
             }
             return;
         };
         let current = expiry >= as_of;
-        self.put("expiry", current, format!("Valid until {expiry}, looked at on {as_of}."));
+        self.put(
+            "expiry",
+            current,
+            format!("Valid until {expiry}, looked at on {as_of}."),
+        );
         if !current {
-            let read_right = self.checks.iter().any(|check| check.name == "mrz-expiry-date-check-digit" && check.passed);
+            let read_right = self
+                .checks
+                .iter()
+                .any(|check| check.name == "mrz-expiry-date-check-digit" && check.passed);
             self.rejected |= read_right;
-            self.reasons.push(format!("The document expired on {expiry}."));
+            self.reasons
+                .push(format!("The document expired on {expiry}."));
         }
     }
 
@@ -236,36 +303,66 @@ impl Judgement {
             self.put("claim-name", same, format!("The claimed name and the document's are alike by {likeness:.2}; {SAME_NAME} is needed."));
             if likeness < OTHER_NAME && read.name_confidence >= SURE {
                 self.rejected = true;
-                self.reasons.push("The claimed name is not the document's.".to_owned());
+                self.reasons
+                    .push("The claimed name is not the document's.".to_owned());
             } else if !same {
-                self.reasons.push("The claimed name is not surely the document's.".to_owned());
+                self.reasons
+                    .push("The claimed name is not surely the document's.".to_owned());
             }
         }
         if let Some(claimed) = claim.birth_date {
             let same = read.birth == Some(claimed);
-            self.put("claim-birth-date", same, if same { "The claimed birth date is the document's." } else { "The claimed birth date is not the document's." });
+            self.put(
+                "claim-birth-date",
+                same,
+                if same {
+                    "The claimed birth date is the document's."
+                } else {
+                    "The claimed birth date is not the document's."
+                },
+            );
             if !same {
-                let read_right = self.checks.iter().any(|check| check.name == "mrz-birth-date-check-digit" && check.passed);
+                let read_right = self
+                    .checks
+                    .iter()
+                    .any(|check| check.name == "mrz-birth-date-check-digit" && check.passed);
                 self.rejected |= read_right;
-                self.reasons.push("The claimed birth date is not the document's.".to_owned());
+                self.reasons
+                    .push("The claimed birth date is not the document's.".to_owned());
             }
         }
         if claim.address.is_some() {
-            self.put("claim-address", false, "Not checked: a machine-readable zone holds no address.");
-            self.reasons.push("The claimed address was not checked: a machine-readable zone holds no address.".to_owned());
+            self.put(
+                "claim-address",
+                false,
+                "Not checked: a machine-readable zone holds no address.",
+            );
+            self.reasons.push(
+                "The claimed address was not checked: a machine-readable zone holds no address."
+                    .to_owned(),
+            );
         }
     }
 
     fn doubts(&mut self, found: &Found, read: &Read) {
         if read.name_confidence < SURE {
-            self.reasons.push("The names were not read surely, and no check digit guards them.".to_owned());
+            self.reasons
+                .push("The names were not read surely, and no check digit guards them.".to_owned());
         }
         let lines = 0..found.zone.lines.len();
-        if lines.into_iter().any(|line| line_confidence(found, line) < 0.7) {
-            self.reasons.push("Several readings of the zone differ.".to_owned());
+        if lines
+            .into_iter()
+            .any(|line| line_confidence(found, line) < 0.7)
+        {
+            self.reasons
+                .push("Several readings of the zone differ.".to_owned());
         }
-        if !country(&found.zone, "issuer") || (found.zone.format != Format::FrenchCard && !country(&found.zone, "nationality")) {
-            self.reasons.push("The issuer or the nationality is not a code of ICAO 9303 part 3.".to_owned());
+        if !country(&found.zone, "issuer")
+            || (found.zone.format != Format::FrenchCard && !country(&found.zone, "nationality"))
+        {
+            self.reasons.push(
+                "The issuer or the nationality is not a code of ICAO 9303 part 3.".to_owned(),
+            );
         }
     }
 }

@@ -26,7 +26,9 @@ use crate::ocr::tesseract::Tesseract;
 
 /// Makes pictures of the first pages of a file that is no picture (a PDF): `None` for a kind of file that it does not know. Takes the
 /// document, the password that came, and the limits.
-pub type Render = dyn Fn(&Document<'_>, Option<&str>, &Options) -> Option<Result<Vec<GrayImage>, EngineError>> + Send + Sync;
+pub type Render = dyn Fn(&Document<'_>, Option<&str>, &Options) -> Option<Result<Vec<GrayImage>, EngineError>>
+    + Send
+    + Sync;
 
 /// The built-in `proof-of-identity` engine.
 pub struct IdentityByZone {
@@ -60,9 +62,14 @@ impl Options {
     ///
     /// `invalid-parameter`, naming the option that is unknown or out of range.
     pub fn parse(options: &Map<String, Value>) -> Result<Self, EngineError> {
-        let wrong = |what: &str| EngineError::new(Code::InvalidParameter, format!("the service's options: {what}"));
-        let parsed: Self =
-            serde_json::from_value(Value::Object(options.clone())).map_err(|error| wrong(&error.to_string()))?;
+        let wrong = |what: &str| {
+            EngineError::new(
+                Code::InvalidParameter,
+                format!("the service's options: {what}"),
+            )
+        };
+        let parsed: Self = serde_json::from_value(Value::Object(options.clone()))
+            .map_err(|error| wrong(&error.to_string()))?;
         if parsed.max_pixels == 0 || parsed.max_pages == 0 {
             return Err(wrong("`max_pixels` and `max_pages` must be at least 1"));
         }
@@ -92,7 +99,12 @@ impl IdentityByZone {
         self
     }
 
-    fn pictures(&self, document: &Document<'_>, password: Option<&str>, options: &Options) -> Result<Vec<GrayImage>, EngineError> {
+    fn pictures(
+        &self,
+        document: &Document<'_>,
+        password: Option<&str>,
+        options: &Options,
+    ) -> Result<Vec<GrayImage>, EngineError> {
         if picture::is_picture(document.bytes) {
             let mut pictures = Vec::new();
             let most = Most {
@@ -136,6 +148,16 @@ impl Builtin for IdentityByZone {
         Isolation::Worker
     }
 
+    fn parameters(&self) -> &'static [&'static str] {
+        &["as-of", "password"]
+    }
+
+    fn check_options(&self, options: &Map<String, Value>) -> Result<(), String> {
+        Options::parse(options)
+            .map(drop)
+            .map_err(|error| error.detail)
+    }
+
     /// Takes a picture; of the parameters, `as-of` (`YYYY-MM-DD`, today where absent): the day on which the document must be valid.
     fn perform(&self, work: &Work<'_>) -> Result<Answer, EngineError> {
         let Input::Document(document) = work.input else {
@@ -159,19 +181,26 @@ impl Builtin for IdentityByZone {
                 }
             }
         }
-        Ok(Answer::ProofOfIdentity(judge::judge(&outcome, as_of, claim.as_ref())))
+        Ok(Answer::ProofOfIdentity(judge::judge(
+            &outcome,
+            as_of,
+            claim.as_ref(),
+        )))
     }
 }
 
 fn as_of(params: &Map<String, Value>) -> Result<Date, EngineError> {
     match params.get("as-of") {
         None => Ok(jiff::Zoned::now().date()),
-        Some(value) => value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            EngineError::new(
-                Code::InvalidParameter,
-                "The parameter `as-of` must be a date like \"2026-07-31\".",
-            )
-        }),
+        Some(value) => value
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| {
+                EngineError::new(
+                    Code::InvalidParameter,
+                    "The parameter `as-of` must be a date like \"2026-07-31\".",
+                )
+            }),
     }
 }
 

@@ -7,7 +7,11 @@ use unicode_normalization::char::is_combining_mark;
 /// matches the word that it begins. Order, case, accents and punctuation do not count.
 pub(super) fn likeness(a: &str, b: &str) -> f64 {
     let (a, b) = (words(a), words(b));
-    let (few, many) = if a.len() <= b.len() { (&a, &b) } else { (&b, &a) };
+    let (few, many) = if a.len() <= b.len() {
+        (&a, &b)
+    } else {
+        (&b, &a)
+    };
     if few.is_empty() {
         return 0.0;
     }
@@ -32,7 +36,11 @@ pub(super) fn likeness(a: &str, b: &str) -> f64 {
 }
 
 fn alike(a: &str, b: &str) -> f64 {
-    let (short, long) = if a.chars().count() <= b.chars().count() { (a, b) } else { (b, a) };
+    let (short, long) = if a.chars().count() <= b.chars().count() {
+        (a, b)
+    } else {
+        (b, a)
+    };
     if short.chars().count() == 1 && long.chars().count() > 1 {
         return if long.starts_with(short) { 0.9 } else { 0.0 };
     }
@@ -62,5 +70,9 @@ fn words(name: &str) -> Vec<String> {
             ),
         }
     }
-    plain.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    plain
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

@@ -4,7 +4,12 @@ use super::zone::Alphabet;
 
 /// The character as the place's alphabet has it: `O` in a date is a zero. Characters without a likeness stay.
 pub(super) fn as_alphabet(letter: char, alphabet: Alphabet) -> char {
-    let swap = |pairs: &[(char, char)]| pairs.iter().find(|(from, _)| *from == letter).map_or(letter, |(_, to)| *to);
+    let swap = |pairs: &[(char, char)]| {
+        pairs
+            .iter()
+            .find(|(from, _)| *from == letter)
+            .map_or(letter, |(_, to)| *to)
+    };
     match alphabet {
         Alphabet::Digits => swap(&[
             ('O', '0'),
@@ -20,9 +25,16 @@ pub(super) fn as_alphabet(letter: char, alphabet: Alphabet) -> char {
             ('T', '7'),
             ('B', '8'),
         ]),
-        Alphabet::Letters => {
-            swap(&[('0', 'O'), ('1', 'I'), ('2', 'Z'), ('4', 'A'), ('5', 'S'), ('6', 'G'), ('7', 'T'), ('8', 'B')])
-        }
+        Alphabet::Letters => swap(&[
+            ('0', 'O'),
+            ('1', 'I'),
+            ('2', 'Z'),
+            ('4', 'A'),
+            ('5', 'S'),
+            ('6', 'G'),
+            ('7', 'T'),
+            ('8', 'B'),
+        ]),
         Alphabet::Any => letter,
     }
 }
@@ -66,17 +78,32 @@ pub(super) fn fitted(line: &str, width: usize) -> Vec<String> {
 pub(super) fn trimmed_names(names: &str, separated: bool) -> (String, bool) {
     const LIKE_FILLER: [char; 9] = ['K', 'C', 'L', 'E', 'S', 'X', 'R', 'G', 'F'];
     let mut letters: Vec<char> = names.chars().collect();
-    let given = if separated { names.find("<<").map_or(0, |at| at + 2) } else { 0 };
+    let given = if separated {
+        names.find("<<").map_or(0, |at| at + 2)
+    } else {
+        0
+    };
     // The fillers behind the names begin where two stand together again.
-    if let Some(end) = names.get(given..).and_then(|rest| rest.find("<<")).map(|at| at + given) {
+    if let Some(end) = names
+        .get(given..)
+        .and_then(|rest| rest.find("<<"))
+        .map(|at| at + given)
+    {
         for letter in &mut letters[end..] {
             *letter = '<';
         }
     } else {
         // A run of one letter's likeness, with or without fillers in it.
-        let tail = letters.iter().rev().take_while(|letter| **letter == '<' || LIKE_FILLER.contains(letter)).count();
+        let tail = letters
+            .iter()
+            .rev()
+            .take_while(|letter| **letter == '<' || LIKE_FILLER.contains(letter))
+            .count();
         let start = letters.len() - tail;
-        let kinds: std::collections::BTreeSet<_> = letters[start..].iter().filter(|letter| **letter != '<').collect();
+        let kinds: std::collections::BTreeSet<_> = letters[start..]
+            .iter()
+            .filter(|letter| **letter != '<')
+            .collect();
         if tail >= 4 && kinds.len() == 1 {
             // The first of the run may be the name's own last letter: a filler before it says that it is not.
             let own = usize::from(letters[start] != '<' && start > 0 && letters[start - 1] != '<');

@@ -6,8 +6,8 @@ use image::GrayImage;
 use image::imageops;
 use linkspan_model::answer::Line;
 
-use super::{cells, repair};
 use super::zone::{Format, Zone};
+use super::{cells, repair};
 use crate::engine::EngineError;
 use crate::ocr::Ocr;
 use crate::ocr::raster::{self, Axis};
@@ -50,7 +50,11 @@ pub(super) fn search(ocr: &dyn Ocr, picture: &GrayImage) -> Result<Outcome, Engi
     }
     let installed = ocr.languages()?;
     let mut languages = vec!["eng"];
-    languages.extend(ZONE_LANGUAGES.iter().find(|language| installed.iter().any(|name| name == *language)));
+    languages.extend(
+        ZONE_LANGUAGES
+            .iter()
+            .find(|language| installed.iter().any(|name| name == *language)),
+    );
     let lay = raster::lay(picture);
     let straight = if lay.skew == 0.0 {
         picture.clone()
@@ -82,12 +86,17 @@ pub(super) fn search(ocr: &dyn Ocr, picture: &GrayImage) -> Result<Outcome, Engi
                 break;
             }
         }
-        if best.as_ref().is_some_and(|found| found.zone.right() * 2 > found.zone.format.checks().len()) {
+        if best
+            .as_ref()
+            .is_some_and(|found| found.zone.right() * 2 > found.zone.format.checks().len())
+        {
             break;
         }
     }
     Ok(match best {
-        Some(found) if found.zone.right() * 2 >= found.zone.format.checks().len() => Outcome::Zone(Box::new(found)),
+        Some(found) if found.zone.right() * 2 >= found.zone.format.checks().len() => {
+            Outcome::Zone(Box::new(found))
+        }
         Some(_) => Outcome::Unreadable,
         None if seen => Outcome::Unreadable,
         None => Outcome::Nothing,
@@ -118,12 +127,20 @@ impl ReadLine {
     /// What it weighs against other readings of the same line.
     fn weight(&self) -> f64 {
         let confidence = self.confidence.max(0.01);
-        if self.by_cells { 2.0 + confidence } else { confidence }
+        if self.by_cells {
+            2.0 + confidence
+        } else {
+            confidence
+        }
     }
 }
 
 /// Reads a crop at several sizes; where lines like a zone's appear, reads them again, cut out and brought to size.
-fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<Reading>, EngineError> {
+fn readings(
+    ocr: &dyn Ocr,
+    languages: &[&str],
+    crop: &GrayImage,
+) -> Result<Vec<Reading>, EngineError> {
     let mut readings = Vec::new();
     for width in [1800.0, 1200.0] {
         let factor = width / f64::from(crop.width());
@@ -136,8 +153,19 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
                 zones.extend(around(group));
             }
         }
-        let Some(zone) = zones.into_iter().max_by(|a, b| (a[2] * a[3]).total_cmp(&(b[2] * b[3]))) else { continue };
-        for (target, even) in [(34.0, false), (44.0, false), (34.0, true), (26.0, false), (44.0, true)] {
+        let Some(zone) = zones
+            .into_iter()
+            .max_by(|a, b| (a[2] * a[3]).total_cmp(&(b[2] * b[3])))
+        else {
+            continue;
+        };
+        for (target, even) in [
+            (34.0, false),
+            (44.0, false),
+            (34.0, true),
+            (26.0, false),
+            (44.0, true),
+        ] {
             let cut = cut(crop, zone.map(|pixels| pixels / factor), target);
             let cut = if even { raster::evened(&cut).0 } else { cut };
             for language in languages {
@@ -163,8 +191,14 @@ fn readings(ocr: &dyn Ocr, languages: &[&str], crop: &GrayImage) -> Result<Vec<R
 }
 
 /// Reads a zone cell by cell; none where its lines do not fall into cells.
-fn by_cells(ocr: &dyn Ocr, language: &str, cut: &GrayImage) -> Result<Option<Reading>, EngineError> {
-    let Some((cleaned, rows)) = cells::without_fillers(cut) else { return Ok(None) };
+fn by_cells(
+    ocr: &dyn Ocr,
+    language: &str,
+    cut: &GrayImage,
+) -> Result<Option<Reading>, EngineError> {
+    let Some((cleaned, rows)) = cells::without_fillers(cut) else {
+        return Ok(None);
+    };
     let mut reading = Reading::new();
     for row in rows {
         // A line by itself, so that what was read cannot be another's.
@@ -175,7 +209,11 @@ fn by_cells(ocr: &dyn Ocr, language: &str, cut: &GrayImage) -> Result<Option<Rea
         let read = ocr.read_block(&line, language, CHARACTERS)?;
         if let Some(text) = row.filled(&packed(&read.text)) {
             let confidence = read.confidence;
-            reading.push(ReadLine { text, confidence, by_cells: true });
+            reading.push(ReadLine {
+                text,
+                confidence,
+                by_cells: true,
+            });
         }
     }
     Ok((reading.len() >= 2).then_some(reading))
@@ -198,7 +236,10 @@ fn best_zone(readings: &[Reading]) -> Option<Found> {
                 for (row, line) in window.iter().enumerate() {
                     let mut fits = repair::fitted(&line.text, width);
                     // No check digit can choose between ways to fit a line of names: the longest run of fillers it is.
-                    let guarded = format.checks().iter().any(|check| check.over.iter().any(|span| span.0 == row));
+                    let guarded = format
+                        .checks()
+                        .iter()
+                        .any(|check| check.over.iter().any(|span| span.0 == row));
                     fits.truncate(if guarded { 12 } else { 1 });
                     let share = line.weight() / fits.len().max(1) as f64;
                     for fit in fits {
@@ -254,15 +295,26 @@ fn combined(format: Format, ranked: &[Vec<(String, Support)>], readings: usize) 
             })
             .collect();
     }
-    let weight = |pick: &[usize]| -> f64 { pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1.weight).sum() };
+    let weight = |pick: &[usize]| -> f64 {
+        pick.iter()
+            .zip(ranked)
+            .map(|(index, lines)| lines[*index].1.weight)
+            .sum()
+    };
     let (zone, pick) = picks
         .into_iter()
         .filter_map(|pick| {
-            let lines: Vec<String> = pick.iter().zip(ranked).map(|(index, lines)| lines[*index].0.clone()).collect();
+            let lines: Vec<String> = pick
+                .iter()
+                .zip(ranked)
+                .map(|(index, lines)| lines[*index].0.clone())
+                .collect();
             Some((format.zone(&lines)?, pick))
         })
         .max_by(|(a, a_pick), (b, b_pick)| {
-            a.right().cmp(&b.right()).then_with(|| weight(a_pick).total_cmp(&weight(b_pick)))
+            a.right()
+                .cmp(&b.right())
+                .then_with(|| weight(a_pick).total_cmp(&weight(b_pick)))
         })?;
     let agreement = |index: usize, lines: &[(String, Support)]| {
         let by_cells: usize = lines.iter().map(|line| line.1.by_cells).sum();
@@ -274,8 +326,16 @@ fn combined(format: Format, ranked: &[Vec<(String, Support)>], readings: usize) 
     };
     let (zone, names_repaired) = with_names_trimmed(zone);
     Some(Found {
-        confidences: pick.iter().zip(ranked).map(|(index, lines)| lines[*index].1.confidence).collect(),
-        agreements: pick.iter().zip(ranked).map(|(index, lines)| agreement(*index, lines)).collect(),
+        confidences: pick
+            .iter()
+            .zip(ranked)
+            .map(|(index, lines)| lines[*index].1.confidence)
+            .collect(),
+        agreements: pick
+            .iter()
+            .zip(ranked)
+            .map(|(index, lines)| agreement(*index, lines))
+            .collect(),
         zone,
         readings,
         names_repaired,
@@ -299,7 +359,12 @@ fn canonical(format: Format, row: usize, line: String) -> String {
 }
 
 fn with_names_trimmed(mut zone: Zone) -> (Zone, bool) {
-    let Some(field) = zone.format.fields().iter().find(|field| field.name == "name") else {
+    let Some(field) = zone
+        .format
+        .fields()
+        .iter()
+        .find(|field| field.name == "name")
+    else {
         return (zone, false);
     };
     let (trimmed, changed) = repair::trimmed_names(zone.raw("name"), true);
@@ -319,7 +384,9 @@ fn plausible(format: Format, window: &[ReadLine]) -> bool {
 
 fn better(a: &Found, b: &Found) -> bool {
     let share = |found: &Found| found.zone.right() as f64 / found.zone.format.checks().len() as f64;
-    let sum = |found: &Found| found.confidences.iter().sum::<f64>() / found.confidences.len().max(1) as f64;
+    let sum = |found: &Found| {
+        found.confidences.iter().sum::<f64>() / found.confidences.len().max(1) as f64
+    };
     (share(a), a.zone.right(), sum(a)) > (share(b), b.zone.right(), sum(b))
 }
 
@@ -328,7 +395,13 @@ fn groups(lines: &[Line]) -> Vec<&[Line]> {
     lines
         .chunk_by(|a, b| zone_like(a) && zone_like(b))
         .filter(|group| group.len() >= 2 && group.iter().all(zone_like))
-        .filter(|group| group.iter().map(|line| line.text.matches('<').count()).sum::<usize>() >= 4)
+        .filter(|group| {
+            group
+                .iter()
+                .map(|line| line.text.matches('<').count())
+                .sum::<usize>()
+                >= 4
+        })
         .collect()
 }
 
@@ -338,7 +411,9 @@ fn zone_like(line: &Line) -> bool {
 }
 
 fn packed(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_whitespace()).collect()
+    text.chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect()
 }
 
 /// The box around lines: left, top, width, height.
@@ -346,8 +421,14 @@ fn around(lines: &[Line]) -> Option<[f64; 4]> {
     let boxes: Vec<[f64; 4]> = lines.iter().filter_map(|line| line.bounds).collect();
     let left = boxes.iter().map(|bounds| bounds[0]).reduce(f64::min)?;
     let top = boxes.iter().map(|bounds| bounds[1]).reduce(f64::min)?;
-    let right = boxes.iter().map(|bounds| bounds[0] + bounds[2]).reduce(f64::max)?;
-    let bottom = boxes.iter().map(|bounds| bounds[1] + bounds[3]).reduce(f64::max)?;
+    let right = boxes
+        .iter()
+        .map(|bounds| bounds[0] + bounds[2])
+        .reduce(f64::max)?;
+    let bottom = boxes
+        .iter()
+        .map(|bounds| bounds[1] + bounds[3])
+        .reduce(f64::max)?;
     Some([left, top, right - left, bottom - top])
 }
 
@@ -360,14 +441,32 @@ fn cut(picture: &GrayImage, [left, top, width, height]: [f64; 4], target: f64) -
     let y = (top - margin).max(0.0);
     let right = (left + width * 1.35).min(f64::from(picture.width()));
     let bottom = (top + height + margin).min(f64::from(picture.height()));
-    let cut = imageops::crop_imm(picture, x as u32, y as u32, (right - x).max(1.0) as u32, (bottom - y).max(1.0) as u32).to_image();
+    let cut = imageops::crop_imm(
+        picture,
+        x as u32,
+        y as u32,
+        (right - x).max(1.0) as u32,
+        (bottom - y).max(1.0) as u32,
+    )
+    .to_image();
     // Characters stand 44, 36 or 30 to a line; by the line's height that is told apart well enough.
-    let per_line = if width / height.max(1.0) > 9.0 { 44.0 } else { 36.0 };
+    let per_line = if width / height.max(1.0) > 9.0 {
+        44.0
+    } else {
+        36.0
+    };
     let factor = (target * per_line / width.max(1.0)).clamp(0.2, 6.0);
     raster::scaled(&cut, factor)
 }
 
 fn bottom(picture: &GrayImage) -> GrayImage {
     let height = (picture.height() * 45 / 100).max(1);
-    imageops::crop_imm(picture, 0, picture.height() - height, picture.width(), height).to_image()
+    imageops::crop_imm(
+        picture,
+        0,
+        picture.height() - height,
+        picture.width(),
+        height,
+    )
+    .to_image()
 }

@@ -91,7 +91,14 @@ pub(super) fn check_digit(text: impl Iterator<Item = char>) -> char {
 
 impl Format {
     /// Every format.
-    pub(super) const ALL: [Self; 6] = [Self::Td3, Self::Td1, Self::Td2, Self::MrvA, Self::MrvB, Self::FrenchCard];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Td3,
+        Self::Td1,
+        Self::Td2,
+        Self::MrvA,
+        Self::MrvB,
+        Self::FrenchCard,
+    ];
 
     /// Lines and characters a line.
     pub(super) const fn size(self) -> (usize, usize) {
@@ -152,7 +159,11 @@ impl Format {
     /// Makes a zone of lines that have the format's size, with characters put right where a place's alphabet decides.
     pub(super) fn zone(self, lines: &[String]) -> Option<Zone> {
         let (count, width) = self.size();
-        if lines.len() != count || lines.iter().any(|line| line.len() != width || !line.is_ascii()) {
+        if lines.len() != count
+            || lines
+                .iter()
+                .any(|line| line.len() != width || !line.is_ascii())
+        {
             return None;
         }
         let mut lines: Vec<Vec<char>> = lines.iter().map(|line| line.chars().collect()).collect();
@@ -168,14 +179,21 @@ impl Format {
             *digit = repair::as_alphabet(*digit, Alphabet::Digits);
         }
         let lines: Vec<String> = lines.into_iter().map(String::from_iter).collect();
-        self.begins(&lines[0]).then_some(Zone { format: self, lines })
+        self.begins(&lines[0]).then_some(Zone {
+            format: self,
+            lines,
+        })
     }
 }
 
 impl Zone {
     /// A field's characters as they stand, fillers included; empty where the format has no such field.
     pub(super) fn raw(&self, name: &str) -> &str {
-        self.format.fields().iter().find(|field| field.name == name).map_or("", |field| self.at(field.span))
+        self.format
+            .fields()
+            .iter()
+            .find(|field| field.name == name)
+            .map_or("", |field| self.at(field.span))
     }
 
     /// The document number; one longer than nine characters goes on in the optional data (TD1 and TD2, part 5, 4.2.2.1).
@@ -189,7 +207,12 @@ impl Zone {
 
     /// Surname and given names, by the double filler between them.
     pub(super) fn names(&self) -> (String, String) {
-        let words = |text: &str| text.split('<').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let words = |text: &str| {
+            text.split('<')
+                .filter(|word| !word.is_empty())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         if self.format == Format::FrenchCard {
             return (words(self.raw("surname")), words(self.raw("given-names")));
         }
@@ -206,7 +229,11 @@ impl Zone {
             .iter()
             .map(|check| {
                 let text: String = check.over.iter().map(|span| self.at(*span)).collect();
-                let printed = self.at(Span(check.at.0, check.at.1, check.at.1 + 1)).chars().next().unwrap_or('<');
+                let printed = self
+                    .at(Span(check.at.0, check.at.1, check.at.1 + 1))
+                    .chars()
+                    .next()
+                    .unwrap_or('<');
                 let mut computed = check_digit(text.chars());
                 let mut printed = printed;
                 if check.guards == "document-number"
@@ -215,7 +242,9 @@ impl Zone {
                     computed = check_digit(number.chars());
                     printed = digit;
                 }
-                let blank = check.may_be_blank && printed == '<' && text.chars().all(|letter| letter == '<');
+                let blank = check.may_be_blank
+                    && printed == '<'
+                    && text.chars().all(|letter| letter == '<');
                 Checked {
                     guards: check.guards,
                     passed: printed == computed || blank,
@@ -237,7 +266,10 @@ impl Zone {
     }
 
     fn at(&self, Span(line, start, end): Span) -> &str {
-        self.lines.get(line).and_then(|line| line.get(start..end)).unwrap_or("")
+        self.lines
+            .get(line)
+            .and_then(|line| line.get(start..end))
+            .unwrap_or("")
     }
 
     /// A number that goes on in the optional data, with its check digit.
@@ -252,16 +284,39 @@ impl Zone {
         }
         let more = self.at(more).split('<').next().unwrap_or("");
         let digit = more.chars().last().filter(char::is_ascii_digit)?;
-        Some((format!("{}{}", self.raw("document-number"), &more[..more.len() - 1]), digit))
+        Some((
+            format!("{}{}", self.raw("document-number"), &more[..more.len() - 1]),
+            digit,
+        ))
     }
 }
 
-const fn field(name: &'static str, line: usize, start: usize, end: usize, alphabet: Alphabet) -> FieldSpec {
-    FieldSpec { name, span: Span(line, start, end), alphabet }
+const fn field(
+    name: &'static str,
+    line: usize,
+    start: usize,
+    end: usize,
+    alphabet: Alphabet,
+) -> FieldSpec {
+    FieldSpec {
+        name,
+        span: Span(line, start, end),
+        alphabet,
+    }
 }
 
-const fn check(guards: &'static str, over: &'static [Span], line: usize, column: usize) -> CheckSpec {
-    CheckSpec { guards, over, at: (line, column), may_be_blank: false }
+const fn check(
+    guards: &'static str,
+    over: &'static [Span],
+    line: usize,
+    column: usize,
+) -> CheckSpec {
+    CheckSpec {
+        guards,
+        over,
+        at: (line, column),
+        may_be_blank: false,
+    }
 }
 
 macro_rules! two_lines {
@@ -316,20 +371,45 @@ const TD3_CHECKS: &[CheckSpec] = &[
     VISA_CHECKS[0],
     VISA_CHECKS[1],
     VISA_CHECKS[2],
-    CheckSpec { guards: "personal-number", over: &[Span(1, 28, 42)], at: (1, 42), may_be_blank: true },
-    check("composite", &[Span(1, 0, 10), Span(1, 13, 20), Span(1, 21, 43)], 1, 43),
+    CheckSpec {
+        guards: "personal-number",
+        over: &[Span(1, 28, 42)],
+        at: (1, 42),
+        may_be_blank: true,
+    },
+    check(
+        "composite",
+        &[Span(1, 0, 10), Span(1, 13, 20), Span(1, 21, 43)],
+        1,
+        43,
+    ),
 ];
 const TD2_CHECKS: &[CheckSpec] = &[
     VISA_CHECKS[0],
     VISA_CHECKS[1],
     VISA_CHECKS[2],
-    check("composite", &[Span(1, 0, 10), Span(1, 13, 20), Span(1, 21, 35)], 1, 35),
+    check(
+        "composite",
+        &[Span(1, 0, 10), Span(1, 13, 20), Span(1, 21, 35)],
+        1,
+        35,
+    ),
 ];
 const TD1_CHECKS: &[CheckSpec] = &[
     check("document-number", &[Span(0, 5, 14)], 0, 14),
     check("birth-date", &[Span(1, 0, 6)], 1, 6),
     check("expiry-date", &[Span(1, 8, 14)], 1, 14),
-    check("composite", &[Span(0, 5, 30), Span(1, 0, 7), Span(1, 8, 15), Span(1, 18, 29)], 1, 29),
+    check(
+        "composite",
+        &[
+            Span(0, 5, 30),
+            Span(1, 0, 7),
+            Span(1, 8, 15),
+            Span(1, 18, 29),
+        ],
+        1,
+        29,
+    ),
 ];
 const FRENCH_CHECKS: &[CheckSpec] = &[
     check("document-number", &[Span(1, 0, 12)], 1, 12),

@@ -9,6 +9,7 @@ mod vader;
 use linkspan_model::answer::{Mood, SentenceSentiment, Sentiment, SentimentScores};
 use linkspan_model::{Answer, Code, Task};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::engine::{Builtin, EngineError, Input, Isolation, Work};
 
@@ -31,6 +32,16 @@ impl Builtin for SentimentEngine {
         Isolation::InProcess
     }
 
+    fn parameters(&self) -> &'static [&'static str] {
+        &["language"]
+    }
+
+    fn check_options(&self, options: &Map<String, Value>) -> Result<(), String> {
+        Options::parse(options)
+            .map(drop)
+            .map_err(|error| error.detail)
+    }
+
     fn perform(&self, work: &Work<'_>) -> Result<Answer, EngineError> {
         let Input::Text(text) = work.input else {
             return Err(EngineError::new(
@@ -38,12 +49,7 @@ impl Builtin for SentimentEngine {
                 "sentiment takes a text, not a file: put an extract-text step before it",
             ));
         };
-        let options = Options::deserialize(work.options).map_err(|error| {
-            EngineError::new(
-                Code::InvalidParameter,
-                format!("the options of a sentiment service are not valid: {error}"),
-            )
-        })?;
+        let options = Options::parse(work.options)?;
         language::check(text, work.params)?;
 
         let mut answer = analyse(text);
@@ -60,6 +66,17 @@ impl Builtin for SentimentEngine {
 pub struct Options {
     /// Whether the answer holds the mood of each sentence.
     pub sentences: bool,
+}
+
+impl Options {
+    fn parse(options: &Map<String, Value>) -> Result<Self, EngineError> {
+        Self::deserialize(options).map_err(|error| {
+            EngineError::new(
+                Code::InvalidParameter,
+                format!("the options of a sentiment service are not valid: {error}"),
+            )
+        })
+    }
 }
 
 impl Default for Options {

@@ -14,6 +14,11 @@ pub(super) struct Args {
 
 #[expect(clippy::unnecessary_wraps, reason = "every verb ends the same way")]
 pub(super) fn run(args: &Args) -> Done {
-    clap_complete::generate(args.shell, &mut Cli::command(), "linkspan", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut Cli::command(),
+        "linkspan",
+        &mut std::io::stdout(),
+    );
     Ok(DONE)
 }

@@ -33,7 +33,11 @@ impl Row for Finding {
     const COLUMNS: &'static [&'static str] = &["what", "state", "detail"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.what.clone(), self.state.to_owned(), self.detail.clone()]
+        vec![
+            self.what.clone(),
+            self.state.to_owned(),
+            self.detail.clone(),
+        ]
     }
 }
 
@@ -42,20 +46,30 @@ pub(super) fn run(args: &Args) -> Done {
     let mut findings = vec![Finding {
         what: "linkspan".to_owned(),
         state: "ok",
-        detail: format!("version {} for {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS),
+        detail: format!(
+            "version {} for {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH,
+            std::env::consts::OS
+        ),
     }];
     findings.extend(Task::ALL.into_iter().filter_map(engine));
     findings.extend(tesseract_findings());
     let needed_missing = findings.iter().any(|finding| finding.state == "missing");
-    findings.extend(sandbox::probe().protections.into_iter().map(|protection| Finding {
-        what: format!("worker protection {}", protection.name),
-        state: match protection.level {
-            Level::Full => "ok",
-            Level::Partial => "partial",
-            Level::Missing => "missing",
-        },
-        detail: protection.detail,
-    }));
+    findings.extend(
+        sandbox::probe()
+            .protections
+            .into_iter()
+            .map(|protection| Finding {
+                what: format!("worker protection {}", protection.name),
+                state: match protection.level {
+                    Level::Full => "ok",
+                    Level::Partial => "partial",
+                    Level::Missing => "missing",
+                },
+                detail: protection.detail,
+            }),
+    );
     output::print(args.output, &findings)?;
     Ok(if needed_missing { SOME_FAILED } else { DONE })
 }
@@ -86,17 +100,29 @@ fn tesseract_findings() -> Vec<Finding> {
     let mut findings = vec![finding(
         "library tesseract",
         "ok",
-        format!("version {}, language data in {}", status.version, status.data_path),
+        format!(
+            "version {}, language data in {}",
+            status.version, status.data_path
+        ),
     )];
     for needed in NEEDED {
         let there = status.languages.iter().any(|language| language == needed);
         findings.push(if there {
             finding(&format!("OCR data {needed}"), "ok", "installed".to_owned())
         } else {
-            finding(&format!("OCR data {needed}"), "missing", format!("install the package tesseract-ocr-{needed}"))
+            finding(
+                &format!("OCR data {needed}"),
+                "missing",
+                format!("install the package tesseract-ocr-{needed}"),
+            )
         });
     }
-    let further: Vec<_> = status.languages.iter().map(String::as_str).filter(|language| !NEEDED.contains(language)).collect();
+    let further: Vec<_> = status
+        .languages
+        .iter()
+        .map(String::as_str)
+        .filter(|language| !NEEDED.contains(language))
+        .collect();
     let further = if further.is_empty() {
         "none; further languages are packages such as tesseract-ocr-deu".to_owned()
     } else {

@@ -21,11 +21,16 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
     let text = config::annotated_example();
     let path = args.file.as_deref().unwrap_or(path);
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::usage(format!("{} is there already; --force writes over it", path.display())),
+        std::io::ErrorKind::AlreadyExists => Failure::usage(format!(
+            "{} is there already; --force writes over it",
+            path.display()
+        )),
         _ => Failure::work(format!("cannot write {}: {error}", path.display())),
     };
     if path == Path::new("-") {
-        std::io::stdout().write_all(text.as_bytes()).map_err(failed)?;
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(failed)?;
         return Ok(DONE);
     }
     let mut options = std::fs::OpenOptions::new();
@@ -37,6 +42,9 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
     }
     let mut file = options.open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
-    eprintln!("wrote {}; next: linkspan check, linkspan keys add NAME --scope invoke --scope read, linkspan serve", path.display());
+    eprintln!(
+        "wrote {}; next: linkspan check, linkspan keys add NAME --scope invoke --scope read, linkspan serve",
+        path.display()
+    );
     Ok(DONE)
 }

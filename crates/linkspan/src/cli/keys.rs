@@ -67,7 +67,8 @@ struct Listed {
 }
 
 impl Row for Listed {
-    const COLUMNS: &'static [&'static str] = &["id", "name", "scopes", "state", "created", "expires"];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "name", "scopes", "state", "created", "expires"];
 
     fn cells(&self) -> Vec<String> {
         let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M UTC").to_string();
@@ -104,34 +105,72 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             check_name(&name)?;
             for scope in &scopes {
                 if let Some(integration) = &scope.integration
-                    && !config.integrations.keys().any(|known| known.as_str() == integration)
+                    && !config
+                        .integrations
+                        .keys()
+                        .any(|known| known.as_str() == integration)
                 {
-                    eprintln!("linkspan: warning: the configuration has no integration {integration:?}, which the scope {scope} names");
+                    eprintln!(
+                        "linkspan: warning: the configuration has no integration {integration:?}, which the scope {scope} names"
+                    );
                 }
             }
             let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-            let key = add(jobs, store, &name, &scopes, rate, expiry(expires.as_deref())?).await?;
+            let key = add(
+                jobs,
+                store,
+                &name,
+                &scopes,
+                rate,
+                expiry(expires.as_deref())?,
+            )
+            .await?;
             println!("{}", key.reveal());
             eprintln!("the key {} of {name}; it is shown this once", key.id);
             Ok(DONE)
         }
-        Verb::Rotate { name, overlap, expires } => {
+        Verb::Rotate {
+            name,
+            overlap,
+            expires,
+        } => {
             let now = Timestamp::now();
             let ends = expiry(Some(&overlap))?.unwrap_or(now);
-            let old: Vec<KeyRecord> = listed(store).await?.into_iter().filter(|key| key.name == name && state(key, now) == "valid").collect();
+            let old: Vec<KeyRecord> = listed(store)
+                .await?
+                .into_iter()
+                .filter(|key| key.name == name && state(key, now) == "valid")
+                .collect();
             let Some(latest) = old.last() else {
-                return Err(Failure::usage(format!("{name} has no valid key to rotate; linkspan keys add makes one")));
+                return Err(Failure::usage(format!(
+                    "{name} has no valid key to rotate; linkspan keys add makes one"
+                )));
             };
-            let scopes: Vec<String> = serde_json::from_str(&latest.scopes).map_err(|error| Failure::of(&error))?;
-            let key = add(jobs, store, &name, &scopes, latest.rate, expiry(expires.as_deref())?).await?;
-            for one in old.iter().filter(|key| key.expires.is_none_or(|end| end > ends)) {
+            let scopes: Vec<String> =
+                serde_json::from_str(&latest.scopes).map_err(|error| Failure::of(&error))?;
+            let key = add(
+                jobs,
+                store,
+                &name,
+                &scopes,
+                latest.rate,
+                expiry(expires.as_deref())?,
+            )
+            .await?;
+            for one in old
+                .iter()
+                .filter(|key| key.expires.is_none_or(|end| end > ends))
+            {
                 store
                     .set_key_expiry(&one.id, Some(ends), actor(), now)
                     .await
                     .map_err(|error| Failure::of(&error))?;
             }
             println!("{}", key.reveal());
-            eprintln!("the new key {} of {name}; it is shown this once. The old ones hold until {ends}", key.id);
+            eprintln!(
+                "the new key {} of {name}; it is shown this once. The old ones hold until {ends}",
+                key.id
+            );
             Ok(DONE)
         }
         Verb::List { output } => {
@@ -156,10 +195,14 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             let keys: Vec<KeyRecord> = listed(store)
                 .await?
                 .into_iter()
-                .filter(|record| record.revoked.is_none() && (record.id == key || record.name == key))
+                .filter(|record| {
+                    record.revoked.is_none() && (record.id == key || record.name == key)
+                })
                 .collect();
             if keys.is_empty() {
-                return Err(Failure::usage(format!("no key has the id or the name {key:?}; linkspan keys list shows them")));
+                return Err(Failure::usage(format!(
+                    "no key has the id or the name {key:?}; linkspan keys list shows them"
+                )));
             }
             for record in keys {
                 store
@@ -216,7 +259,8 @@ fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
 fn expiry(given: Option<&str>) -> Result<Option<Timestamp>, Failure> {
     given
         .map(|text| {
-            let duration = parse_duration(text).map_err(|clause| Failure::usage(format!("{text:?} {clause}")))?;
+            let duration = parse_duration(text)
+                .map_err(|clause| Failure::usage(format!("{text:?} {clause}")))?;
             Timestamp::now()
                 .checked_add(signed(duration))
                 .map_err(|_| Failure::usage(format!("{text:?} is too far away")))
@@ -227,7 +271,9 @@ fn expiry(given: Option<&str>) -> Result<Option<Timestamp>, Failure> {
 fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
     if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-        return Err(Failure::usage(format!("{name:?} is not a name of 1 to 63 letters, digits and . - _ @")));
+        return Err(Failure::usage(format!(
+            "{name:?} is not a name of 1 to 63 letters, digits and . - _ @"
+        )));
     }
     Ok(())
 }

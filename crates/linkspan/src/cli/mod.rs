@@ -30,10 +30,22 @@ pub const WRONG_USAGE: u8 = 2;
 
 /// Connects AI services to the systems that an enterprise already runs.
 #[derive(Debug, Parser)]
-#[command(name = "linkspan", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "linkspan",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "linkspan.toml", env = "LINKSPAN_CONFIG")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "linkspan.toml",
+        env = "LINKSPAN_CONFIG"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     verb: Verb,
@@ -42,28 +54,39 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the gateway: the HTTP API, jobs and results.
-    #[command(after_help = "Example:\n  linkspan init && linkspan serve\n\nCtrl-C drains: open requests and running jobs end first.")]
+    #[command(
+        after_help = "Example:\n  linkspan init && linkspan serve\n\nCtrl-C drains: open requests and running jobs end first."
+    )]
     Serve(serve::Args),
     /// Put files through an integration, with no server.
-    #[command(after_help = "Examples:\n  linkspan run onboarding passport.jpg\n  linkspan run reading 'scans/*.pdf' --output json\n  cat letter.eml | linkspan run reading -")]
+    #[command(
+        after_help = "Examples:\n  linkspan run onboarding passport.jpg\n  linkspan run reading 'scans/*.pdf' --output json\n  cat letter.eml | linkspan run reading -"
+    )]
     Run(run::Args),
     /// Validate a configuration file and what it points to, without starting anything.
     #[command(after_help = "Example:\n  linkspan -c production.toml check")]
     Check(check::Args),
     /// Write an annotated configuration file.
-    #[command(after_help = "Example:\n  linkspan init            # writes linkspan.toml\n  linkspan init - | less")]
+    #[command(
+        after_help = "Example:\n  linkspan init            # writes linkspan.toml\n  linkspan init - | less"
+    )]
     Init(init::Args),
     /// Say which engines, libraries and kernel protections are there, and how to get the rest.
     #[command(after_help = "Example:\n  linkspan doctor --output json")]
     Doctor(doctor::Args),
     /// Make, list, rotate and revoke API keys.
-    #[command(subcommand, after_help = "Example:\n  linkspan keys add crm --scope invoke --scope read --expires 90d")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  linkspan keys add crm --scope invoke --scope read --expires 90d"
+    )]
     Keys(keys::Verb),
     /// Show the main job on files that come along.
     #[command(after_help = "Example:\n  linkspan demo --exit")]
     Demo(demo::Args),
     /// Print shell completions.
-    #[command(after_help = "Example:\n  linkspan completions bash > /etc/bash_completion.d/linkspan")]
+    #[command(
+        after_help = "Example:\n  linkspan completions bash > /etc/bash_completion.d/linkspan"
+    )]
     Completions(completions::Args),
     /// Serve one engine to a host over the Lambda Runtime API (started by the gateway itself).
     #[command(hide = true)]
@@ -132,7 +155,8 @@ type Done = Result<u8, Failure>;
 
 /// Reads and checks the configuration; its warnings go to standard error.
 fn load(path: &Path) -> Result<Config, Failure> {
-    let config = crate::configuration::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config =
+        crate::configuration::load(path).map_err(|error| Failure::usage(error.to_string()))?;
     for warning in &config.warnings {
         eprintln!("linkspan: warning: {warning}");
     }

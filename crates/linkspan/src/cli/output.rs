@@ -48,15 +48,21 @@ pub(super) fn print<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
             let failed = |error: csv::Error| Failure::of(&error);
             writer.write_record(R::COLUMNS).map_err(failed)?;
             for row in rows {
-                writer.write_record(row.cells().iter().map(|cell| harmless(cell))).map_err(failed)?;
+                writer
+                    .write_record(row.cells().iter().map(|cell| harmless(cell)))
+                    .map_err(failed)?;
             }
-            let bytes = writer.into_inner().map_err(|error| Failure::work(error.to_string()))?;
+            let bytes = writer
+                .into_inner()
+                .map_err(|error| Failure::work(error.to_string()))?;
             String::from_utf8_lossy(&bytes).into_owned()
         }
     };
     // A reader that went away (`| head`) is no fault.
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(format!("cannot write to standard output: {error}"))),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -65,7 +71,7 @@ pub(super) fn print<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
 pub(super) fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(columns);
     if let Some(width) = terminal_width() {
@@ -81,7 +87,10 @@ fn terminal_width() -> Option<u16> {
     if !out.is_terminal() {
         return Some(160);
     }
-    rustix::termios::tcgetwinsize(out).ok().map(|size| size.ws_col).filter(|width| *width >= 40)
+    rustix::termios::tcgetwinsize(out)
+        .ok()
+        .map(|size| size.ws_col)
+        .filter(|width| *width >= 40)
 }
 
 /// A cell that a spreadsheet does not take for a formula: what came out of a document must not run in one.

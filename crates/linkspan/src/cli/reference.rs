@@ -18,7 +18,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Done {
     for (name, text) in pages()? {
         let path = args.folder.join(name);
-        std::fs::write(&path, text).map_err(|error| Failure::work(format!("cannot write {}: {error}", path.display())))?;
+        std::fs::write(&path, text)
+            .map_err(|error| Failure::work(format!("cannot write {}: {error}", path.display())))?;
         eprintln!("wrote {}", path.display());
     }
     Ok(DONE)
@@ -26,7 +27,11 @@ pub(super) fn run(args: &Args) -> Done {
 
 /// Every generated page: its file name and text.
 fn pages() -> Result<Vec<(&'static str, String)>, Failure> {
-    let json = |value: serde_json::Value| serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(|error| Failure::of(&error));
+    let json = |value: serde_json::Value| {
+        serde_json::to_string_pretty(&value)
+            .map(|text| text + "\n")
+            .map_err(|error| Failure::of(&error))
+    };
     Ok(vec![
         ("configuration.md", config::reference()),
         ("linkspan.schema.json", json(config::schema())?),
@@ -37,7 +42,8 @@ fn pages() -> Result<Vec<(&'static str, String)>, Failure> {
 
 /// The command line's help, verb by verb.
 fn command_line() -> String {
-    let mut page = "# The command line\n\nGenerated from the program's own help; do not edit.\n".to_owned();
+    let mut page =
+        "# The command line\n\nGenerated from the program's own help; do not edit.\n".to_owned();
     let mut cli = Cli::command().term_width(100);
     cli.build();
     describe(&mut cli, "linkspan", 2, &mut page);
@@ -47,7 +53,11 @@ fn command_line() -> String {
 fn describe(command: &mut clap::Command, path: &str, level: usize, page: &mut String) {
     let help = command.render_long_help().to_string();
     let lines: Vec<_> = help.lines().map(str::trim_end).collect();
-    page.push_str(&format!("\n{} `{path}`\n\n```text\n{}\n```\n", "#".repeat(level), lines.join("\n").trim_end()));
+    page.push_str(&format!(
+        "\n{} `{path}`\n\n```text\n{}\n```\n",
+        "#".repeat(level),
+        lines.join("\n").trim_end()
+    ));
     let verbs: Vec<String> = command
         .get_subcommands()
         .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
@@ -67,7 +77,10 @@ mod tests {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
         for (name, text) in super::pages().unwrap() {
             let committed = std::fs::read_to_string(format!("{docs}/{name}")).unwrap_or_default();
-            assert!(committed == text, "docs/{name} is out of date; write it anew with: cargo run -p linkspan -- reference docs");
+            assert!(
+                committed == text,
+                "docs/{name} is out of date; write it anew with: cargo run -p linkspan -- reference docs"
+            );
         }
     }
 }

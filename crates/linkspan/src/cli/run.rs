@@ -68,7 +68,10 @@ impl Row for Outcome {
                 Status::Failed => "failed".to_owned(),
             },
             summary.words,
-            summary.confidence.map(|confidence| format!("{confidence:.2}")).unwrap_or_default(),
+            summary
+                .confidence
+                .map(|confidence| format!("{confidence:.2}"))
+                .unwrap_or_default(),
             format!("{:.0}", self.took_ms),
         ]
     }
@@ -81,14 +84,23 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
     let claim = args.claim.as_deref().map(claim).transpose()?;
     let files = expand(&args.files)?;
     runtime()?.block_on(async {
-        let engines = Engines::new(&config).map_err(|error| Failure::usage(logging::chain(&error)))?;
-        let integrations = engines.integrations(&config, &Arc::new(Metrics::new()), &Arc::new(Notify::new()));
+        let engines =
+            Engines::new(&config).map_err(|error| Failure::usage(logging::chain(&error)))?;
+        let integrations =
+            engines.integrations(&config, &Arc::new(Metrics::new()), &Arc::new(Notify::new()));
         let integration = integrations.get(&args.integration).ok_or_else(|| {
             let known: Vec<_> = integrations.keys().map(String::as_str).collect();
-            Failure::usage(format!("no integration is called {:?}; the file has: {}", args.integration, known.join(", ")))
+            Failure::usage(format!(
+                "no integration is called {:?}; the file has: {}",
+                args.integration,
+                known.join(", ")
+            ))
         })?;
         let bar = progress(files.len() as u64, args.quiet);
-        let at_once = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        let at_once = args
+            .jobs
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .max(1);
         let work = stream::iter(files)
             .map(|file| one(integration, file, params.clone(), claim.clone(), &bar))
             .buffered(at_once) // keeps the order of the arguments
@@ -103,7 +115,10 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
         bar.finish_and_clear();
         engines.shutdown().await;
         output::print(args.output, &outcomes)?;
-        let failed = outcomes.iter().filter(|outcome| outcome.result.status == Status::Failed).count();
+        let failed = outcomes
+            .iter()
+            .filter(|outcome| outcome.result.status == Status::Failed)
+            .count();
         if failed == 0 {
             return Ok(DONE);
         }
@@ -112,7 +127,13 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
     })
 }
 
-async fn one(integration: &Integration, file: PathBuf, params: Map<String, Value>, claim: Option<Arc<Value>>, bar: &ProgressBar) -> Outcome {
+async fn one(
+    integration: &Integration,
+    file: PathBuf,
+    params: Map<String, Value>,
+    claim: Option<Arc<Value>>,
+    bar: &ProgressBar,
+) -> Outcome {
     let start = std::time::Instant::now();
     let id = InvocationId::new();
     let result = match document(&file, integration.max_body).await {
@@ -139,17 +160,34 @@ async fn one(integration: &Integration, file: PathBuf, params: Map<String, Value
 }
 
 async fn document(file: &Path, limit: u64) -> Result<DocumentFile, Problem> {
-    let too_large = |size: u64| Problem::new(Code::BodyTooLarge, format!("{} bytes are more than the integration's max_body of {limit}", size));
-    let unreadable = |error: std::io::Error| Problem::new(Code::BadRequest, format!("cannot read the file: {error}"));
-    let file_name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let too_large = |size: u64| {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!(
+                "{} bytes are more than the integration's max_body of {limit}",
+                size
+            ),
+        )
+    };
+    let unreadable = |error: std::io::Error| {
+        Problem::new(Code::BadRequest, format!("cannot read the file: {error}"))
+    };
+    let file_name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     if file == Path::new("-") {
         let mut bytes = Vec::new();
-        let read = std::io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes);
+        let read = std::io::stdin()
+            .lock()
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes);
         read.map_err(unreadable)?;
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
         }
-        let media_type = std::str::from_utf8(&bytes).is_ok().then(|| "text/plain".to_owned());
+        let media_type = std::str::from_utf8(&bytes)
+            .is_ok()
+            .then(|| "text/plain".to_owned());
         return Ok(DocumentFile {
             content: Content::Memory(bytes.into()),
             media_type,
@@ -180,7 +218,9 @@ fn expand(arguments: &[String]) -> Result<Vec<PathBuf>, Failure> {
             files.push(PathBuf::from(argument));
             continue;
         }
-        let found = glob::glob(argument).map_err(|error| Failure::usage(format!("the pattern {argument:?} is wrong: {error}")))?;
+        let found = glob::glob(argument).map_err(|error| {
+            Failure::usage(format!("the pattern {argument:?} is wrong: {error}"))
+        })?;
         let before = files.len();
         for file in found {
             let file = file.map_err(|error| Failure::work(error.to_string()))?;
@@ -189,7 +229,9 @@ fn expand(arguments: &[String]) -> Result<Vec<PathBuf>, Failure> {
             }
         }
         if files.len() == before {
-            return Err(Failure::usage(format!("no file fits the pattern {argument:?}")));
+            return Err(Failure::usage(format!(
+                "no file fits the pattern {argument:?}"
+            )));
         }
     }
     Ok(files)
@@ -203,8 +245,14 @@ fn params(given: &[String]) -> Result<Map<String, Value>, Failure> {
                 .split_once('=')
                 .ok_or_else(|| Failure::usage("--param: write NAME=VALUE"))?;
             let value = match value.strip_prefix('@') {
-                Some(file) => Value::String(read_argument(file)?.trim_end_matches(['\r', '\n']).to_owned()),
-                None => serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())),
+                Some(file) => Value::String(
+                    read_argument(file)?
+                        .trim_end_matches(['\r', '\n'])
+                        .to_owned(),
+                ),
+                None => {
+                    serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()))
+                }
             };
             Ok((name.to_owned(), value))
         })
@@ -216,11 +264,14 @@ fn claim(given: &str) -> Result<Arc<Value>, Failure> {
         Some(file) => read_argument(file)?,
         None => given.to_owned(),
     };
-    serde_json::from_str(&text).map(Arc::new).map_err(|error| Failure::usage(format!("--claim is not JSON: {error}")))
+    serde_json::from_str(&text)
+        .map(Arc::new)
+        .map_err(|error| Failure::usage(format!("--claim is not JSON: {error}")))
 }
 
 fn read_argument(file: &str) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("cannot read {file}: {error}")))
+    std::fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("cannot read {file}: {error}")))
 }
 
 fn progress(files: u64, quiet: bool) -> ProgressBar {
@@ -228,7 +279,9 @@ fn progress(files: u64, quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(files), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} files, {elapsed} so far, {eta} to go") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:32} {pos}/{len} files, {elapsed} so far, {eta} to go")
+    {
         bar.set_style(style);
     }
     bar.tick();

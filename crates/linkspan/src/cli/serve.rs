@@ -29,14 +29,18 @@ pub(super) fn run(path: &Path, args: Args) -> Done {
     let mut config = load(path)?;
     if let Some(listen) = args.listen {
         config.server.listen = listen;
-        config.check_listen().map_err(|sentence| Failure::usage(format!("--listen {listen}: {sentence}")))?;
+        config
+            .check_listen()
+            .map_err(|sentence| Failure::usage(format!("--listen {listen}: {sentence}")))?;
     }
     logging::start(config.server.log_format, "info");
     let folder = configuration::folder(path);
     runtime()?.block_on(async {
         let served = Served::start(config, &folder).await?;
         interrupted().await;
-        tracing::info!("stopping: no new work is taken, open work ends first; a second signal ends at once");
+        tracing::info!(
+            "stopping: no new work is taken, open work ends first; a second signal ends at once"
+        );
         tokio::spawn(async {
             interrupted().await;
             std::process::exit(130);
@@ -61,7 +65,8 @@ impl Served {
     pub(super) async fn start(config: Config, folder: &Path) -> Result<Self, Failure> {
         let limits = server::ServerLimits {
             max_connections: config.server.max_connections as usize,
-            max_header_bytes: usize::try_from(config.server.max_header_bytes.bytes()).unwrap_or(usize::MAX),
+            max_header_bytes: usize::try_from(config.server.max_header_bytes.bytes())
+                .unwrap_or(usize::MAX),
             header_timeout: config.server.header_timeout,
             drain_timeout: config.server.drain_timeout,
         };
@@ -87,7 +92,9 @@ impl Served {
             .map_err(|error| Failure::work(format!("cannot listen on {listen}: {error}")))?;
         let address = listener.local_addr().map_err(|error| Failure::of(&error))?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let gateway = Gateway::start(config, folder).await.map_err(|error| Failure::of(&error))?;
+        let gateway = Gateway::start(config, folder)
+            .await
+            .map_err(|error| Failure::of(&error))?;
         let router = http::router(gateway.clone());
         let server = tokio::spawn(server::serve(listener, tls, router, limits, stop.clone()));
         tracing::info!(%address, integrations = gateway.integrations.len(), "listening on {scheme}://{address}");

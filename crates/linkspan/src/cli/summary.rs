@@ -19,10 +19,10 @@ impl Summary {
     /// Sums up a result document.
     pub(super) fn of(result: &ResultDocument) -> Self {
         if result.status == Status::Failed {
-            let words = result
-                .error
-                .as_ref()
-                .map_or_else(|| "failed".to_owned(), |problem| format!("{}: {}", problem.code, problem.detail));
+            let words = result.error.as_ref().map_or_else(
+                || "failed".to_owned(),
+                |problem| format!("{}: {}", problem.code, problem.detail),
+            );
             return Self {
                 words: shorten(&words),
                 confidence: None,
@@ -38,8 +38,17 @@ impl Summary {
             .map(|answer| Self::of_answer(&answer))
             .collect();
         Self {
-            words: shorten(&parts.iter().map(|part| part.words.as_str()).collect::<Vec<_>>().join("; ")),
-            confidence: parts.iter().filter_map(|part| part.confidence).reduce(f64::min),
+            words: shorten(
+                &parts
+                    .iter()
+                    .map(|part| part.words.as_str())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
+            confidence: parts
+                .iter()
+                .filter_map(|part| part.confidence)
+                .reduce(f64::min),
         }
     }
 
@@ -48,28 +57,52 @@ impl Summary {
             Answer::ExtractText(text) => {
                 let pages = text.pages.len();
                 let words = text.text.split_whitespace();
-                let (count, start) = (words.clone().count(), words.take(8).collect::<Vec<_>>().join(" "));
-                let confidences = text.pages.iter().filter(|page| !page.text.is_empty()).map(|page| page.confidence);
+                let (count, start) = (
+                    words.clone().count(),
+                    words.take(8).collect::<Vec<_>>().join(" "),
+                );
+                let confidences = text
+                    .pages
+                    .iter()
+                    .filter(|page| !page.text.is_empty())
+                    .map(|page| page.confidence);
                 Self {
-                    words: format!("{pages} page{}, {count} words: {start} …", if pages == 1 { "" } else { "s" }),
+                    words: format!(
+                        "{pages} page{}, {count} words: {start} …",
+                        if pages == 1 { "" } else { "s" }
+                    ),
                     confidence: confidences.reduce(f64::min),
                 }
             }
             Answer::ProofOfIdentity(identity) => {
-                let field = |name: &str| identity.fields.get(name).map(|field| field.value.as_str());
+                let field =
+                    |name: &str| identity.fields.get(name).map(|field| field.value.as_str());
                 let passed = identity.checks.iter().filter(|check| check.passed).count();
                 let kind = serde_json::to_value(identity.document).ok();
                 let verdict = serde_json::to_value(identity.verdict).ok();
-                let word = |value: &Option<serde_json::Value>| value.as_ref().and_then(|value| value.as_str()).unwrap_or("?").to_owned();
+                let word = |value: &Option<serde_json::Value>| {
+                    value
+                        .as_ref()
+                        .and_then(|value| value.as_str())
+                        .unwrap_or("?")
+                        .to_owned()
+                };
                 let mut words = format!("{}: {}", word(&kind), word(&verdict));
-                for part in [field("name"), field("document-number"), field("birth-date")].into_iter().flatten() {
+                for part in [field("name"), field("document-number"), field("birth-date")]
+                    .into_iter()
+                    .flatten()
+                {
                     words.push_str(", ");
                     words.push_str(part);
                 }
                 words.push_str(&format!(" ({passed}/{} checks)", identity.checks.len()));
                 Self {
                     words,
-                    confidence: identity.fields.values().map(|field| field.confidence).reduce(f64::min),
+                    confidence: identity
+                        .fields
+                        .values()
+                        .map(|field| field.confidence)
+                        .reduce(f64::min),
                 }
             }
             Answer::DetectLanguage(found) => Self {
@@ -94,7 +127,10 @@ impl Summary {
 
 fn shorten(words: &str) -> String {
     // What came out of a document must not steer the terminal.
-    let clean: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean: String = words
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if clean.chars().count() <= LONGEST {
         return clean;
     }

@@ -54,8 +54,13 @@ impl Engine for Hosted {
             traceparent: call.traceparent,
         };
         let performed = self.workers.perform(&event, &invocation).await?;
-        let answer = Answer::from_json(call.task, performed.answer)
-            .map_err(|error| EngineError::new(Code::Internal, "the worker's answer has not the task's shape").because(error))?;
+        let answer = Answer::from_json(call.task, performed.answer).map_err(|error| {
+            EngineError::new(
+                Code::Internal,
+                "the worker's answer has not the task's shape",
+            )
+            .because(error)
+        })?;
         Ok(Performed {
             answer,
             engine: performed.engine,

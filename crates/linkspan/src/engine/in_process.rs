@@ -31,12 +31,21 @@ impl InProcess {
 #[async_trait]
 impl Engine for InProcess {
     async fn perform(&self, call: Call) -> Result<Performed, EngineError> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| stopped())?;
+        let place = self
+            .places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| stopped())?;
         let engine = self.engine.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _place = place; // held to the end, also where the caller has gone
-            catch_unwind(AssertUnwindSafe(|| run(&*engine, &call)))
-                .unwrap_or_else(|_| Err(EngineError::new(Code::EngineCrashed, "the engine met a fault of its own on this input")))
+            catch_unwind(AssertUnwindSafe(|| run(&*engine, &call))).unwrap_or_else(|_| {
+                Err(EngineError::new(
+                    Code::EngineCrashed,
+                    "the engine met a fault of its own on this input",
+                ))
+            })
         });
         work.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -54,7 +63,10 @@ fn run(engine: &dyn Builtin, call: &Call) -> Result<Performed, EngineError> {
             bytes = match &document.content {
                 Content::Memory(bytes) => bytes.clone(),
                 Content::File(path) => std::fs::read(path)
-                    .map_err(|error| EngineError::new(Code::Internal, "the stored document cannot be read").because(error))?
+                    .map_err(|error| {
+                        EngineError::new(Code::Internal, "the stored document cannot be read")
+                            .because(error)
+                    })?
                     .into(),
             };
             Input::Document(Document {

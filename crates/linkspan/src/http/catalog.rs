@@ -92,7 +92,8 @@ pub(super) async fn services(session: Session) -> Result<Response, Refusal> {
             name: name.to_string(),
             task: service.task,
             engine: "builtin",
-            parameters: linkspan_engines::registry::builtin(service.task).map_or_else(Vec::new, |engine| engine.parameters().to_vec()),
+            parameters: linkspan_engines::registry::builtin(service.task)
+                .map_or_else(Vec::new, |engine| engine.parameters().to_vec()),
             answer: openapi::answer_schema(service.task),
         })
         .collect();

@@ -15,11 +15,22 @@ pub(super) async fn openapi() -> Response {
 pub(super) async fn page() -> Response {
     let mut rows = String::new();
     for (method, path, summary, parameters) in openapi::rows() {
-        let _ = write!(rows, "<section><h2><code>{}</code> {}</h2><p>{}</p>", method.to_uppercase(), escape(path), code_spans(summary));
+        let _ = write!(
+            rows,
+            "<section><h2><code>{}</code> {}</h2><p>{}</p>",
+            method.to_uppercase(),
+            escape(path),
+            code_spans(summary)
+        );
         if !parameters.is_empty() {
             rows.push_str("<dl>");
             for (name, text) in parameters {
-                let _ = write!(rows, "<dt><code>{}</code></dt><dd>{}</dd>", escape(name), code_spans(text));
+                let _ = write!(
+                    rows,
+                    "<dt><code>{}</code></dt><dd>{}</dd>",
+                    escape(name),
+                    code_spans(text)
+                );
             }
             rows.push_str("</dl>");
         }
@@ -32,7 +43,14 @@ pub(super) async fn page() -> Response {
          (RFC 9457). For programs: <a href=\"/openapi.json\">openapi.json</a>.</p>{rows}</html>",
         version = env!("CARGO_PKG_VERSION"),
     );
-    ([(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")], Html(page)).into_response()
+    (
+        [(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'",
+        )],
+        Html(page),
+    )
+        .into_response()
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
@@ -40,13 +58,21 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;mar
     dt{float:left;clear:left;min-width:9rem}dd{margin-left:9.5rem}section{border-top:1px solid #8884;padding-bottom:.5rem}";
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn code_spans(text: &str) -> String {
     escape(text)
         .split('`')
         .enumerate()
-        .map(|(at, part)| if at % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() })
+        .map(|(at, part)| {
+            if at % 2 == 1 {
+                format!("<code>{part}</code>")
+            } else {
+                part.to_owned()
+            }
+        })
         .collect()
 }

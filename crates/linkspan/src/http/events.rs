@@ -40,10 +40,18 @@ impl Drop for Counted {
 
 /// Each event is called after the job's state, its id is the job's version and its data the job; `Last-Event-ID` leaves out what
 /// the client has seen. The stream ends with the job.
-pub(super) async fn stream(session: Session, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn stream(
+    session: Session,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let most = session.gateway.config.limits.max_watchers as usize;
-    let counted = Counted::new(most)
-        .ok_or_else(|| Refusal::new(Code::Overloaded, format!("{most} event streams are open; that is limits.max_watchers")))?;
+    let counted = Counted::new(most).ok_or_else(|| {
+        Refusal::new(
+            Code::Overloaded,
+            format!("{most} event streams are open; that is limits.max_watchers"),
+        )
+    })?;
     let job = session.job(&id).await?;
     let seen = headers
         .get("last-event-id")
@@ -96,7 +104,11 @@ impl Follow {
             if job.state.is_terminal() {
                 return None;
             }
-            self.session.gateway.stop.run_until_cancelled(self.watch.changed()).await?;
+            self.session
+                .gateway
+                .stop
+                .run_until_cancelled(self.watch.changed())
+                .await?;
         }
     }
 }

@@ -40,5 +40,12 @@ pub(super) async fn metrics(session: Session) -> Result<Response, Refusal> {
     session.must(Action::Read)?;
     session.gateway.measure().await;
     let page = session.gateway.metrics.page();
-    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page).into_response())
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        page,
+    )
+        .into_response())
 }

@@ -20,7 +20,11 @@ use crate::request::{Incoming, IncomingDocument, Rest};
 use crate::store::{Intake, IntakeError};
 
 /// Reads a request's body.
-pub(super) async fn read(gateway: &Arc<Gateway>, integration: &Integration, request: Request) -> Result<Incoming, Refusal> {
+pub(super) async fn read(
+    gateway: &Arc<Gateway>,
+    integration: &Integration,
+    request: Request,
+) -> Result<Incoming, Refusal> {
     let limits = Limits {
         body: integration.max_body,
         claim: gateway.config.limits.max_claim.bytes(),
@@ -36,12 +40,19 @@ pub(super) async fn read(gateway: &Arc<Gateway>, integration: &Integration, requ
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
-    let essence = content_type.as_deref().and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = content_type
+        .as_deref()
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     match essence.as_str() {
         "multipart/form-data" => multipart(gateway, &limits, request).await,
         "application/json" => json(&limits, request.into_body()).await,
         // What curl sends when nothing is said: no hint on the content.
-        "application/x-www-form-urlencoded" => document(gateway, &limits, None, request.into_body()).await,
+        "application/x-www-form-urlencoded" => {
+            document(gateway, &limits, None, request.into_body()).await
+        }
         _ => document(gateway, &limits, content_type, request.into_body()).await,
     }
 }
@@ -54,7 +65,13 @@ struct Limits {
 
 impl Limits {
     fn too_large(&self) -> Refusal {
-        Refusal::new(Code::BodyTooLarge, format!("the body is larger than {} bytes, the integration's max_body", self.body))
+        Refusal::new(
+            Code::BodyTooLarge,
+            format!(
+                "the body is larger than {} bytes, the integration's max_body",
+                self.body
+            ),
+        )
     }
 
     fn refuse(&self, error: IntakeError) -> Refusal {
@@ -65,33 +82,62 @@ impl Limits {
     }
 
     /// The next chunk, or a refusal where the client is silent for too long or goes away.
-    async fn next<E: std::fmt::Display>(&self, chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) -> Result<Option<Bytes>, Refusal> {
+    async fn next<E: std::fmt::Display>(
+        &self,
+        chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    ) -> Result<Option<Bytes>, Refusal> {
         match tokio::time::timeout(self.idle, chunks.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-            Ok(Some(Err(error))) => Err(Refusal::new(Code::BadRequest, format!("the body ended early: {error}"))),
-            Err(_) => Err(Refusal::new(Code::RequestTimeout, format!("nothing came of the body for {:?}", self.idle))),
+            Ok(Some(Err(error))) => Err(Refusal::new(
+                Code::BadRequest,
+                format!("the body ended early: {error}"),
+            )),
+            Err(_) => Err(Refusal::new(
+                Code::RequestTimeout,
+                format!("nothing came of the body for {:?}", self.idle),
+            )),
         }
     }
 }
 
 fn content_length(request: &Request) -> Option<u64> {
-    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    request
+        .headers()
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// The body is the document.
-async fn document(gateway: &Arc<Gateway>, limits: &Limits, media_type: Option<String>, body: Body) -> Result<Incoming, Refusal> {
+async fn document(
+    gateway: &Arc<Gateway>,
+    limits: &Limits,
+    media_type: Option<String>,
+    body: Body,
+) -> Result<Incoming, Refusal> {
     let mut intake = Intake::new(gateway.blobs.clone(), limits.body);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = limits.next(&mut chunks).await? {
-        intake.write(&chunk).await.map_err(|error| limits.refuse(error))?;
+        intake
+            .write(&chunk)
+            .await
+            .map_err(|error| limits.refuse(error))?;
     }
     if intake.size() == 0 {
-        return Err(Refusal::new(Code::BadRequest, "the body is empty: send the document as the body, JSON with a \"text\", or a multipart form"));
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "the body is empty: send the document as the body, JSON with a \"text\", or a multipart form",
+        ));
     }
     Ok(Incoming {
         document: Some(IncomingDocument {
-            body: intake.finish().await.map_err(|error| limits.refuse(error))?,
+            body: intake
+                .finish()
+                .await
+                .map_err(|error| limits.refuse(error))?,
             media_type,
             file_name: None,
         }),
@@ -117,8 +163,15 @@ async fn json(limits: &Limits, body: Body) -> Result<Incoming, Refusal> {
         }
         bytes.extend_from_slice(&chunk);
     }
-    let json: Json = serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::new(Code::BadRequest, format!("the body is not JSON of the form {{\"text\": …, \"params\": {{…}}}}: {}", without_content(&error))))?;
+    let json: Json = serde_json::from_slice(&bytes).map_err(|error| {
+        Refusal::new(
+            Code::BadRequest,
+            format!(
+                "the body is not JSON of the form {{\"text\": …, \"params\": {{…}}}}: {}",
+                without_content(&error)
+            ),
+        )
+    })?;
     Ok(Incoming {
         document: None,
         rest: Rest {
@@ -130,43 +183,86 @@ async fn json(limits: &Limits, body: Body) -> Result<Incoming, Refusal> {
 }
 
 /// The body is a form with a part `document` and perhaps `params`, `claim`, or with a part `text`.
-async fn multipart(gateway: &Arc<Gateway>, limits: &Limits, request: Request) -> Result<Incoming, Refusal> {
-    let damaged = |error: &dyn std::fmt::Display| Refusal::new(Code::BadRequest, format!("the multipart form cannot be read: {error}"));
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| damaged(&error))?;
+async fn multipart(
+    gateway: &Arc<Gateway>,
+    limits: &Limits,
+    request: Request,
+) -> Result<Incoming, Refusal> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        Refusal::new(
+            Code::BadRequest,
+            format!("the multipart form cannot be read: {error}"),
+        )
+    };
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| damaged(&error))?;
     let mut incoming = Incoming::default();
     let mut seen = Vec::new();
     loop {
         let field = tokio::time::timeout(limits.idle, form.next_field())
             .await
-            .map_err(|_| Refusal::new(Code::RequestTimeout, format!("nothing came of the form for {:?}", limits.idle)))?
+            .map_err(|_| {
+                Refusal::new(
+                    Code::RequestTimeout,
+                    format!("nothing came of the form for {:?}", limits.idle),
+                )
+            })?
             .map_err(|error| damaged(&error))?;
         let Some(mut field) = field else { break };
         let name = field.name().unwrap_or_default().to_owned();
         if seen.contains(&name) {
-            return Err(Refusal::new(Code::BadRequest, format!("the form has more than one part named {name:?}")));
+            return Err(Refusal::new(
+                Code::BadRequest,
+                format!("the form has more than one part named {name:?}"),
+            ));
         }
         match name.as_str() {
             "document" => {
-                let media_type = field.content_type().filter(|kind| *kind != "application/octet-stream").map(str::to_owned);
+                let media_type = field
+                    .content_type()
+                    .filter(|kind| *kind != "application/octet-stream")
+                    .map(str::to_owned);
                 let file_name = field.file_name().map(str::to_owned);
                 let mut intake = Intake::new(gateway.blobs.clone(), limits.body);
                 while let Some(chunk) = limits.next(&mut field).await? {
-                    intake.write(&chunk).await.map_err(|error| limits.refuse(error))?;
+                    intake
+                        .write(&chunk)
+                        .await
+                        .map_err(|error| limits.refuse(error))?;
                 }
-                let body = intake.finish().await.map_err(|error| limits.refuse(error))?;
+                let body = intake
+                    .finish()
+                    .await
+                    .map_err(|error| limits.refuse(error))?;
                 incoming.document = Some(IncomingDocument {
                     body,
                     media_type,
                     file_name,
                 });
             }
-            "text" => incoming.rest.text = Some(small(limits, limits.body, &name, &mut field).await?.into()),
-            "params" => incoming.rest.params = part(&name, &small(limits, limits.claim, &name, &mut field).await?)?,
-            "claim" => incoming.rest.claim = Some(Arc::new(part(&name, &small(limits, limits.claim, &name, &mut field).await?)?)),
+            "text" => {
+                incoming.rest.text =
+                    Some(small(limits, limits.body, &name, &mut field).await?.into())
+            }
+            "params" => {
+                incoming.rest.params = part(
+                    &name,
+                    &small(limits, limits.claim, &name, &mut field).await?,
+                )?
+            }
+            "claim" => {
+                incoming.rest.claim = Some(Arc::new(part(
+                    &name,
+                    &small(limits, limits.claim, &name, &mut field).await?,
+                )?))
+            }
             _ => {
                 return Err(Refusal::new(
                     Code::BadRequest,
-                    format!("the form has a part named {name:?}; the parts are document, text, params and claim"),
+                    format!(
+                        "the form has a part named {name:?}; the parts are document, text, params and claim"
+                    ),
                 ));
             }
         }
@@ -185,28 +281,44 @@ async fn small<E: std::fmt::Display>(
     let mut bytes = Vec::new();
     while let Some(chunk) = limits.next(chunks).await? {
         if (bytes.len() + chunk.len()) as u64 > limit {
-            return Err(Refusal::new(Code::BodyTooLarge, format!("the part {name:?} is larger than {limit} bytes")));
+            return Err(Refusal::new(
+                Code::BodyTooLarge,
+                format!("the part {name:?} is larger than {limit} bytes"),
+            ));
         }
         bytes.extend_from_slice(&chunk);
     }
-    String::from_utf8(bytes).map_err(|_| Refusal::new(Code::BadRequest, format!("the part {name:?} is not UTF-8")))
+    String::from_utf8(bytes)
+        .map_err(|_| Refusal::new(Code::BadRequest, format!("the part {name:?} is not UTF-8")))
 }
 
 fn part<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, Refusal> {
-    serde_json::from_str(text)
-        .map_err(|error| Refusal::new(Code::BadRequest, format!("the part {name:?} is not the JSON object that it must be: {}", without_content(&error))))
+    serde_json::from_str(text).map_err(|error| {
+        Refusal::new(
+            Code::BadRequest,
+            format!(
+                "the part {name:?} is not the JSON object that it must be: {}",
+                without_content(&error)
+            ),
+        )
+    })
 }
 
 /// What serde says of a fault, without the values that it may quote: they are the caller's.
 fn without_content(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let place = format!("line {} column {}", error.line(), error.column());
-    if said.starts_with("unknown field") || said.starts_with("missing field") || said.starts_with("duplicate field") {
+    if said.starts_with("unknown field")
+        || said.starts_with("missing field")
+        || said.starts_with("duplicate field")
+    {
         return said;
     }
     match error.classify() {
         serde_json::error::Category::Eof => format!("it ends early, at {place}"),
         serde_json::error::Category::Syntax => format!("it is not JSON at {place}"),
-        serde_json::error::Category::Data | serde_json::error::Category::Io => format!("a member has the wrong type at {place}"),
+        serde_json::error::Category::Data | serde_json::error::Category::Io => {
+            format!("a member has the wrong type at {place}")
+        }
     }
 }

@@ -17,11 +17,18 @@ const INVOCATION_ID: HeaderName = HeaderName::from_static("linkspan-invocation-i
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-pub(super) async fn invoke(session: Session, Path(name): Path<String>, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn invoke(
+    session: Session,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let integration = session.integration(&name)?.clone();
     session.gateway.readiness_for_work()?;
     let prefer = Prefer::of(request.headers(), session.gateway.config.limits.max_wait);
-    let idempotency_key = idempotency_key(request.headers(), session.gateway.config.limits.max_idempotency_key as usize)?;
+    let idempotency_key = idempotency_key(
+        request.headers(),
+        session.gateway.config.limits.max_idempotency_key as usize,
+    )?;
     let incoming = intake::read(&session.gateway, &integration, request).await?;
     integration.pipeline.check(&incoming.to_request())?;
     let arrival = Arrival {
@@ -46,7 +53,10 @@ pub(super) async fn invoke(session: Session, Path(name): Path<String>, request: 
             Ok(Reply::Accepted { .. }) => "overflowed",
             Err(_) => "failed",
         };
-        session.gateway.metrics.invocation(&integration.name, "sync", outcome);
+        session
+            .gateway
+            .metrics
+            .invocation(&integration.name, "sync", outcome);
     }
     answer.map(Reply::into_response)
 }
@@ -55,27 +65,50 @@ fn idempotency_key(headers: &HeaderMap, longest: usize) -> Result<Option<String>
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| !key.trim().is_empty() && key.len() <= longest);
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| Refusal::new(Code::BadRequest, format!("Idempotency-Key must hold 1 to {longest} visible ASCII characters")))
+    let key = value
+        .to_str()
+        .ok()
+        .filter(|key| !key.trim().is_empty() && key.len() <= longest);
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        Refusal::new(
+            Code::BadRequest,
+            format!("Idempotency-Key must hold 1 to {longest} visible ASCII characters"),
+        )
+    })
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let (mut response, id, applied) = match self {
-            Self::Result { id, json, replayed, applied } => {
-                let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+            Self::Result {
+                id,
+                json,
+                replayed,
+                applied,
+            } => {
+                let mut response =
+                    ([(header::CONTENT_TYPE, "application/json")], json).into_response();
                 if replayed {
-                    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+                    response
+                        .headers_mut()
+                        .insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
                 }
                 (response, id, applied)
             }
             Self::Accepted { job, applied } => {
                 let location = format!("/v1/jobs/{}", job.id);
-                let headers = [(header::LOCATION, location), (header::RETRY_AFTER, "1".to_owned())];
+                let headers = [
+                    (header::LOCATION, location),
+                    (header::RETRY_AFTER, "1".to_owned()),
+                ];
                 let id = job.id;
                 (
-                    (StatusCode::ACCEPTED, headers, axum::Json(JobView::from(*job))).into_response(),
+                    (
+                        StatusCode::ACCEPTED,
+                        headers,
+                        axum::Json(JobView::from(*job)),
+                    )
+                        .into_response(),
                     id,
                     applied,
                 )

@@ -111,9 +111,16 @@ pub struct JobsPage {
     pub next: Option<InvocationId>,
 }
 
-pub(super) async fn show(session: Session, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn show(
+    session: Session,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let mut job = session.job(&id).await?;
     let mut applied = None;
     if let Some(wait) = prefer.wait {
@@ -139,7 +146,11 @@ pub(super) async fn show(session: Session, Path(id): Path<String>, headers: Head
     Ok(response)
 }
 
-pub(super) async fn result(session: Session, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn result(
+    session: Session,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
     let mut job = session.job(&id).await?;
     let end = tokio::time::Instant::now() + prefer.wait.unwrap_or_default();
@@ -151,7 +162,9 @@ pub(super) async fn result(session: Session, Path(id): Path<String>, headers: He
         }
     }
     let applied = Prefer::applied(false, prefer.wait);
-    result_of(&session.gateway, job, false, applied).await.map(IntoResponse::into_response)
+    result_of(&session.gateway, job, false, applied)
+        .await
+        .map(IntoResponse::into_response)
 }
 
 pub(super) async fn cancel(session: Session, Path(id): Path<String>) -> Result<Response, Refusal> {
@@ -168,19 +181,32 @@ pub(super) async fn delete(session: Session, Path(id): Path<String>) -> Result<R
 
 async fn command(session: Session, id: &str, command: Command) -> Result<Response, Refusal> {
     let job = session.job(id).await?;
-    let done = session.gateway.store.command(job.id, command, layers::actor(), Timestamp::now()).await?;
+    let done = session
+        .gateway
+        .store
+        .command(job.id, command, layers::actor(), Timestamp::now())
+        .await?;
     match done {
         Commanded::Done(job) => Ok(axum::Json(JobView::from(job)).into_response()),
         Commanded::Deleted => Ok(StatusCode::NO_CONTENT.into_response()),
         Commanded::WrongState(job) => Err(Refusal::new(
             Code::WrongState,
             match command {
-                Command::Cancel => format!("the job is {}; only queued, running and waiting jobs can be cancelled", job.state),
-                Command::Retry => format!("the job is {}; only failed and cancelled jobs can be retried", job.state),
+                Command::Cancel => format!(
+                    "the job is {}; only queued, running and waiting jobs can be cancelled",
+                    job.state
+                ),
+                Command::Retry => format!(
+                    "the job is {}; only failed and cancelled jobs can be retried",
+                    job.state
+                ),
                 Command::Delete => format!("the job is {} and cannot be deleted", job.state),
             },
         )),
-        Commanded::NotFound => Err(Refusal::new(Code::NotFound, "no such job, or it is not yours")),
+        Commanded::NotFound => Err(Refusal::new(
+            Code::NotFound,
+            "no such job, or it is not yours",
+        )),
     }
 }
 
@@ -194,22 +220,34 @@ pub(super) struct ListQuery {
     limit: Option<u32>,
 }
 
-pub(super) async fn list(session: Session, query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>) -> Result<Response, Refusal> {
+pub(super) async fn list(
+    session: Session,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refusal> {
     session.must(Action::Read)?;
     let bad = |detail: String| Refusal::new(Code::BadRequest, detail);
-    let Query(query) = query.map_err(|_| bad("the query takes integration, state, after and limit (a number)".to_owned()))?;
+    let Query(query) = query.map_err(|_| {
+        bad("the query takes integration, state, after and limit (a number)".to_owned())
+    })?;
     let state = query
         .state
         .map(|state| {
             state.parse::<JobState>().map_err(|_| {
                 let states: Vec<_> = JobState::ALL.iter().map(|state| state.name()).collect();
-                bad(format!("state: {state:?} is not a state; the states are {}", states.join(", ")))
+                bad(format!(
+                    "state: {state:?} is not a state; the states are {}",
+                    states.join(", ")
+                ))
             })
         })
         .transpose()?;
     let after = query
         .after
-        .map(|after| after.parse::<InvocationId>().map_err(|_| bad("after: not a cursor; take it from the page before".to_owned())))
+        .map(|after| {
+            after
+                .parse::<InvocationId>()
+                .map_err(|_| bad("after: not a cursor; take it from the page before".to_owned()))
+        })
         .transpose()?;
     let admin_here = match &query.integration {
         Some(integration) => session.caller.may(Action::Admin, integration),
@@ -218,7 +256,10 @@ pub(super) async fn list(session: Session, query: Result<Query<ListQuery>, axum:
     if let Some(integration) = &query.integration
         && !session.caller.may(Action::Read, integration)
     {
-        return Err(Refusal::new(Code::Forbidden, format!("the key lacks the scope read or read:{integration}")));
+        return Err(Refusal::new(
+            Code::Forbidden,
+            format!("the key lacks the scope read or read:{integration}"),
+        ));
     }
     let most = session.gateway.config.limits.max_page;
     let page = session
@@ -239,7 +280,11 @@ pub(super) async fn list(session: Session, query: Result<Query<ListQuery>, axum:
         .filter(|job| session.caller.may(Action::Read, &job.integration))
         .map(JobView::from)
         .collect();
-    Ok(axum::Json(JobsPage { jobs, next: page.next }).into_response())
+    Ok(axum::Json(JobsPage {
+        jobs,
+        next: page.next,
+    })
+    .into_response())
 }
 
 /// The job's entity tag: its version.
@@ -249,10 +294,18 @@ pub(super) fn etag(job: &Job) -> String {
 
 /// Weak comparison (RFC 9110 section 8.8.3.2) of `If-None-Match` with a tag.
 fn matches_tag(known: &str, tag: &str) -> bool {
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+    known.trim() == "*"
+        || known
+            .split(',')
+            .any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
-async fn until_changed(session: &Session, job: Job, known: &str, wait: Duration) -> Result<Job, Refusal> {
+async fn until_changed(
+    session: &Session,
+    job: Job,
+    known: &str,
+    wait: Duration,
+) -> Result<Job, Refusal> {
     let mut watch = session.gateway.store.watchers().watch(job.id);
     let end = tokio::time::Instant::now() + wait;
     let id = job.id.to_string();
@@ -263,7 +316,9 @@ async fn until_changed(session: &Session, job: Job, known: &str, wait: Duration)
         }
         // Read after the watch was made, so that no change falls between.
         latest = session.job(&id).await?;
-        if !matches_tag(known, &etag(&latest)) || tokio::time::timeout_at(end, watch.changed()).await.is_err() {
+        if !matches_tag(known, &etag(&latest))
+            || tokio::time::timeout_at(end, watch.changed()).await.is_err()
+        {
             return Ok(latest);
         }
     }

@@ -38,7 +38,9 @@ struct Current {
 /// The id of the request that this task answers, if it answers one.
 #[must_use]
 pub fn request_id() -> Option<String> {
-    CURRENT.try_with(|current| current.ids.request_id.clone()).ok()
+    CURRENT
+        .try_with(|current| current.ids.request_id.clone())
+        .ok()
 }
 
 /// The ids of the request that this task answers.
@@ -61,7 +63,11 @@ pub fn actor() -> Actor {
 impl Current {
     fn actor(&self) -> Actor {
         Actor {
-            name: self.caller.get().cloned().unwrap_or_else(|| "unknown".to_owned()),
+            name: self
+                .caller
+                .get()
+                .cloned()
+                .unwrap_or_else(|| "unknown".to_owned()),
             request_id: Some(self.ids.request_id.clone()),
             remote: self.remote.map(|remote| remote.ip().to_string()),
         }
@@ -69,7 +75,11 @@ impl Current {
 }
 
 /// Answers a request with its ids, logged, measured and audited.
-pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+pub async fn observe(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let start = Instant::now();
     let current = Current {
         ids: RequestIds::of(request.headers()),
@@ -168,12 +178,17 @@ async fn audit(gateway: &Gateway, current: &Current, method: &str, route: &str, 
     );
     let flood = FLOOD.get_or_init(|| {
         let a_second = NonZeroU32::MIN.saturating_add(49);
-        RateLimiter::direct(Quota::per_second(a_second).allow_burst(a_second.saturating_mul(a_second)))
+        RateLimiter::direct(
+            Quota::per_second(a_second).allow_burst(a_second.saturating_mul(a_second)),
+        )
     });
     if flood.check().is_err() {
         return;
     }
     if let Err(error) = gateway.store.append_audit(line).await {
-        tracing::warn!(error = logging::chain(&error), "an audit line was not stored; it is in this log");
+        tracing::warn!(
+            error = logging::chain(&error),
+            "an audit line was not stored; it is in this log"
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! The HTTP face.
 
-mod catalog;
+pub mod catalog;
 mod docs;
 mod events;
 mod health;
 mod intake;
 mod invocations;
-mod jobs;
+pub mod jobs;
 pub mod layers;
 pub mod openapi;
 pub mod prefer;
@@ -34,7 +34,10 @@ use problem::Refusal;
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let mut router = Router::new()
         .route("/v1/integrations", get(catalog::integrations))
-        .route("/v1/integrations/{name}/invocations", post(invocations::invoke))
+        .route(
+            "/v1/integrations/{name}/invocations",
+            post(invocations::invoke),
+        )
         .route("/v1/services", get(catalog::services))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
@@ -50,14 +53,33 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         router = router.route("/metrics", get(health::metrics));
     }
     let router = router
-        .fallback(|| async { Refusal::new(Code::NotFound, "there is nothing at this path; GET /docs lists what there is") })
-        .method_not_allowed_fallback(|| async { Refusal::new(Code::MethodNotAllowed, "this path has other methods; GET /docs lists them") })
+        .fallback(|| async {
+            Refusal::new(
+                Code::NotFound,
+                "there is nothing at this path; GET /docs lists what there is",
+            )
+        })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(
+                Code::MethodNotAllowed,
+                "this path has other methods; GET /docs lists them",
+            )
+        })
         // Bodies are bounded where they are read, by the integration's own limit.
         .layer(DefaultBodyLimit::disable())
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            Refusal::new(Code::Internal, "the gateway met a fault of its own; it is logged under this request_id").into_response()
-        }))
-        .layer(middleware::from_fn_with_state(gateway.clone(), layers::observe));
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| {
+                Refusal::new(
+                    Code::Internal,
+                    "the gateway met a fault of its own; it is logged under this request_id",
+                )
+                .into_response()
+            },
+        ))
+        .layer(middleware::from_fn_with_state(
+            gateway.clone(),
+            layers::observe,
+        ));
     let router = match cors(&gateway) {
         Some(cors) => router.layer(cors),
         None => router,
@@ -77,8 +99,25 @@ fn cors(gateway: &Gateway) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
-    let allowed = ["authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "traceparent", "x-request-id"];
-    let exposed = ["etag", "idempotency-replayed", "linkspan-invocation-id", "location", "preference-applied", "retry-after", "traceparent", "x-request-id"];
+    let allowed = [
+        "authorization",
+        "content-type",
+        "idempotency-key",
+        "if-none-match",
+        "prefer",
+        "traceparent",
+        "x-request-id",
+    ];
+    let exposed = [
+        "etag",
+        "idempotency-replayed",
+        "linkspan-invocation-id",
+        "location",
+        "preference-applied",
+        "retry-after",
+        "traceparent",
+        "x-request-id",
+    ];
     Some(
         CorsLayer::new()
             .allow_origin(origins)

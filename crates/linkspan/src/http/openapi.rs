@@ -20,7 +20,11 @@ struct Operation {
 }
 
 const JOB: (&str, &str, &str) = ("path", "id", "The invocation's id.");
-const WAIT: (&str, &str, &str) = ("header", "Prefer", "`wait=N`: hold the answer for up to N seconds (RFC 7240).");
+const WAIT: (&str, &str, &str) = (
+    "header",
+    "Prefer",
+    "`wait=N`: hold the answer for up to N seconds (RFC 7240).",
+);
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -30,12 +34,24 @@ const OPERATIONS: &[Operation] = &[
         summary: "Invoke an integration: the body is the document itself, JSON with a text, or a multipart form.",
         parameters: &[
             ("path", "name", "The integration."),
-            ("header", "Prefer", "`respond-async`: 202 at once; `wait=N`: hold up to N seconds, then 202 (RFC 7240)."),
-            ("header", "Idempotency-Key", "The same key with the same request brings the first result again."),
+            (
+                "header",
+                "Prefer",
+                "`respond-async`: 202 at once; `wait=N`: hold up to N seconds, then 202 (RFC 7240).",
+            ),
+            (
+                "header",
+                "Idempotency-Key",
+                "The same key with the same request brings the first result again.",
+            ),
         ],
         answers: &[
             ("200", "The result document.", Some("ResultDocument")),
-            ("202", "Accepted as a job, durably; Location names it.", Some("Job")),
+            (
+                "202",
+                "Accepted as a job, durably; Location names it.",
+                Some("Job"),
+            ),
         ],
     },
     Operation {
@@ -56,8 +72,15 @@ const OPERATIONS: &[Operation] = &[
         path: "/v1/jobs/{id}",
         id: "getJob",
         summary: "A job's state, attempts and timings; with If-None-Match and Prefer: wait=N it waits for the next change.",
-        parameters: &[JOB, WAIT, ("header", "If-None-Match", "The ETag that the caller knows.")],
-        answers: &[("200", "The job.", Some("Job")), ("304", "It has not changed.", None)],
+        parameters: &[
+            JOB,
+            WAIT,
+            ("header", "If-None-Match", "The ETag that the caller knows."),
+        ],
+        answers: &[
+            ("200", "The job.", Some("Job")),
+            ("304", "It has not changed.", None),
+        ],
     },
     Operation {
         method: "delete",
@@ -80,8 +103,19 @@ const OPERATIONS: &[Operation] = &[
         path: "/v1/jobs/{id}/events",
         id: "jobEvents",
         summary: "A job's changes as server-sent events, to its end.",
-        parameters: &[JOB, ("header", "Last-Event-ID", "The last event that the caller saw.")],
-        answers: &[("200", "A stream of events; the data of each is the job.", None)],
+        parameters: &[
+            JOB,
+            (
+                "header",
+                "Last-Event-ID",
+                "The last event that the caller saw.",
+            ),
+        ],
+        answers: &[(
+            "200",
+            "A stream of events; the data of each is the job.",
+            None,
+        )],
     },
     Operation {
         method: "post",
@@ -151,13 +185,19 @@ pub fn description() -> Value {
         add_answer(&mut generator, task);
     }
     let mut named = Map::new();
-    named.insert("ResultDocument".to_owned(), subschema::<ResultDocument>(&mut generator));
+    named.insert(
+        "ResultDocument".to_owned(),
+        subschema::<ResultDocument>(&mut generator),
+    );
     named.insert("Problem".to_owned(), subschema::<Problem>(&mut generator));
     named.insert("Job".to_owned(), subschema::<JobView>(&mut generator));
     named.insert("JobsPage".to_owned(), subschema::<JobsPage>(&mut generator));
     let integration = subschema::<IntegrationView>(&mut generator);
     let service = subschema::<ServiceView>(&mut generator);
-    named.insert("Integrations".to_owned(), list("integrations", &integration));
+    named.insert(
+        "Integrations".to_owned(),
+        list("integrations", &integration),
+    );
     named.insert("Services".to_owned(), list("services", &service));
     let mut schemas: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
     for (name, schema) in named {
@@ -279,10 +319,26 @@ fn describe(operation: &Operation) -> Value {
 }
 
 /// The operations as rows of a page: method, path, summary, parameters.
-pub(super) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str, Vec<(&'static str, &'static str)>)> {
+pub(super) fn rows() -> impl Iterator<
+    Item = (
+        &'static str,
+        &'static str,
+        &'static str,
+        Vec<(&'static str, &'static str)>,
+    ),
+> {
     OPERATIONS.iter().map(|operation| {
-        let parameters = operation.parameters.iter().map(|(_, name, text)| (*name, *text)).collect();
-        (operation.method, operation.path, operation.summary, parameters)
+        let parameters = operation
+            .parameters
+            .iter()
+            .map(|(_, name, text)| (*name, *text))
+            .collect();
+        (
+            operation.method,
+            operation.path,
+            operation.summary,
+            parameters,
+        )
     })
 }
 
@@ -313,7 +369,11 @@ mod tests {
         for reference in found {
             let target = description.pointer(reference.trim_start_matches('#'));
             let target = target.unwrap_or_else(|| panic!("{reference} resolves to nothing"));
-            assert_ne!(target.get("$ref").and_then(Value::as_str), Some(reference), "{reference} is itself");
+            assert_ne!(
+                target.get("$ref").and_then(Value::as_str),
+                Some(reference),
+                "{reference} is itself"
+            );
         }
     }
 }

@@ -34,7 +34,13 @@ pub struct ServerLimits {
 pub struct Remote(pub SocketAddr);
 
 /// Serves until `stop`, then lets open requests end within the drain time.
-pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, limits: ServerLimits, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(TokioExecutor::new());
@@ -66,32 +72,47 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Rout
             Some((Err(_), _)) => break,
         };
         let _ = stream.set_nodelay(true);
-        let (builder, router, tls, watcher) = (builder.clone(), router.clone(), tls.clone(), graceful.watcher());
+        let (builder, router, tls, watcher) = (
+            builder.clone(),
+            router.clone(),
+            tls.clone(),
+            graceful.watcher(),
+        );
         tokio::spawn(async move {
             let _slot = slot;
             let serve = |io: Box<dyn Io>| async move {
-                let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    let mut request: Request = request.map(axum::body::Body::new);
-                    request.extensions_mut().insert(Remote(remote));
-                    router.clone().oneshot(request)
-                });
-                let connection = builder.serve_connection(TokioIo::new(io), service).into_owned();
+                let service = hyper::service::service_fn(
+                    move |request: hyper::Request<hyper::body::Incoming>| {
+                        let mut request: Request = request.map(axum::body::Body::new);
+                        request.extensions_mut().insert(Remote(remote));
+                        router.clone().oneshot(request)
+                    },
+                );
+                let connection = builder
+                    .serve_connection(TokioIo::new(io), service)
+                    .into_owned();
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended early");
                 }
             };
             match tls {
                 None => serve(Box::new(stream)).await,
-                Some(acceptor) => match tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => serve(Box::new(stream)).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                },
+                Some(acceptor) => {
+                    match tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)).await
+                    {
+                        Ok(Ok(stream)) => serve(Box::new(stream)).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                        Err(_) => tracing::debug!("a TLS handshake took too long"),
+                    }
+                }
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests did not end within drain_timeout and were cut off");
     }
 }

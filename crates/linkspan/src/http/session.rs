@@ -13,7 +13,7 @@ use super::trace::RequestIds;
 use crate::gateway::{Gateway, Integration};
 use crate::keys::{Action, Caller};
 use crate::logging;
-use crate::store::{Job, StoreError, ErrorKind};
+use crate::store::{ErrorKind, Job, StoreError};
 
 /// An authenticated request. A handler that takes one cannot be reached without a valid key.
 pub(super) struct Session {
@@ -25,8 +25,14 @@ pub(super) struct Session {
 impl FromRequestParts<Arc<Gateway>> for Session {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
-        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    async fn from_request_parts(
+        parts: &mut Parts,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Self, Refusal> {
+        let authorization = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         let caller = gateway.auth.check(&*gateway.store, authorization).await?;
         layers::set_caller(&caller.name);
         Ok(Self {
@@ -60,7 +66,13 @@ impl Session {
                 .filter(|name| self.caller.may(Action::Invoke, name))
                 .map(String::as_str)
                 .collect();
-            Refusal::new(Code::NotFound, format!("no integration is called {name:?}; there are: {}", known.join(", ")))
+            Refusal::new(
+                Code::NotFound,
+                format!(
+                    "no integration is called {name:?}; there are: {}",
+                    known.join(", ")
+                ),
+            )
         })
     }
 
@@ -92,9 +104,13 @@ impl From<StoreError> for Refusal {
         let code = match error.kind {
             ErrorKind::Closed => Code::ShuttingDown,
             ErrorKind::Internal => Code::Internal,
-            ErrorKind::Full | ErrorKind::Io | ErrorKind::Busy | ErrorKind::Corrupt | ErrorKind::Locked | ErrorKind::Newer | ErrorKind::Unusable => {
-                Code::StoreUnavailable
-            }
+            ErrorKind::Full
+            | ErrorKind::Io
+            | ErrorKind::Busy
+            | ErrorKind::Corrupt
+            | ErrorKind::Locked
+            | ErrorKind::Newer
+            | ErrorKind::Unusable => Code::StoreUnavailable,
         };
         let refusal = Self::new(code, error.to_string());
         match error.kind.retry_after() {

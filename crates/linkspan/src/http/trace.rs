@@ -20,9 +20,13 @@ impl RequestIds {
     pub fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = text("x-request-id")
-            .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
+            .filter(|id| {
+                !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic())
+            })
             .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-        let trace = text("traceparent").and_then(TraceParent::parse).map_or_else(TraceParent::root, |parent| parent.child());
+        let trace = text("traceparent")
+            .and_then(TraceParent::parse)
+            .map_or_else(TraceParent::root, |parent| parent.child());
         Self { request_id, trace }
     }
 }
@@ -59,14 +63,17 @@ impl TraceParent {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (version, trace, span, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let well_formed = version.len() == 2
             && version != "ff"
             && (version != "00" || parts.next().is_none())
             && trace.len() == 32
             && span.len() == 16
             && flags.len() == 2
-            && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+            && text
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         if !well_formed {
             return None;
         }
@@ -81,7 +88,11 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id, self.span_id, self.flags
+        )
     }
 }
 

@@ -21,11 +21,18 @@ use crate::store::{Enqueued, Idempotency, Job, NewJob, Start};
 ///
 /// Nothing was accepted: too much waits, the store does not accept, or the idempotency key was used with another request. Or, after
 /// a wait: the job's own problem.
-pub async fn submit(gateway: &Arc<Gateway>, integration: &Arc<Integration>, arrival: Arrival) -> Result<Reply, Refusal> {
+pub async fn submit(
+    gateway: &Arc<Gateway>,
+    integration: &Arc<Integration>,
+    arrival: Arrival,
+) -> Result<Reply, Refusal> {
     if !integration.accepts_another_job() {
         return Err(Refusal::new(
             Code::Overloaded,
-            format!("{} jobs of the integration {} wait already; that is its backlog", integration.backlog, integration.name),
+            format!(
+                "{} jobs of the integration {} wait already; that is its backlog",
+                integration.backlog, integration.name
+            ),
         ));
     }
     let (document, request) = arrival.incoming.keep().await?;
@@ -53,7 +60,9 @@ pub(super) async fn reply(gateway: &Gateway, job: Job, prefer: Prefer) -> Result
     let applied = Prefer::applied(prefer.respond_async, Some(wait));
     let job = wait_for_end(gateway, job, wait).await?;
     match job.state {
-        JobState::Succeeded | JobState::Failed | JobState::Expired | JobState::Cancelled => result_of(gateway, job, false, applied).await,
+        JobState::Succeeded | JobState::Failed | JobState::Expired | JobState::Cancelled => {
+            result_of(gateway, job, false, applied).await
+        }
         JobState::Queued | JobState::Running | JobState::Waiting => Ok(Reply::Accepted {
             job: Box::new(job),
             applied,
@@ -66,7 +75,12 @@ pub(super) async fn reply(gateway: &Gateway, job: Job, prefer: Prefer) -> Result
 /// # Errors
 ///
 /// The job's problem; 410 where its result has expired; 409 where it has none (yet, or because it was cancelled).
-pub async fn result_of(gateway: &Gateway, job: Job, replayed: bool, applied: Option<String>) -> Result<Reply, Refusal> {
+pub async fn result_of(
+    gateway: &Gateway,
+    job: Job,
+    replayed: bool,
+    applied: Option<String>,
+) -> Result<Reply, Refusal> {
     match job.state {
         JobState::Succeeded => match gateway.store.result(job.id).await? {
             Some(json) => Ok(Reply::Result {
@@ -77,12 +91,22 @@ pub async fn result_of(gateway: &Gateway, job: Job, replayed: bool, applied: Opt
             }),
             None => Err(expired()),
         },
-        JobState::Failed => Err(job.problem.map_or_else(|| Refusal::new(Code::Internal, "the job failed and its reason is lost"), Refusal::from)),
+        JobState::Failed => Err(job.problem.map_or_else(
+            || Refusal::new(Code::Internal, "the job failed and its reason is lost"),
+            Refusal::from,
+        )),
         JobState::Expired => Err(expired()),
-        JobState::Cancelled => Err(Refusal::new(Code::WrongState, "the job was cancelled; retry it to have a result")),
-        JobState::Queued | JobState::Running | JobState::Waiting => {
-            Err(Refusal::new(Code::NotReady, format!("the job is {}; ask again, or send Prefer: wait=30", job.state)))
-        }
+        JobState::Cancelled => Err(Refusal::new(
+            Code::WrongState,
+            "the job was cancelled; retry it to have a result",
+        )),
+        JobState::Queued | JobState::Running | JobState::Waiting => Err(Refusal::new(
+            Code::NotReady,
+            format!(
+                "the job is {}; ask again, or send Prefer: wait=30",
+                job.state
+            ),
+        )),
     }
 }
 
@@ -124,7 +148,10 @@ pub(super) fn key_reused() -> Refusal {
 }
 
 fn expired() -> Refusal {
-    Refusal::new(Code::Expired, "the result has outlived its retention and was removed")
+    Refusal::new(
+        Code::Expired,
+        "the result has outlived its retention and was removed",
+    )
 }
 
 /// Waits until a job has ended or the time is over; gives the job as it then is.
@@ -137,7 +164,9 @@ async fn wait_for_end(gateway: &Gateway, job: Job, wait: Duration) -> Result<Job
         if let Some(now) = gateway.store.get(id).await? {
             latest = now;
         }
-        if latest.state.is_terminal() || tokio::time::timeout_at(end, watch.changed()).await.is_err() {
+        if latest.state.is_terminal()
+            || tokio::time::timeout_at(end, watch.changed()).await.is_err()
+        {
             return Ok(latest);
         }
     }

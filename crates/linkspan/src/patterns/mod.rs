@@ -72,7 +72,10 @@ pub enum Reply {
 pub fn to_json(result: &ResultDocument) -> Result<String, Refusal> {
     serde_json::to_string(result).map_err(|error| {
         tracing::error!(%error, "a result document cannot be written");
-        Refusal::new(linkspan_model::Code::Internal, "the result cannot be written as JSON")
+        Refusal::new(
+            linkspan_model::Code::Internal,
+            "the result cannot be written as JSON",
+        )
     })
 }
 

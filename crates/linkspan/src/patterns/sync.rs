@@ -24,7 +24,11 @@ use crate::store::{Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome
 /// # Errors
 ///
 /// The queue is full, the deadline passed, a step failed, or the idempotency key does not allow it.
-pub async fn invoke(gateway: &Arc<Gateway>, integration: &Arc<Integration>, arrival: Arrival) -> Result<Reply, Refusal> {
+pub async fn invoke(
+    gateway: &Arc<Gateway>,
+    integration: &Arc<Integration>,
+    arrival: Arrival,
+) -> Result<Reply, Refusal> {
     let ticket = integration.gate.join().ok_or_else(|| {
         Refusal::new(
             Code::Overloaded,
@@ -40,11 +44,16 @@ pub async fn invoke(gateway: &Arc<Gateway>, integration: &Arc<Integration>, arri
         Some(_) => tokio::spawn(keyed(gateway, integration, arrival, ticket)),
         None => return overflowing(gateway, integration, arrival, ticket).await,
     };
-    task.await.unwrap_or_else(|_| Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping")))
+    task.await
+        .unwrap_or_else(|_| Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping")))
 }
 
 /// No key, no overflow: nothing outlives the call, and dropping it cancels the work.
-async fn answer_only(integration: &Integration, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
+async fn answer_only(
+    integration: &Integration,
+    arrival: Arrival,
+    ticket: Ticket,
+) -> Result<Reply, Refusal> {
     let request = arrival.to_request();
     let work = async {
         let _place = ticket.enter().await;
@@ -57,7 +66,12 @@ async fn answer_only(integration: &Integration, arrival: Arrival, ticket: Ticket
 }
 
 /// `overflow = "async"` without a key: cancelled when the client goes away before the deadline, a job after it.
-async fn overflowing(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
+async fn overflowing(
+    gateway: Arc<Gateway>,
+    integration: Arc<Integration>,
+    arrival: Arrival,
+    ticket: Ticket,
+) -> Result<Reply, Refusal> {
     let deadline = integration.deadline;
     let arrival = Arc::new(arrival);
     let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
@@ -65,7 +79,13 @@ async fn overflowing(gateway: Arc<Gateway>, integration: Arc<Integration>, arriv
         return answer(&result);
     }
     let kept = arrival.incoming.keep().await?;
-    let job = new_job(&arrival, &integration, kept.0, kept.1, Some(start(&gateway, false)));
+    let job = new_job(
+        &arrival,
+        &integration,
+        kept.0,
+        kept.1,
+        Some(start(&gateway, false)),
+    );
     match gateway.enqueue(job).await? {
         Enqueued::Created {
             job,
@@ -80,15 +100,28 @@ async fn overflowing(gateway: Arc<Gateway>, integration: Arc<Integration>, arriv
 }
 
 /// With a key: a job holds the key from the start, and its result is durable before it is answered.
-async fn keyed(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Arrival, ticket: Ticket) -> Result<Reply, Refusal> {
-    let held = new_job(&arrival, &integration, None, "{}".to_owned(), Some(start(&gateway, true)));
+async fn keyed(
+    gateway: Arc<Gateway>,
+    integration: Arc<Integration>,
+    arrival: Arrival,
+    ticket: Ticket,
+) -> Result<Reply, Refusal> {
+    let held = new_job(
+        &arrival,
+        &integration,
+        None,
+        "{}".to_owned(),
+        Some(start(&gateway, true)),
+    );
     let (job, attempt) = match gateway.enqueue(held).await? {
         Enqueued::Created {
             job,
             attempt: Some(attempt),
         } => (job, attempt),
         Enqueued::Created { job, attempt: None } => return accepted(job),
-        Enqueued::Existing(job) => return existing(&gateway, &integration, job, arrival.prefer).await,
+        Enqueued::Existing(job) => {
+            return existing(&gateway, &integration, job, arrival.prefer).await;
+        }
         Enqueued::KeyMismatch => return Err(key_reused()),
     };
     let lease = runner::hold(&gateway, attempt);
@@ -97,7 +130,12 @@ async fn keyed(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Ar
     match tokio::time::timeout(integration.deadline, &mut work).await {
         Ok((result, _place)) => {
             let json = to_json(&result)?;
-            finish(&gateway, attempt, final_outcome(&result, json.clone(), true)).await?;
+            finish(
+                &gateway,
+                attempt,
+                final_outcome(&result, json.clone(), true),
+            )
+            .await?;
             drop(lease);
             match failure(&result) {
                 Some(refusal) => Err(refusal),
@@ -130,7 +168,12 @@ async fn keyed(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Ar
             drop(work);
             let problem = Problem::new(Code::DeadlineExceeded, deadline_detail(&integration));
             let result = ResultDocument::failed(arrival.id, &integration.name, problem.clone());
-            finish(&gateway, attempt, final_outcome(&result, to_json(&result)?, true)).await?;
+            finish(
+                &gateway,
+                attempt,
+                final_outcome(&result, to_json(&result)?, true),
+            )
+            .await?;
             drop(lease);
             Err(problem.into())
         }
@@ -138,7 +181,11 @@ async fn keyed(gateway: Arc<Gateway>, integration: Arc<Integration>, arrival: Ar
 }
 
 /// The whole work of a call; its parts are held to the end.
-async fn work(integration: Arc<Integration>, arrival: Arc<Arrival>, ticket: Ticket) -> (ResultDocument, Place) {
+async fn work(
+    integration: Arc<Integration>,
+    arrival: Arc<Arrival>,
+    ticket: Ticket,
+) -> (ResultDocument, Place) {
     let request = arrival.to_request();
     let place = ticket.enter().await;
     (integration.pipeline.run(arrival.id, &request).await, place)
@@ -153,7 +200,12 @@ fn start(gateway: &Gateway, held: bool) -> Start {
 }
 
 /// The key was used with the same request before.
-async fn existing(gateway: &Gateway, integration: &Integration, job: Job, prefer: Prefer) -> Result<Reply, Refusal> {
+async fn existing(
+    gateway: &Gateway,
+    integration: &Integration,
+    job: Job,
+    prefer: Prefer,
+) -> Result<Reply, Refusal> {
     if job.state.is_terminal() {
         return result_of(gateway, job, true, None).await;
     }

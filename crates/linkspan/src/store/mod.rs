@@ -31,18 +31,18 @@ pub mod upkeep;
 pub mod watch;
 
 pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
+pub use blobs::FileBlobs;
 pub use blobs::{BlobRef, Blobs, Body, Content, Digest, DocumentRef, Intake, IntakeError};
 pub use error::{ErrorKind, StoreError};
 pub use jobs::{
     Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
-pub use blobs::FileBlobs;
-pub use sqlite::{SqliteOptions, SqliteStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
     Recover, Recovered,
 };
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 pub use watch::{Change, Watch, Watchers};
 

@@ -88,14 +88,22 @@ impl Attachment<'_> {
         let media_type = self.media_type.as_deref().unwrap_or_default();
         if matches!(
             media_type,
-            "application/pkcs7-signature" | "application/x-pkcs7-signature" | "application/pgp-signature" | "application/pgp-keys"
+            "application/pkcs7-signature"
+                | "application/x-pkcs7-signature"
+                | "application/pgp-signature"
+                | "application/pgp-keys"
         ) {
             return Ok(None);
         }
         let too_deep = || format!("messages are read {MAX_DEPTH} deep");
         let bytes = match self.content {
             Content::Mail(_) if depth + 1 > MAX_DEPTH => return Err(too_deep()),
-            Content::Mail(mail) => return Ok(Some(named(self.name.as_deref(), mail.extract(reader, depth + 1)))),
+            Content::Mail(mail) => {
+                return Ok(Some(named(
+                    self.name.as_deref(),
+                    mail.extract(reader, depth + 1),
+                )));
+            }
             Content::Bytes(bytes) => bytes,
             Content::Owned(ref bytes) => bytes,
         };
@@ -113,10 +121,12 @@ impl Attachment<'_> {
             _ => error.detail,
         };
         let found = format::sniff(&document, reader.options.max_unpacked).map_err(sentence)?;
-        if matches!(found, format::Format::Picture(_)) && self.inline && bytes.len() < SMALL_PICTURE {
+        if matches!(found, format::Format::Picture(_)) && self.inline && bytes.len() < SMALL_PICTURE
+        {
             return Ok(None);
         }
-        if matches!(found, format::Format::Email | format::Format::Outlook) && depth + 1 > MAX_DEPTH {
+        if matches!(found, format::Format::Email | format::Format::Outlook) && depth + 1 > MAX_DEPTH
+        {
             return Err(too_deep());
         }
         let extracted = extract(found, &document, reader, depth + 1).map_err(sentence)?;

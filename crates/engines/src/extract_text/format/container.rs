@@ -21,11 +21,28 @@ pub(super) fn zip(bytes: &[u8], max_unpacked: u64) -> Result<Format, EngineError
             return Err(unsupported("an EPUB book", "save it as PDF"));
         }
     }
-    let types = package.text_part("[Content_Types].xml")?.unwrap_or_default();
+    let types = package
+        .text_part("[Content_Types].xml")?
+        .unwrap_or_default();
     let parts = [
-        (OfficeKind::Docx, "wordprocessingml", "ms-word.", "word/document.xml"),
-        (OfficeKind::Xlsx, "spreadsheetml", "ms-excel.", "xl/workbook.xml"),
-        (OfficeKind::Pptx, "presentationml", "ms-powerpoint.", "ppt/presentation.xml"),
+        (
+            OfficeKind::Docx,
+            "wordprocessingml",
+            "ms-word.",
+            "word/document.xml",
+        ),
+        (
+            OfficeKind::Xlsx,
+            "spreadsheetml",
+            "ms-excel.",
+            "xl/workbook.xml",
+        ),
+        (
+            OfficeKind::Pptx,
+            "presentationml",
+            "ms-powerpoint.",
+            "ppt/presentation.xml",
+        ),
     ];
     for (kind, open_type, microsoft_type, main_part) in parts {
         if package.has(main_part) || is_main_type(&types, open_type, microsoft_type) {
@@ -33,7 +50,9 @@ pub(super) fn zip(bytes: &[u8], max_unpacked: u64) -> Result<Format, EngineError
         }
     }
     if package.has("content.xml") && package.has("META-INF/manifest.xml") {
-        let manifest = package.text_part("META-INF/manifest.xml")?.unwrap_or_default();
+        let manifest = package
+            .text_part("META-INF/manifest.xml")?
+            .unwrap_or_default();
         let kind = manifest
             .split('"')
             .find_map(open_kind)
@@ -41,16 +60,22 @@ pub(super) fn zip(bytes: &[u8], max_unpacked: u64) -> Result<Format, EngineError
         return Ok(Format::OpenDocument(kind));
     }
     if !types.is_empty() {
-        return Err(unsupported("an Office package of another kind than Word, Excel or PowerPoint", ""));
+        return Err(unsupported(
+            "an Office package of another kind than Word, Excel or PowerPoint",
+            "",
+        ));
     }
-    Err(unsupported("a ZIP archive", "unpack it and send the files in it"))
+    Err(unsupported(
+        "a ZIP archive",
+        "unpack it and send the files in it",
+    ))
 }
 
 /// Whether an override of the content types declares a main part of this family.
 fn is_main_type(types: &str, open_type: &str, microsoft_type: &str) -> bool {
-    types
-        .split('"')
-        .any(|value| value.contains(".main") && (value.contains(open_type) || value.contains(microsoft_type)))
+    types.split('"').any(|value| {
+        value.contains(".main") && (value.contains(open_type) || value.contains(microsoft_type))
+    })
 }
 
 /// The kind of an `OpenDocument` media type, templates included.
@@ -68,7 +93,8 @@ pub(super) fn open_kind(media_type: &str) -> Option<OpenKind> {
 /// Tells a compound file (MS-CFB) by its streams.
 pub(super) fn compound_file(bytes: &[u8]) -> Result<Format, EngineError> {
     let file = CfbReader::new(Cursor::new(bytes)).map_err(|error| {
-        unreadable("the document is a damaged Office compound file: its directory cannot be read").because(error)
+        unreadable("the document is a damaged Office compound file: its directory cannot be read")
+            .because(error)
     })?;
     if file.has_stream("EncryptedPackage") {
         return Ok(Format::Encrypted);
@@ -85,5 +111,8 @@ pub(super) fn compound_file(bytes: &[u8]) -> Result<Format, EngineError> {
     if file.has_stream("__properties_version1.0") {
         return Ok(Format::Outlook);
     }
-    Err(unsupported("a compound file of another kind than Word, Excel, PowerPoint or Outlook", ""))
+    Err(unsupported(
+        "a compound file of another kind than Word, Excel, PowerPoint or Outlook",
+        "",
+    ))
 }

@@ -39,10 +39,14 @@ pub(super) fn sniff(document: &Document<'_>) -> Result<Format, EngineError> {
     if let Some(format) = markup(head) {
         return Ok(format);
     }
-    if starts_like_email(head.as_bytes()) || (claim == Claim::Email && header_lines(head.as_bytes()).0 > 0) {
+    if starts_like_email(head.as_bytes())
+        || (claim == Claim::Email && header_lines(head.as_bytes()).0 > 0)
+    {
         return Ok(Format::Email);
     }
-    if head.starts_with(['{', '[']) && serde_json::from_slice::<serde::de::IgnoredAny>(document.bytes).is_ok() {
+    if head.starts_with(['{', '['])
+        && serde_json::from_slice::<serde::de::IgnoredAny>(document.bytes).is_ok()
+    {
         return Ok(Format::Json);
     }
     match claim {
@@ -65,9 +69,26 @@ pub(super) fn starts_like_email(head: &[u8]) -> bool {
 /// How many of the first lines are well-known header fields, and whether all of them are header fields.
 fn header_lines(head: &[u8]) -> (usize, bool) {
     const KNOWN: [&str; 20] = [
-        "from", "to", "cc", "bcc", "subject", "date", "sender", "reply-to", "message-id", "mime-version", "received",
-        "return-path", "delivered-to", "content-type", "content-transfer-encoding", "in-reply-to", "references",
-        "dkim-signature", "x-mailer", "authentication-results",
+        "from",
+        "to",
+        "cc",
+        "bcc",
+        "subject",
+        "date",
+        "sender",
+        "reply-to",
+        "message-id",
+        "mime-version",
+        "received",
+        "return-path",
+        "delivered-to",
+        "content-type",
+        "content-transfer-encoding",
+        "in-reply-to",
+        "references",
+        "dkim-signature",
+        "x-mailer",
+        "authentication-results",
     ];
     let mut known = 0;
     for (number, line) in head.split(|b| *b == b'\n').take(200).enumerate() {
@@ -76,7 +97,10 @@ fn header_lines(head: &[u8]) -> (usize, bool) {
             break;
         }
         // A mailbox file's separator, or a folded line.
-        if (number == 0 && line.starts_with(b"From ")) || (number > 0 && line.starts_with(b" ")) || line.starts_with(b"\t") {
+        if (number == 0 && line.starts_with(b"From "))
+            || (number > 0 && line.starts_with(b" "))
+            || line.starts_with(b"\t")
+        {
             continue;
         }
         let Some(colon) = line.iter().position(|b| *b == b':') else {
@@ -96,15 +120,26 @@ fn markup(head: &str) -> Option<Format> {
     if !head.starts_with('<') {
         return None;
     }
-    let lower: String = head.chars().take(4096).collect::<String>().to_ascii_lowercase();
-    if lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.starts_with("<head") || lower.starts_with("<body") {
+    let lower: String = head
+        .chars()
+        .take(4096)
+        .collect::<String>()
+        .to_ascii_lowercase();
+    if lower.starts_with("<!doctype html")
+        || lower.starts_with("<html")
+        || lower.starts_with("<head")
+        || lower.starts_with("<body")
+    {
         return Some(Format::Html);
     }
     if !lower.starts_with("<?xml") {
-        let after_comment = lower.starts_with("<!--") && (lower.contains("<html") || lower.contains("<!doctype html"));
+        let after_comment = lower.starts_with("<!--")
+            && (lower.contains("<html") || lower.contains("<!doctype html"));
         return after_comment.then_some(Format::Html);
     }
-    if lower.contains("<html") && (lower.contains("http://www.w3.org/1999/xhtml") || lower.contains("<!doctype html")) {
+    if lower.contains("<html")
+        && (lower.contains("http://www.w3.org/1999/xhtml") || lower.contains("<!doctype html"))
+    {
         return Some(Format::Html);
     }
     if lower.contains("<office:document") {
@@ -120,7 +155,13 @@ fn markup(head: &str) -> Option<Format> {
 fn claim(document: &Document<'_>) -> Claim {
     let media_type = document
         .media_type
-        .map(|m| m.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+        .map(|m| {
+            m.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase()
+        })
         .unwrap_or_default();
     match by_media_type(&media_type) {
         Claim::Nothing => document.file_name.map_or(Claim::Nothing, by_name),
@@ -138,7 +179,10 @@ fn by_media_type(media_type: &str) -> Claim {
         "application/pdf" => Claim::Binary("a PDF document"),
         "image/svg+xml" => Claim::Text,
         picture if picture.starts_with("image/") => Claim::Binary("a picture"),
-        office if office.starts_with("application/vnd.openxmlformats") || office.starts_with("application/vnd.oasis.opendocument") => {
+        office
+            if office.starts_with("application/vnd.openxmlformats")
+                || office.starts_with("application/vnd.oasis.opendocument") =>
+        {
             Claim::Binary("an office file")
         }
         _ => Claim::Nothing,
@@ -157,7 +201,9 @@ fn by_name(file_name: &str) -> Claim {
         "txt" | "md" | "log" => Claim::Text,
         "xls" => Claim::OldSpreadsheet,
         "pdf" => Claim::Binary("a PDF document"),
-        "png" | "jpg" | "jpeg" | "tif" | "tiff" | "webp" | "gif" | "bmp" => Claim::Binary("a picture"),
+        "png" | "jpg" | "jpeg" | "tif" | "tiff" | "webp" | "gif" | "bmp" => {
+            Claim::Binary("a picture")
+        }
         "docx" | "docm" => Claim::Binary("a Word document"),
         "xlsx" | "xlsm" => Claim::Binary("an Excel workbook"),
         "pptx" | "pptm" => Claim::Binary("a PowerPoint presentation"),

@@ -204,7 +204,8 @@ impl Flow {
         } else if self.breaks > 0 {
             let end = self.out.trim_end_matches(' ').len();
             self.out.truncate(end);
-            self.out.extend(std::iter::repeat_n('\n', self.breaks.min(3)));
+            self.out
+                .extend(std::iter::repeat_n('\n', self.breaks.min(3)));
         } else if self.space && !self.marked && !self.out.ends_with(char::is_whitespace) {
             self.out.push(' ');
         }
@@ -215,6 +216,10 @@ impl Flow {
 }
 
 fn one_line(cell: &str) -> String {
-    let lines: Vec<&str> = cell.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = cell
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     lines.join(" ").replace('\t', " ")
 }

@@ -44,8 +44,13 @@ enum End {
     Paragraph,
     Page,
     Table,
-    Row { repeat: usize },
-    Cell { repeat: usize, date: Option<String> },
+    Row {
+        repeat: usize,
+    },
+    Cell {
+        repeat: usize,
+        date: Option<String>,
+    },
     Note,
     Citation,
     /// A reviewer's remark: these stand after the text.
@@ -157,12 +162,32 @@ impl Walk {
         let name = element.name();
         Some(match name.into_inner() {
             // The numbers of pages are those of whoever saved the file.
-            "text:page-number" | "text:page-count" | "text:page-continuation" | "dc:date" | "meta:date-string"
-            | "text:tracked-changes" | "svg:title" | "svg:desc" | "text:ruby-text" | "office:forms"
-            | "office:scripts" | "office:font-face-decls" | "office:automatic-styles" | "office:styles" | "office:meta"
-            | "office:settings" | "office:binary-data" | "table:tracked-changes" | "table:label-ranges"
-            | "text:hidden-text" | "presentation:settings" | "text:tracked-change" | "draw:layer-set"
-            | "table:content-validations" | "text:variable-decls" | "text:sequence-decls" => return None,
+            "text:page-number"
+            | "text:page-count"
+            | "text:page-continuation"
+            | "dc:date"
+            | "meta:date-string"
+            | "text:tracked-changes"
+            | "svg:title"
+            | "svg:desc"
+            | "text:ruby-text"
+            | "office:forms"
+            | "office:scripts"
+            | "office:font-face-decls"
+            | "office:automatic-styles"
+            | "office:styles"
+            | "office:meta"
+            | "office:settings"
+            | "office:binary-data"
+            | "table:tracked-changes"
+            | "table:label-ranges"
+            | "text:hidden-text"
+            | "presentation:settings"
+            | "text:tracked-change"
+            | "draw:layer-set"
+            | "table:content-validations"
+            | "text:variable-decls"
+            | "text:sequence-decls" => return None,
             "text:p" | "text:h" => {
                 self.line_start();
                 End::Paragraph
@@ -199,7 +224,9 @@ impl Walk {
                 End::Row { repeat }
             }
             "table:table-cell" | "table:covered-table-cell" => {
-                let repeat = number(element, "number-columns-repeated").unwrap_or(1).min(MAX_COLUMNS);
+                let repeat = number(element, "number-columns-repeated")
+                    .unwrap_or(1)
+                    .min(MAX_COLUMNS);
                 let date = attribute(element, "date-value");
                 self.open_sink(End::Cell { repeat, date })
             }
@@ -207,8 +234,12 @@ impl Walk {
             "office:annotation" => self.open_sink(End::Annotation),
             "dc:creator" => self.open_sink(End::Author),
             "text:note-citation" => self.open_sink(End::Citation),
-            "style:header" | "style:header-first" | "style:header-left" => self.open_sink(End::Header),
-            "style:footer" | "style:footer-first" | "style:footer-left" => self.open_sink(End::Footer),
+            "style:header" | "style:header-first" | "style:header-left" => {
+                self.open_sink(End::Header)
+            }
+            "style:footer" | "style:footer-first" | "style:footer-left" => {
+                self.open_sink(End::Footer)
+            }
             "style:master-page" => self.open_sink(End::Discard),
             "office:text" => {
                 self.is_text = true;
@@ -266,7 +297,8 @@ impl Walk {
             }
             End::Annotation => {
                 let text = self.close_sink().text;
-                self.notes.push_str(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+                self.notes
+                    .push_str(&text.split_whitespace().collect::<Vec<_>>().join(" "));
                 self.notes.push('\n');
             }
             End::Header => {
@@ -301,7 +333,10 @@ impl Walk {
         if self.written > self.max_text {
             return Err(EngineError::new(
                 Code::DocumentTooComplex,
-                format!("the document's repeated cells unpack to more than {} bytes (option `max_unpacked`)", self.max_text),
+                format!(
+                    "the document's repeated cells unpack to more than {} bytes (option `max_unpacked`)",
+                    self.max_text
+                ),
             ));
         }
         for _ in 0..repeat {
@@ -347,10 +382,17 @@ impl Walk {
 
     /// Only paragraphs hold text; runs of white space are one space (ODF 1.2, 6.1.2).
     fn text(&mut self, text: &str) {
-        if !self.open.iter().rev().any(|end| matches!(end, End::Paragraph | End::Citation | End::Author)) {
+        if !self
+            .open
+            .iter()
+            .rev()
+            .any(|end| matches!(end, End::Paragraph | End::Citation | End::Author))
+        {
             return;
         }
-        let Some(sink) = self.sinks.last_mut() else { return };
+        let Some(sink) = self.sinks.last_mut() else {
+            return;
+        };
         for c in text.chars() {
             if !matches!(c, ' ' | '\t' | '\r' | '\n') {
                 sink.text.push(c);
@@ -364,7 +406,8 @@ impl Walk {
     fn reference(&mut self, reference: &BytesRef<'_>) {
         if let Ok(Some(c)) = reference.resolve_char_ref() {
             self.text(c.encode_utf8(&mut [0; 4]));
-        } else if let Some(text) = quick_xml::escape::resolve_xml_entity(&reference.xml10_content()) {
+        } else if let Some(text) = quick_xml::escape::resolve_xml_entity(&reference.xml10_content())
+        {
             self.text(text);
         }
     }
@@ -379,11 +422,20 @@ fn add_once(to: &mut String, text: &str) {
 }
 
 fn attribute(element: &BytesStart<'_>, local_name: &str) -> Option<String> {
-    element.attributes().with_checks(false).flatten().find_map(|attribute| {
-        (attribute.key.local_name().into_inner() == local_name)
-            .then(|| attribute.normalized_value(quick_xml::XmlVersion::Explicit1_0).ok().map(std::borrow::Cow::into_owned))
-            .flatten()
-    })
+    element
+        .attributes()
+        .with_checks(false)
+        .flatten()
+        .find_map(|attribute| {
+            (attribute.key.local_name().into_inner() == local_name)
+                .then(|| {
+                    attribute
+                        .normalized_value(quick_xml::XmlVersion::Explicit1_0)
+                        .ok()
+                        .map(std::borrow::Cow::into_owned)
+                })
+                .flatten()
+        })
 }
 
 fn number(element: &BytesStart<'_>, local_name: &str) -> Option<usize> {

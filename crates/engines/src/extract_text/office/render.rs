@@ -1,6 +1,9 @@
 //! The text of Word documents and of slides, from the library's tree.
 
-use office_oxide::ir::{DocumentIR, Element, HeaderFooter, InlineContent, List, ListItem, Section, Table, inline_to_text};
+use office_oxide::ir::{
+    DocumentIR, Element, HeaderFooter, InlineContent, List, ListItem, Section, Table,
+    inline_to_text,
+};
 
 use super::damage_warning;
 use crate::extract_text::format::OfficeKind;
@@ -10,9 +13,15 @@ const MAX_DEPTH: usize = 100;
 
 /// One page a slide, one for a whole Word document.
 pub(super) fn pages(ir: &DocumentIR, kind: OfficeKind, warnings: &mut Vec<String>) -> Vec<String> {
-    warnings.extend(damage_warning(ir.metadata.warnings.len(), ir.metadata.text_truncated));
+    warnings.extend(damage_warning(
+        ir.metadata.warnings.len(),
+        ir.metadata.text_truncated,
+    ));
     if matches!(kind, OfficeKind::Pptx | OfficeKind::Ppt) {
-        (1..).zip(&ir.sections).map(|(number, section)| slide(number, section)).collect()
+        (1..)
+            .zip(&ir.sections)
+            .map(|(number, section)| slide(number, section))
+            .collect()
     } else {
         vec![word(&ir.sections)]
     }
@@ -40,8 +49,16 @@ fn word(sections: &[Section]) -> String {
     let mut seen: Vec<String> = Vec::new();
     for section in sections {
         let (headers, footers) = (
-            [&section.first_page_header, &section.header, &section.even_page_header],
-            [&section.first_page_footer, &section.footer, &section.even_page_footer],
+            [
+                &section.first_page_header,
+                &section.header,
+                &section.even_page_header,
+            ],
+            [
+                &section.first_page_footer,
+                &section.footer,
+                &section.even_page_footer,
+            ],
         );
         text.once(&headers, &mut seen);
         let (notes, body): (Vec<&Element>, Vec<&Element>) = section
@@ -168,6 +185,10 @@ impl Text {
 
 /// A cell's paragraphs, and the rows of a table in it, on one line.
 fn one_line(cell: &str) -> String {
-    let lines: Vec<&str> = cell.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = cell
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     lines.join(" ").replace('\t', " ")
 }

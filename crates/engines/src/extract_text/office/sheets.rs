@@ -27,7 +27,12 @@ pub(super) fn xlsx(workbook: &XlsxDocument, warnings: &mut Vec<String>) -> Vec<S
             page.push('\n');
         }
         for comment in sheet.comments.iter() {
-            push_comment(&comment.cell_ref, comment.author.as_deref(), &comment.text, &mut page);
+            push_comment(
+                &comment.cell_ref,
+                comment.author.as_deref(),
+                &comment.text,
+                &mut page,
+            );
         }
         pages.push(page);
     }
@@ -64,7 +69,8 @@ pub(super) fn xls(workbook: &XlsDocument, warnings: &mut Vec<String>) -> Vec<Str
         }
         pages.push(page);
     }
-    let damaged = workbook.warnings().len() + workbook.notices().len() + usize::from(workbook.truncated());
+    let damaged =
+        workbook.warnings().len() + workbook.notices().len() + usize::from(workbook.truncated());
     warn(hidden, damaged, warnings);
     pages
 }
@@ -81,7 +87,9 @@ fn push_comment(cell: &str, author: Option<&str>, text: &str, page: &mut String)
 
 fn warn(hidden: usize, damaged: usize, warnings: &mut Vec<String>) {
     if hidden > 0 {
-        warnings.push(format!("{hidden} hidden sheets of the workbook are left out"));
+        warnings.push(format!(
+            "{hidden} hidden sheets of the workbook are left out"
+        ));
     }
     warnings.extend(damage_warning(damaged, false));
 }

@@ -40,17 +40,27 @@ struct Answered {
 
 pub(super) fn run(args: &Args) -> Done {
     logging::start(LogFormat::Auto, "warn");
-    let folder = tempfile::Builder::new().prefix("linkspan-demo-").tempdir().map_err(|error| Failure::of(&error))?;
+    let folder = tempfile::Builder::new()
+        .prefix("linkspan-demo-")
+        .tempdir()
+        .map_err(|error| Failure::of(&error))?;
     for specimen in SPECIMENS {
-        std::fs::write(folder.path().join(specimen.file), specimen.bytes).map_err(|error| Failure::of(&error))?;
+        std::fs::write(folder.path().join(specimen.file), specimen.bytes)
+            .map_err(|error| Failure::of(&error))?;
     }
     runtime()?.block_on(async {
         let served = start(args.listen, folder.path()).await?;
         let base = format!("http://{}", served.address);
-        eprintln!("linkspan {} listens on {base}; its files are in {}", env!("CARGO_PKG_VERSION"), folder.path().display());
+        eprintln!(
+            "linkspan {} listens on {base}; its files are in {}",
+            env!("CARGO_PKG_VERSION"),
+            folder.path().display()
+        );
         let jobs = folder.path().join("linkspan.db");
         let scopes = ["invoke".to_owned(), "read".to_owned()];
-        let key = keys::add(&jobs, &*served.gateway.store, "demo", &scopes, None, None).await?.reveal();
+        let key = keys::add(&jobs, &*served.gateway.store, "demo", &scopes, None, None)
+            .await?
+            .reveal();
         let shown = tokio::select! {
             shown = show(&base, &key) => Some(shown?),
             () = interrupted() => None,
@@ -73,9 +83,12 @@ pub(super) fn run(args: &Args) -> Done {
 async fn start(listen: Option<SocketAddr>, folder: &Path) -> Result<Served, Failure> {
     let preferred = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
     let nothing = |_: Reference<'_>| Err("the demo refers to nothing".to_owned());
-    let mut config = Config::parse(include_str!("demo.toml"), "demo.toml", &nothing).map_err(|faults| Failure::work(faults.to_string()))?;
+    let mut config = Config::parse(include_str!("demo.toml"), "demo.toml", &nothing)
+        .map_err(|faults| Failure::work(faults.to_string()))?;
     config.server.listen = preferred;
-    config.check_listen().map_err(|sentence| Failure::usage(format!("--listen {preferred}: {sentence}")))?;
+    config
+        .check_listen()
+        .map_err(|sentence| Failure::usage(format!("--listen {preferred}: {sentence}")))?;
     if listen.is_none() && std::net::TcpListener::bind(preferred).is_err() {
         config.server.listen.set_port(0);
     }
@@ -105,9 +118,9 @@ async fn show(base: &str, key: &str) -> Result<bool, Failure> {
                     pattern,
                     summary: Summary::of(&result),
                     took,
-                    fault: specimen
-                        .fault(&result)
-                        .or_else(|| differ.then(|| "sync and async answered differently".to_owned())),
+                    fault: specimen.fault(&result).or_else(|| {
+                        differ.then(|| "sync and async answered differently".to_owned())
+                    }),
                 },
                 Err((problem, took)) => Answered {
                     file: specimen.file,
@@ -131,9 +144,17 @@ async fn show(base: &str, key: &str) -> Result<bool, Failure> {
                 row.file.to_owned(),
                 row.pattern.to_owned(),
                 row.summary.words.clone(),
-                row.summary.confidence.map(|confidence| format!("{confidence:.2}")).unwrap_or_default(),
+                row.summary
+                    .confidence
+                    .map(|confidence| format!("{confidence:.2}"))
+                    .unwrap_or_default(),
                 format!("{:.0}", row.took.as_secs_f64() * 1000.0),
-                if row.fault.is_none() { "right" } else { "WRONG" }.to_owned(),
+                if row.fault.is_none() {
+                    "right"
+                } else {
+                    "WRONG"
+                }
+                .to_owned(),
             ]
         }),
     );
@@ -149,11 +170,20 @@ async fn show(base: &str, key: &str) -> Result<bool, Failure> {
 type Outcome = Result<(ResultDocument, Duration), (String, Duration)>;
 
 /// One file through one integration; asynchronously, the job is followed to its end.
-async fn invoke(client: &Client, base: &str, key: &str, specimen: &Specimen, later: bool) -> Outcome {
+async fn invoke(
+    client: &Client,
+    base: &str,
+    key: &str,
+    specimen: &Specimen,
+    later: bool,
+) -> Outcome {
     let start = Instant::now();
     let work = async {
         let suffix = if later { "-later" } else { "" };
-        let url = format!("{base}/v1/integrations/{}{suffix}/invocations", specimen.integration);
+        let url = format!(
+            "{base}/v1/integrations/{}{suffix}/invocations",
+            specimen.integration
+        );
         let mut response = client
             .post(url)
             .bearer_auth(key)
@@ -162,9 +192,19 @@ async fn invoke(client: &Client, base: &str, key: &str, specimen: &Specimen, lat
             .send()
             .await?;
         if later && response.status() == StatusCode::ACCEPTED {
-            let location = response.headers().get("location").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let location = response
+                .headers()
+                .get("location")
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned();
             let result = format!("{base}{location}/result");
-            response = client.get(result).bearer_auth(key).header("prefer", "wait=60").send().await?;
+            response = client
+                .get(result)
+                .bearer_auth(key)
+                .header("prefer", "wait=60")
+                .send()
+                .await?;
         }
         let ok = response.status() == StatusCode::OK;
         Ok::<_, reqwest::Error>((ok, response.text().await?))

@@ -29,13 +29,23 @@ use Expected::{Holds, Is};
 
 macro_rules! fixture {
     ($path:expr) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/", $path))
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../fixtures/",
+            $path
+        ))
     };
 }
 
 const BILL: &[Expected] = &[Holds(
     "/text/text",
-    &["Nordhaven Energy", "Ingrid Solheim-Achterberg", "14 Marlow Quay", "25 February 2026", "158.00"],
+    &[
+        "Nordhaven Energy",
+        "Ingrid Solheim-Achterberg",
+        "14 Marlow Quay",
+        "25 February 2026",
+        "158.00",
+    ],
 )];
 
 const PASSPORT: &[Expected] = &[
@@ -49,17 +59,32 @@ const PASSPORT: &[Expected] = &[
 
 const CONTRACT: &[Expected] = &[Holds(
     "/text/text",
-    &["Service contract 2026-0417", "Ellery Marine Services BV", "EUR 18,400.00", "9. Law and courts", "Runa Halden"],
+    &[
+        "Service contract 2026-0417",
+        "Ellery Marine Services BV",
+        "EUR 18,400.00",
+        "9. Law and courts",
+        "Runa Halden",
+    ],
 )];
 
 const REPORT: &[Expected] = &[Holds(
     "/text/text",
-    &["Mooring inspection, first quarter", "Fender 7 at Port Ellery has lost its chain.", "7,980.50", "Confidential between the parties"],
+    &[
+        "Mooring inspection, first quarter",
+        "Fender 7 at Port Ellery has lost its chain.",
+        "7,980.50",
+        "Confidential between the parties",
+    ],
 )];
 
 const MESSAGE: &[Expected] = &[Holds(
     "/text/text",
-    &["Prüfbericht für das erste Quartal: Poller in Skarhavn", "€7,980.50", "Grüße aus Port Ellery"],
+    &[
+        "Prüfbericht für das erste Quartal: Poller in Skarhavn",
+        "€7,980.50",
+        "Grüße aus Port Ellery",
+    ],
 )];
 
 macro_rules! review {
@@ -78,7 +103,10 @@ macro_rules! review {
             media_type: "text/plain; charset=utf-8",
             bytes: fixture!(concat!("reviews/", $file)),
             integration: "feedback",
-            expected: &[Is("/language/language", $language), Is("/mood/label", $mood)],
+            expected: &[
+                Is("/language/language", $language),
+                Is("/mood/label", $mood),
+            ],
         }
     };
 }

@@ -60,6 +60,12 @@ impl Engines {
         Ok(Self(engines))
     }
 
+    /// Engines of one's own, each for a task.
+    #[must_use]
+    pub fn of(engines: Vec<(Task, Arc<dyn Engine>)>) -> Self {
+        Self(engines)
+    }
+
     /// The integrations of the configuration, bound to these engines. `freed` is told of each place that gets free.
     #[must_use]
     pub fn integrations(

@@ -173,6 +173,18 @@ pub enum StartError {
     /// The engines cannot be set up.
     #[error(transparent)]
     Engines(#[from] crate::engines::EnginesError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// The address.
+        listen: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl Gateway {
@@ -181,11 +193,14 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When the store or the hash key cannot be opened, or an engine cannot be set up.
-    pub async fn start(config: Config, folder: &Path) -> Result<Arc<Self>, StartError> {
+    /// When the store or the hash key cannot be opened.
+    pub async fn start(
+        config: Config,
+        folder: &Path,
+        engines: Engines,
+    ) -> Result<Arc<Self>, StartError> {
         let metrics = Arc::new(Metrics::new());
         let place_freed = Arc::new(Notify::new());
-        let engines = Engines::new(&config)?;
         let integrations = engines.integrations(&config, &metrics, &place_freed);
         let blobs: Arc<dyn Blobs> =
             Arc::new(FileBlobs::open(folder.join(config.store.blobs.path()))?);

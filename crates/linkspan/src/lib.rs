@@ -18,5 +18,6 @@ pub mod patterns;
 pub mod pipeline;
 pub mod request;
 pub mod runner;
+pub mod served;
 pub mod store;
 pub mod tls;

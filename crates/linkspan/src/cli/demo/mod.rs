@@ -13,10 +13,11 @@ use linkspan_model::config::{Config, LogFormat, Reference};
 use reqwest::{Client, StatusCode};
 
 use self::specimens::{SPECIMENS, Specimen};
-use super::serve::{Served, interrupted};
+use super::serve::interrupted;
 use super::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
 use crate::logging;
+use crate::served::Served;
 
 /// The arguments of `linkspan demo`.
 #[derive(Debug, clap::Args)]
@@ -92,7 +93,9 @@ async fn start(listen: Option<SocketAddr>, folder: &Path) -> Result<Served, Fail
     if listen.is_none() && std::net::TcpListener::bind(preferred).is_err() {
         config.server.listen.set_port(0);
     }
-    Served::start(config, folder).await
+    Served::start(config, folder)
+        .await
+        .map_err(|error| Failure::of(&error))
 }
 
 /// Puts every file through its sync and its async integration, and prints the table. True where every answer was right.

@@ -46,7 +46,7 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
         .filter(|address| address.contains('@'));
     match (name, address) {
         (Some(name), Some(address)) if name != address => {
-            header.push(("From", format!("{name} <{address}>")))
+            header.push(("From", format!("{name} <{address}>")));
         }
         (name, address) => header.extend(address.or(name).map(|from| ("From", from))),
     }

@@ -63,7 +63,7 @@ pub(super) fn mail<'m>(message: &'m Message<'m>) -> Mail<'m> {
         .attachments
         .iter()
         .filter(|id| {
-            !message.text_body.contains(id) && !(bodies.contains(id) && is_text(message, **id))
+            !(message.text_body.contains(id) || bodies.contains(id) && is_text(message, **id))
         })
         .filter_map(|id| message.part(*id))
         .map(attachment)

@@ -88,7 +88,7 @@ impl TokenSink for Page {
         match token {
             Token::TagToken(tag) => return state.tag(&tag),
             Token::CharacterTokens(characters) if state.skipped.is_none() => {
-                state.layout.text(&characters)
+                state.layout.text(&characters);
             }
             _ => {}
         }

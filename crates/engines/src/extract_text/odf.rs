@@ -1,5 +1,6 @@
 //! `OpenDocument` text, spreadsheets, presentations and drawings (ISO/IEC 26300), packed or flat.
 
+mod elements;
 mod walk;
 
 use linkspan_model::Code;

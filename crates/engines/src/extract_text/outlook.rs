@@ -46,7 +46,7 @@ fn mail(file: &mut File<'_>) -> Mail<'static> {
         .filter(|address| address.contains('@'));
     match (name, address) {
         (Some(name), Some(address)) if name != address => {
-            header.push(("From", format!("{name} <{address}>")))
+            header.push(("From", format!("{name} <{address}>")));
         }
         (name, address) => header.extend(address.or(name).map(|from| ("From", from))),
     }
@@ -151,4 +151,84 @@ fn date(file: &mut File<'_>) -> Option<String> {
     let seconds = i64::try_from(time(SUBMITTED).or_else(|| time(DELIVERED))? / 10_000_000).ok()?
         - SECONDS_TO_1970;
     (seconds > 0).then(|| mail_parser::DateTime::from_timestamp(seconds).to_rfc822())
+}
+
+#[cfg(test)]
+mod tests {
+    use linkspan_model::Code;
+
+    use crate::extract_text::testing::{compound_file, read};
+
+    fn utf16(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn an_outlook_message_is_read_with_its_attachments() {
+        // 2024-03-05T09:15:00Z in 100 ns since 1601.
+        let sent = (1_709_630_100u64 + 11_644_473_600) * 10_000_000;
+        let properties = [
+            &[0; 32][..],
+            &0x0039_0040u32.to_le_bytes(),
+            &[6, 0, 0, 0],
+            &sent.to_le_bytes(),
+        ]
+        .concat();
+        let message = compound_file(&[
+            ("__properties_version1.0", &properties),
+            ("__substg1.0_0037001F", &utf16("Grüße")),
+            ("__substg1.0_0C1A001F", &utf16("Anna Muster")),
+            ("__substg1.0_0C1F001E", b"anna@example.com"),
+            ("__substg1.0_0E04001F", &utf16("Piet Jansen")),
+            (
+                "__substg1.0_1000001F",
+                &utf16("The text.\r\nTwo lines.\r\n"),
+            ),
+            (
+                "__attach_version1.0_#00000000/__substg1.0_37010102",
+                b"a;b\n1;2\n",
+            ),
+            (
+                "__attach_version1.0_#00000000/__substg1.0_3707001F",
+                &utf16("list.csv"),
+            ),
+            ("__attach_version1.0_#00000001/__substg1.0_3701000D", b"x"),
+        ]);
+        let found = read(&message).unwrap();
+        assert_eq!(found.media_type, "application/vnd.ms-outlook");
+        let pages: Vec<&str> = found.pages.iter().map(|page| page.text.as_str()).collect();
+        assert_eq!(
+            pages,
+            [
+                "From: Anna Muster <anna@example.com>\nTo: Piet Jansen\nDate: Tue, 5 Mar 2024 09:15:00 +0000\nSubject: Grüße\n\nThe text.\nTwo lines.",
+                "Attachment: list.csv\n\na\tb\n1\t2"
+            ]
+        );
+        assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+    }
+
+    #[test]
+    fn html_is_read_where_there_is_no_plain_text() {
+        let message = compound_file(&[
+            ("__properties_version1.0", &[0; 32]),
+            (
+                "__substg1.0_10130102",
+                b"<html><body><p>Rich <b>text</b></p></body></html>",
+            ),
+        ]);
+        assert_eq!(read(&message).unwrap().text, "Rich text");
+    }
+
+    #[test]
+    fn other_compound_files_are_told_apart() {
+        let encrypted = compound_file(&[("EncryptionInfo", b"x"), ("EncryptedPackage", b"y")]);
+        assert_eq!(read(&encrypted).unwrap_err().code, Code::PasswordRequired);
+        let other = compound_file(&[("Contents", b"x")]);
+        assert_eq!(read(&other).unwrap_err().code, Code::UnsupportedMediaType);
+        let empty_word = compound_file(&[("WordDocument", b"x")]);
+        assert_eq!(
+            read(&empty_word).unwrap_err().code,
+            Code::UnreadableDocument
+        );
+    }
 }

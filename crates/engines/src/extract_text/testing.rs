@@ -174,3 +174,108 @@ pub(super) fn ods(body: &str) -> Vec<u8> {
 pub(super) fn odp(body: &str) -> Vec<u8> {
     odf("presentation", "presentation", body)
 }
+
+/// A compound file (MS-CFB, version 3) of streams, in at most one level of storages. Its cutoff of 0 keeps every stream out of the
+/// mini stream; siblings form a list.
+pub(super) fn compound_file(streams: &[(&str, &[u8])]) -> Vec<u8> {
+    const NONE: u32 = u32::MAX;
+    const END: u32 = u32::MAX - 1;
+    struct Entry {
+        name: String,
+        kind: u8,
+        right: u32,
+        child: u32,
+        start: u32,
+        size: usize,
+    }
+    let entry = |name: &str, kind, start, size| Entry {
+        name: name.to_owned(),
+        kind,
+        right: NONE,
+        child: NONE,
+        start,
+        size,
+    };
+    let mut fat: Vec<u32> = Vec::new();
+    let mut data: Vec<u8> = Vec::new();
+    let mut append = |content: &[u8]| {
+        let start = fat.len() as u32;
+        let sectors = content.len().div_ceil(512).max(1);
+        fat.extend((1..sectors as u32).map(|next| start + next));
+        fat.push(END);
+        data.extend_from_slice(content);
+        data.resize(fat.len() * 512, 0);
+        start
+    };
+    let mut entries = vec![entry("Root Entry", 5, END, 0)];
+    let link = |entries: &mut Vec<Entry>, parent: usize, child: Entry| {
+        let id = entries.len();
+        let mut child = child;
+        child.right = entries[parent].child;
+        entries[parent].child = id as u32;
+        entries.push(child);
+        id
+    };
+    for (path, content) in streams {
+        let start = append(content);
+        let (parent, name) = match path.split_once('/') {
+            None => (0, *path),
+            Some((storage, name)) => {
+                let known = entries.iter().position(|e| e.name == storage);
+                (
+                    known.unwrap_or_else(|| link(&mut entries, 0, entry(storage, 1, 0, 0))),
+                    name,
+                )
+            }
+        };
+        link(&mut entries, parent, entry(name, 2, start, content.len()));
+    }
+    let mut directory = Vec::new();
+    for e in &entries {
+        let mut record = [0; 128];
+        for (at, unit) in e.name.encode_utf16().enumerate() {
+            record[at * 2..at * 2 + 2].copy_from_slice(&unit.to_le_bytes());
+        }
+        record[0x40] = (e.name.len() * 2 + 2) as u8;
+        record[0x42] = e.kind;
+        record[0x43] = 1;
+        for (at, id) in [
+            (0x44, NONE),
+            (0x48, e.right),
+            (0x4c, e.child),
+            (0x74, e.start),
+        ] {
+            record[at..at + 4].copy_from_slice(&id.to_le_bytes());
+        }
+        record[0x78..0x7c].copy_from_slice(&(e.size as u32).to_le_bytes());
+        directory.extend_from_slice(&record);
+    }
+    let directory_start = append(&directory);
+    let fat_start = fat.len() as u32;
+    fat.push(u32::MAX - 2);
+    assert!(fat.len() <= 128, "one FAT sector");
+    fat.resize(128, NONE);
+    data.extend(fat.iter().flat_map(|next| next.to_le_bytes()));
+    let mut header = vec![0; 512];
+    header[..8].copy_from_slice(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1]);
+    for (at, half) in [
+        (0x18, 0x3e),
+        (0x1a, 3),
+        (0x1c, 0xfffe),
+        (0x1e, 9),
+        (0x20, 6u16),
+    ] {
+        header[at..at + 2].copy_from_slice(&half.to_le_bytes());
+    }
+    for (at, word) in [
+        (0x2c, 1),
+        (0x30, directory_start),
+        (0x3c, END),
+        (0x44, END),
+        (0x4c, fat_start),
+    ] {
+        header[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    header[0x50..].fill(0xff);
+    [header, data].concat()
+}

@@ -107,7 +107,7 @@ fn header_lines(head: &[u8]) -> (usize, bool) {
             return (known, known > 3);
         };
         let name = &line[..colon];
-        if name.is_empty() || !name.iter().all(|b| b.is_ascii_graphic()) {
+        if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
             return (known, known > 3);
         }
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();

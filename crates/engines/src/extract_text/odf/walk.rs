@@ -4,6 +4,7 @@ use linkspan_model::Code;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::elements::{End, Sink, add_once, attribute, is_left_out, number};
 use crate::engine::EngineError;
 
 /// Elements nested deeper than this are not a document that a person wrote.
@@ -28,38 +29,6 @@ pub(super) struct Walk {
     max_text: u64,
     written: u64,
     damaged: bool,
-}
-
-#[derive(Default)]
-struct Sink {
-    text: String,
-    /// The cells of a table's open row.
-    row: Vec<String>,
-}
-
-/// What an element's end does.
-#[derive(Clone, PartialEq)]
-enum End {
-    Nothing,
-    Paragraph,
-    Page,
-    Table,
-    Row {
-        repeat: usize,
-    },
-    Cell {
-        repeat: usize,
-        date: Option<String>,
-    },
-    Note,
-    Citation,
-    /// A reviewer's remark: these stand after the text.
-    Annotation,
-    Author,
-    Header,
-    Footer,
-    /// Text that is on no page: a master page's placeholders.
-    Discard,
 }
 
 impl Walk {
@@ -161,33 +130,7 @@ impl Walk {
     fn start(&mut self, element: &BytesStart<'_>) -> Option<End> {
         let name = element.name();
         Some(match name.into_inner() {
-            // The numbers of pages are those of whoever saved the file.
-            "text:page-number"
-            | "text:page-count"
-            | "text:page-continuation"
-            | "dc:date"
-            | "meta:date-string"
-            | "text:tracked-changes"
-            | "svg:title"
-            | "svg:desc"
-            | "text:ruby-text"
-            | "office:forms"
-            | "office:scripts"
-            | "office:font-face-decls"
-            | "office:automatic-styles"
-            | "office:styles"
-            | "office:meta"
-            | "office:settings"
-            | "office:binary-data"
-            | "table:tracked-changes"
-            | "table:label-ranges"
-            | "text:hidden-text"
-            | "presentation:settings"
-            | "text:tracked-change"
-            | "draw:layer-set"
-            | "table:content-validations"
-            | "text:variable-decls"
-            | "text:sequence-decls" => return None,
+            left_out if is_left_out(left_out) => return None,
             "text:p" | "text:h" => {
                 self.line_start();
                 End::Paragraph
@@ -411,33 +354,4 @@ impl Walk {
             self.text(text);
         }
     }
-}
-
-fn add_once(to: &mut String, text: &str) {
-    let text = text.trim();
-    if !text.is_empty() && !to.lines().any(|line| line == text) {
-        to.push_str(text);
-        to.push('\n');
-    }
-}
-
-fn attribute(element: &BytesStart<'_>, local_name: &str) -> Option<String> {
-    element
-        .attributes()
-        .with_checks(false)
-        .flatten()
-        .find_map(|attribute| {
-            (attribute.key.local_name().into_inner() == local_name)
-                .then(|| {
-                    attribute
-                        .normalized_value(quick_xml::XmlVersion::Explicit1_0)
-                        .ok()
-                        .map(std::borrow::Cow::into_owned)
-                })
-                .flatten()
-        })
-}
-
-fn number(element: &BytesStart<'_>, local_name: &str) -> Option<usize> {
-    attribute(element, local_name)?.parse().ok()
 }

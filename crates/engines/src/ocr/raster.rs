@@ -451,7 +451,10 @@ mod tests {
     /// Twelve lines of dashes, like words.
     fn lines() -> GrayImage {
         GrayImage::from_fn(600, 800, |x, y| {
-            let (in_line, in_word) = (y % 50 < 12 && (100..700).contains(&y), x % 16 < 10 && (60..540).contains(&x));
+            let (in_line, in_word) = (
+                y % 50 < 12 && (100..700).contains(&y),
+                x % 16 < 10 && (60..540).contains(&x),
+            );
             Luma([if in_line && in_word { 20 } else { 240 }])
         })
     }
@@ -468,7 +471,10 @@ mod tests {
     fn skew_is_found_and_straightened_to_within_a_tenth_of_a_degree() {
         for skew in [-9.0, -3.0, 0.0, 1.5, 6.0] {
             let found = lay(&straightened(&lines(), skew));
-            assert!((found.skew + skew).abs() <= 0.11, "turned by {skew}: {found:?}");
+            assert!(
+                (found.skew + skew).abs() <= 0.11,
+                "turned by {skew}: {found:?}"
+            );
             assert_eq!(found.axis, Axis::Across, "turned by {skew}: {found:?}");
         }
         let side = lay(&turned(&straightened(&lines(), 2.0), 90));
@@ -485,7 +491,12 @@ mod tests {
         let (even, unevenness) = evened(&shadowed);
         assert!(unevenness > 0.3, "{unevenness}");
         let ground = |x| even.get_pixel(x, 30).0[0];
-        assert!(ground(20).abs_diff(ground(580)) < 12, "{} and {}", ground(20), ground(580));
+        assert!(
+            ground(20).abs_diff(ground(580)) < 12,
+            "{} and {}",
+            ground(20),
+            ground(580)
+        );
         assert!(evened(&lines()).1 < 0.05);
     }
 

@@ -416,24 +416,23 @@ fn background(picture: &GrayImage) -> (Vec<f32>, usize, usize) {
         }
     }
     // The lightest of the neighbours, then the mean: a headline in heavy type is no shadow.
-    let around = |grid: &[f32],
-                  reach: usize,
-                  join: &dyn Fn(&mut dyn std::iter::Iterator<Item = f32>) -> f32| {
-        let mut joined = Vec::with_capacity(grid.len());
-        for row in 0..rows {
-            for column in 0..columns {
-                let lines = row.saturating_sub(reach)..(row + reach + 1).min(rows);
-                let places = column.saturating_sub(reach)..(column + reach + 1).min(columns);
-                let mut cells = lines.flat_map(|line| {
-                    places
-                        .clone()
-                        .map(move |place| grid[line * columns + place])
-                });
-                joined.push(join(&mut cells));
+    let around =
+        |grid: &[f32], reach: usize, join: &dyn Fn(&mut dyn Iterator<Item = f32>) -> f32| {
+            let mut joined = Vec::with_capacity(grid.len());
+            for row in 0..rows {
+                for column in 0..columns {
+                    let lines = row.saturating_sub(reach)..(row + reach + 1).min(rows);
+                    let places = column.saturating_sub(reach)..(column + reach + 1).min(columns);
+                    let mut cells = lines.flat_map(|line| {
+                        places
+                            .clone()
+                            .map(move |place| grid[line * columns + place])
+                    });
+                    joined.push(join(&mut cells));
+                }
             }
-        }
-        joined
-    };
+            joined
+        };
     let lightest = around(&grid, 1, &|cells| cells.fold(1.0, f32::max));
     let smooth = around(&lightest, 1, &|cells| {
         let (sum, count) = cells.fold((0.0, 0.0_f32), |(sum, count), grey| {

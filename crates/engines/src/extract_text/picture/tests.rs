@@ -6,9 +6,12 @@ use super::*;
 use crate::extract_text::Options;
 use crate::ocr::{Ocr, OcrPage};
 
+/// A picture's width and height, whether its upper left corner is light, and whether anything in it is dark.
+type Look = (u32, u32, bool, bool);
+
 /// Remembers the pictures' sizes, and whether the upper left corner is light and anything is dark.
 #[derive(Default)]
-struct Looks(Mutex<Vec<(u32, u32, bool, bool)>>);
+struct Looks(Mutex<Vec<Look>>);
 
 impl Ocr for Looks {
     fn label(&self) -> String {
@@ -38,10 +41,7 @@ fn fixture(file: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn look(
-    bytes: &[u8],
-    options: &Options,
-) -> (Result<Extracted, EngineError>, Vec<(u32, u32, bool, bool)>) {
+fn look(bytes: &[u8], options: &Options) -> (Result<Extracted, EngineError>, Vec<Look>) {
     let ocr = Looks::default();
     let reader = Reader {
         ocr: &ocr,

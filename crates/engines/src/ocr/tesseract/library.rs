@@ -52,8 +52,6 @@ pub(super) struct Word {
     pub(super) confidence: f32,
     /// Left, top, right, bottom of the word, in pixels.
     pub(super) bounds: [i32; 4],
-    /// The same of its line.
-    pub(super) line: [i32; 4],
     /// Whether it is the first of its line.
     pub(super) starts_line: bool,
     /// Whether it is the first of its paragraph.
@@ -254,7 +252,6 @@ impl Handle {
                     // SAFETY: the iterator is live.
                     confidence: unsafe { (functions.word_confidence)(iterator, RIL_WORD) },
                     bounds: bounds(functions, page, RIL_WORD),
-                    line: bounds(functions, page, RIL_TEXTLINE),
                     starts_line: std::mem::take(&mut starts_line),
                     starts_paragraph: std::mem::take(&mut starts_paragraph),
                 });
@@ -286,15 +283,15 @@ impl Handle {
                 height,
                 1,
                 width,
-            )
-        };
+            );
+        }
         // SAFETY: the instance is live and has a picture.
         unsafe {
             (self.functions.set_resolution)(
                 self.raw.as_ptr(),
                 c_int::try_from(dots_per_inch).unwrap_or(300),
-            )
-        };
+            );
+        }
         Some(())
     }
 
@@ -356,7 +353,6 @@ struct Functions {
     version: unsafe extern "C" fn() -> *const c_char,
     create: unsafe extern "C" fn() -> Api,
     delete: unsafe extern "C" fn(Api),
-    #[expect(clippy::type_complexity, reason = "the C function's own signature")]
     init: unsafe extern "C" fn(
         Api,
         *const c_char,

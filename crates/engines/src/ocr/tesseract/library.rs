@@ -246,6 +246,8 @@ impl Handle {
                 // SAFETY: the string came from the library and is not used after this.
                 unsafe { (functions.delete_text)(raw) };
             }
+            // Tesseract writes marks of direction around right-to-left words; logical order needs none.
+            let word = word.map(|word| word.replace(['\u{200e}', '\u{200f}'], ""));
             if let Some(text) = word.filter(|word| !word.trim().is_empty()) {
                 words.push(Word {
                     text: text.trim().to_owned(),

@@ -13,7 +13,7 @@ use super::{Extracted, Reader};
 use crate::engine::{Document, EngineError};
 
 /// Reads every page of a picture.
-pub(crate) fn extract(
+pub(super) fn extract(
     document: &Document<'_>,
     reader: &Reader<'_>,
 ) -> Result<Extracted, EngineError> {

@@ -416,24 +416,23 @@ fn background(picture: &GrayImage) -> (Vec<f32>, usize, usize) {
         }
     }
     // The lightest of the neighbours, then the mean: a headline in heavy type is no shadow.
-    let around = |grid: &[f32],
-                  reach: usize,
-                  join: &dyn Fn(&mut dyn std::iter::Iterator<Item = f32>) -> f32| {
-        let mut joined = Vec::with_capacity(grid.len());
-        for row in 0..rows {
-            for column in 0..columns {
-                let lines = row.saturating_sub(reach)..(row + reach + 1).min(rows);
-                let places = column.saturating_sub(reach)..(column + reach + 1).min(columns);
-                let mut cells = lines.flat_map(|line| {
-                    places
-                        .clone()
-                        .map(move |place| grid[line * columns + place])
-                });
-                joined.push(join(&mut cells));
+    let around =
+        |grid: &[f32], reach: usize, join: &dyn Fn(&mut dyn Iterator<Item = f32>) -> f32| {
+            let mut joined = Vec::with_capacity(grid.len());
+            for row in 0..rows {
+                for column in 0..columns {
+                    let lines = row.saturating_sub(reach)..(row + reach + 1).min(rows);
+                    let places = column.saturating_sub(reach)..(column + reach + 1).min(columns);
+                    let mut cells = lines.flat_map(|line| {
+                        places
+                            .clone()
+                            .map(move |place| grid[line * columns + place])
+                    });
+                    joined.push(join(&mut cells));
+                }
             }
-        }
-        joined
-    };
+            joined
+        };
     let lightest = around(&grid, 1, &|cells| cells.fold(1.0, f32::max));
     let smooth = around(&lightest, 1, &|cells| {
         let (sum, count) = cells.fold((0.0, 0.0_f32), |(sum, count), grey| {
@@ -442,4 +441,75 @@ fn background(picture: &GrayImage) -> (Vec<f32>, usize, usize) {
         sum / count.max(1.0)
     });
     (smooth, columns, cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twelve lines of dashes, like words.
+    fn lines() -> GrayImage {
+        GrayImage::from_fn(600, 800, |x, y| {
+            let (in_line, in_word) = (
+                y % 50 < 12 && (100..700).contains(&y),
+                x % 16 < 10 && (60..540).contains(&x),
+            );
+            Luma([if in_line && in_word { 20 } else { 240 }])
+        })
+    }
+
+    #[test]
+    fn four_quarter_turns_give_the_picture_back() {
+        let picture = lines();
+        let turns = (0..4).fold(picture.clone(), |picture, _| turned(&picture, 90));
+        assert_eq!(turns, picture);
+        assert_eq!(turned(&turned(&picture, 90), 270), picture);
+    }
+
+    #[test]
+    fn skew_is_found_and_straightened_to_within_a_tenth_of_a_degree() {
+        for skew in [-9.0, -3.0, 0.0, 1.5, 6.0] {
+            let found = lay(&straightened(&lines(), skew));
+            assert!(
+                (found.skew + skew).abs() <= 0.11,
+                "turned by {skew}: {found:?}"
+            );
+            assert_eq!(found.axis, Axis::Across, "turned by {skew}: {found:?}");
+        }
+        let side = lay(&turned(&straightened(&lines(), 2.0), 90));
+        assert_eq!(side.axis, Axis::Along);
+        assert!((side.skew + 2.0).abs() <= 0.11, "{side:?}");
+    }
+
+    #[test]
+    fn evening_takes_a_shadow_out() {
+        let mut shadowed = lines();
+        for (x, _, pixel) in shadowed.enumerate_pixels_mut() {
+            pixel.0[0] = (f32::from(pixel.0[0]) * (1.0 - x as f32 / 1000.0)) as u8;
+        }
+        let (even, unevenness) = evened(&shadowed);
+        assert!(unevenness > 0.3, "{unevenness}");
+        let ground = |x| even.get_pixel(x, 30).0[0];
+        assert!(
+            ground(20).abs_diff(ground(580)) < 12,
+            "{} and {}",
+            ground(20),
+            ground(580)
+        );
+        assert!(evened(&lines()).1 < 0.05);
+    }
+
+    #[test]
+    fn letters_are_measured_by_their_height() {
+        assert_eq!(letter_height(&lines()), Some(12.0));
+        assert_eq!(letter_height(&GrayImage::from_pixel(300, 300, WHITE)), None);
+    }
+
+    #[test]
+    fn light_writing_on_dark_ground_is_turned_into_dark_on_light() {
+        let mut negative = lines();
+        imageops::invert(&mut negative);
+        assert_eq!(dark_on_light(&negative), Some(lines()));
+        assert_eq!(dark_on_light(&lines()), None);
+    }
 }

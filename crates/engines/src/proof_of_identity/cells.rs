@@ -54,15 +54,36 @@ impl Row {
     /// The line with its characters in their cells; none where their number is another.
     pub(super) fn filled(&self, letters: &str) -> Option<String> {
         let places = self.fillers.iter().filter(|filler| !**filler).count();
-        if letters.chars().count() != places {
+        let letters = without_doubles(letters, places);
+        if letters.len() != places {
             return None;
         }
-        let mut letters = letters.chars();
+        let mut letters = letters.into_iter();
         self.fillers
             .iter()
             .map(|filler| if *filler { Some('<') } else { letters.next() })
             .collect()
     }
+}
+
+/// The characters, where there are more than places without those of which OCR could not choose between two likenesses and gave both.
+fn without_doubles(letters: &str, places: usize) -> Vec<char> {
+    const LIKE: [&str; 7] = ["0OQD", "1IL", "2Z", "5S", "6G", "8B", "7T"];
+    let mut letters: Vec<char> = letters.chars().collect();
+    let mut index = 1;
+    while letters.len() > places && index < letters.len() {
+        let (before, here) = (letters[index - 1], letters[index]);
+        if before != here
+            && LIKE
+                .iter()
+                .any(|like| like.contains(before) && like.contains(here))
+        {
+            letters.remove(index);
+        } else {
+            index += 1;
+        }
+    }
+    letters
 }
 
 /// A line's cells, and the boxes of its fillers.
@@ -159,7 +180,7 @@ fn is_filler(picture: &GrayImage, [left, top, right, bottom]: [u32; 4]) -> bool 
             forked += 1.0;
         }
     }
-    rows >= 0.8 * height && off / rows < 0.13 && forked / rows < 0.2
+    rows >= 0.8 * height && off / rows < 0.15 && forked / rows < 0.25
 }
 
 fn paint(picture: &mut GrayImage, [left, top, right, bottom]: [u32; 4]) {

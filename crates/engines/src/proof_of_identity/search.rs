@@ -243,7 +243,7 @@ fn best_zone(readings: &[Reading]) -> Option<Found> {
                     fits.truncate(if guarded { 12 } else { 1 });
                     let share = line.weight() / fits.len().max(1) as f64;
                     for fit in fits {
-                        let support = read[row].entry(canonical(format, row, fit)).or_default();
+                        let support = read[row].entry(canonical(format, row, &fit)).or_default();
                         support.weight += share;
                         support.confidence = support.confidence.max(line.confidence);
                         support.by_cells += usize::from(line.by_cells);
@@ -343,7 +343,7 @@ fn combined(format: Format, ranked: &[Vec<(String, Support)>], readings: usize) 
 }
 
 /// The line with its letters put right and its names' fillers too, so that readings that differ in nothing else count as one.
-fn canonical(format: Format, row: usize, line: String) -> String {
+fn canonical(format: Format, row: usize, line: &str) -> String {
     let mut letters: Vec<char> = line.chars().collect();
     for field in format.fields().iter().filter(|field| field.span.0 == row) {
         for letter in &mut letters[field.span.1..field.span.2] {

@@ -109,18 +109,6 @@ impl Format {
         }
     }
 
-    /// The format's name for people.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Td3 => "TD3",
-            Self::Td1 => "TD1",
-            Self::Td2 => "TD2",
-            Self::MrvA => "MRV-A",
-            Self::MrvB => "MRV-B",
-            Self::FrenchCard => "French card",
-        }
-    }
-
     /// Whether a first line can begin this format.
     pub(super) fn begins(self, line: &str) -> bool {
         let first = line.chars().next().unwrap_or('<');

@@ -52,8 +52,6 @@ pub(super) struct Word {
     pub(super) confidence: f32,
     /// Left, top, right, bottom of the word, in pixels.
     pub(super) bounds: [i32; 4],
-    /// The same of its line.
-    pub(super) line: [i32; 4],
     /// Whether it is the first of its line.
     pub(super) starts_line: bool,
     /// Whether it is the first of its paragraph.
@@ -248,13 +246,14 @@ impl Handle {
                 // SAFETY: the string came from the library and is not used after this.
                 unsafe { (functions.delete_text)(raw) };
             }
+            // Tesseract writes marks of direction around right-to-left words; logical order needs none.
+            let word = word.map(|word| word.replace(['\u{200e}', '\u{200f}'], ""));
             if let Some(text) = word.filter(|word| !word.trim().is_empty()) {
                 words.push(Word {
                     text: text.trim().to_owned(),
                     // SAFETY: the iterator is live.
                     confidence: unsafe { (functions.word_confidence)(iterator, RIL_WORD) },
                     bounds: bounds(functions, page, RIL_WORD),
-                    line: bounds(functions, page, RIL_TEXTLINE),
                     starts_line: std::mem::take(&mut starts_line),
                     starts_paragraph: std::mem::take(&mut starts_paragraph),
                 });
@@ -286,15 +285,15 @@ impl Handle {
                 height,
                 1,
                 width,
-            )
-        };
+            );
+        }
         // SAFETY: the instance is live and has a picture.
         unsafe {
             (self.functions.set_resolution)(
                 self.raw.as_ptr(),
                 c_int::try_from(dots_per_inch).unwrap_or(300),
-            )
-        };
+            );
+        }
         Some(())
     }
 
@@ -356,7 +355,6 @@ struct Functions {
     version: unsafe extern "C" fn() -> *const c_char,
     create: unsafe extern "C" fn() -> Api,
     delete: unsafe extern "C" fn(Api),
-    #[expect(clippy::type_complexity, reason = "the C function's own signature")]
     init: unsafe extern "C" fn(
         Api,
         *const c_char,

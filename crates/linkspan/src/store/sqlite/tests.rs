@@ -368,3 +368,62 @@ async fn a_blob_without_a_row_is_swept_when_it_is_old() {
     assert!(!path.exists());
     assert!(open.store.get(InvocationId::new()).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_damaged_file_is_noticed_and_not_written_any_more() {
+    let folder = Folder::new();
+    let store = folder.sqlite(None).unwrap();
+    let ids: Vec<_> = (0..500).map(|_| InvocationId::new()).collect();
+    for chunk in ids.chunks(50) {
+        let jobs = chunk
+            .iter()
+            .map(|id| store.enqueue(crate::store::NewJob { id: *id, ..bill() }));
+        futures_util::future::try_join_all(jobs).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let mut bytes = fs::read(folder.file()).unwrap();
+    let pages = bytes.len() / 4096;
+    assert!(pages > 60);
+    // The tables' roots come first; what follows is their rows.
+    bytes[40 * 4096..].fill(0xa5);
+    fs::write(folder.file(), &bytes).unwrap();
+    let store = folder.sqlite(None).unwrap();
+    assert_eq!(kind(store.get(ids[250]).await), ErrorKind::Corrupt);
+    assert_eq!(store.health(), Health::Refusing(ErrorKind::Corrupt));
+    let refused = store.enqueue(bill()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("restore it from a backup"),
+        "{refused}"
+    );
+    drop(store);
+    assert!(
+        fs::read(folder.file()).unwrap() == bytes,
+        "the file is as it was found"
+    );
+}
+
+#[tokio::test]
+async fn blobs_whose_disk_fails_are_refused_until_the_restart() {
+    let folder = Folder::new();
+    let open = folder.open();
+    let body = open.body(&content("lost ", 100_000)).await;
+    let away = folder
+        .0
+        .path()
+        .join("data/blobs")
+        .join(&body.digest().to_string()[..2]);
+    fs::remove_dir(&away).unwrap();
+    assert_eq!(kind(body.keep(None, None).await), ErrorKind::Io);
+    assert_eq!(open.store.health(), Health::Refusing(ErrorKind::Io));
+    fs::create_dir(&away).unwrap();
+    assert_eq!(
+        kind(body.keep(None, None).await),
+        ErrorKind::Io,
+        "it is not tried again"
+    );
+    drop((body, open));
+    let open = folder.open();
+    assert_eq!(open.store.health(), Health::Accepting);
+    open.document(&content("lost ", 100_000)).await;
+}

@@ -31,8 +31,9 @@ pub mod upkeep;
 pub mod watch;
 
 pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
-pub use blobs::FileBlobs;
-pub use blobs::{BlobRef, Blobs, Body, Content, Digest, DocumentRef, Intake, IntakeError};
+pub use blobs::{
+    BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError,
+};
 pub use error::{ErrorKind, StoreError};
 pub use jobs::{
     Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page, Start,

@@ -61,7 +61,7 @@ pub struct Tally {
 /// How long things are kept. (A job's result and document: [`NewJob::keep`](super::NewJob::keep).)
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// A job's row, after its result expired.
+    /// A job's row, after its result expired. Its idempotency key goes with it: give rows more time than keys.
     pub rows: SignedDuration,
     /// An audit line.
     pub audit: SignedDuration,

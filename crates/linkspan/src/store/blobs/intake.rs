@@ -23,6 +23,8 @@ pub struct Intake {
     limit: u64,
     size: u64,
     buffer: BytesMut,
+    /// Whether a temporary file was begun.
+    spilled: bool,
     spool: Option<Spool>,
 }
 
@@ -73,6 +75,7 @@ impl Intake {
             limit,
             size: 0,
             buffer: BytesMut::new(),
+            spilled: false,
             spool: None,
         }
     }
@@ -110,7 +113,7 @@ impl Intake {
     ///
     /// As [`Intake::write`].
     pub async fn finish(mut self) -> Result<Body, IntakeError> {
-        if self.spool.is_some() {
+        if self.spilled {
             self.flush().await?;
         }
         let (digest, place) = match self.spool {
@@ -150,6 +153,11 @@ impl Intake {
         if let Health::Refusing(kind) = self.blobs.health() {
             return Err(StoreError::new(kind, DOING));
         }
+        if self.spilled && self.spool.is_none() {
+            // An earlier write failed, or its future was dropped with the file: what follows would not be the whole body.
+            return Err(StoreError::new(ErrorKind::Internal, DOING));
+        }
+        self.spilled = true;
         let bytes = self.buffer.split().freeze();
         let spool = self.spool.take();
         let blobs = Arc::clone(&self.blobs);

@@ -99,6 +99,7 @@ fn prepare(connection: &mut Connection, options: SqliteOptions) -> Result<(), Un
     }
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
+         PRAGMA fullfsync = ON;
          PRAGMA foreign_keys = ON;
          PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
@@ -115,25 +116,31 @@ fn prepare(connection: &mut Connection, options: SqliteOptions) -> Result<(), Un
     Ok(())
 }
 
+/// Opens a file that only its owner can read, made where it is not there; then its name is on the disk too.
 fn private_file(path: &Path) -> Result<File, StoreError> {
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| unusable(folder, &error))?;
-    }
-    OpenOptions::new()
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unusable(folder, &error))?;
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| unusable(path, &error))
+        .map_err(|error| unusable(path, &error))?;
+    for folder in [folder, &folder.join("..")] {
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| unusable(folder, &error))?;
+    }
+    Ok(file)
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StoreError {

@@ -174,17 +174,17 @@ fn finish(scope: &mut Scope<'_>, end: &AttemptEnd) -> rusqlite::Result<Finished>
 }
 
 fn recover_dead(scope: &mut Scope<'_>, recover: &Recover) -> rusqlite::Result<Recovered> {
-    let limit = if recover.all {
-        i64::MAX
+    let which = if recover.all {
+        "?1 IS NOT NULL"
     } else {
-        recover.now.as_microsecond()
+        "lease <= ?1"
     };
     let dead = scope
         .connection
         .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND lease <= ?1"
+            "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {which}"
         ))?
-        .query_map([limit], Row::read)?
+        .query_map([recover.now.as_microsecond()], Row::read)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut recovered = Recovered::default();
     for mut row in dead {

@@ -12,7 +12,7 @@ use crate::store::watch::Change;
 
 /// The columns that [`Row::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "seq, id, integration, caller, state, version, token, attempts, max_attempts, created, updated, \
-                                  due, started, finished, keep, expires, held, request_id, traceparent, problem";
+                                  due, started, finished, keep, expires, held, request_id, traceparent, problem, owner, lease";
 
 /// A job with what only the store knows of it.
 #[derive(Clone, Debug)]
@@ -32,7 +32,9 @@ impl Row {
             seq: row.get(0)?,
             token: row.get(6)?,
             keep: SignedDuration::from_micros(row.get(14)?),
-            lease: None,
+            lease: row
+                .get::<_, Option<String>>(20)?
+                .zip(optional_time(row, 21)?),
             job: Job {
                 id: InvocationId::from_bytes(row.get(1)?),
                 integration: row.get(2)?,

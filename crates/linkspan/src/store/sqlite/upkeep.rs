@@ -14,7 +14,7 @@ use super::SqliteStore;
 use super::jobs::{digest, erase_content};
 use super::rows::{COLUMNS, Row, damaged, optional_time, state};
 use super::writer::{Need, Scope};
-use crate::store::blobs::Digest;
+use crate::store::blobs::{Condemned, Digest};
 use crate::store::error::StoreError;
 use crate::store::upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 use crate::store::watch::{Change, Watchers};
@@ -149,7 +149,7 @@ impl SqliteStore {
             .collect();
         let mut settled: Vec<Digest> = condemned
             .iter()
-            .map(|condemned| condemned.digest())
+            .map(Condemned::digest)
             .collect();
         let asked = settled.clone();
         let named: HashSet<Digest> = self
@@ -185,9 +185,7 @@ impl SqliteStore {
 
 fn count(connection: &Connection) -> rusqlite::Result<Counts> {
     let tallies = connection
-        .prepare_cached(
-            "SELECT integration, state, count(*) FROM jobs GROUP BY state, integration",
-        )?
+        .prepare_cached("SELECT integration, state, jobs FROM tallies WHERE jobs > 0")?
         .query_map([], |row| {
             Ok(Tally {
                 integration: row.get(0)?,

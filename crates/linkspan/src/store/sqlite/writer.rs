@@ -532,10 +532,11 @@ where
             doing,
             value,
             reply,
-            // Dropped only now: it holds the pin of the document's blob.
-            work: _work,
+            work,
             ..
         } = *self;
+        // After the commit and before the answer: it holds the pin of the document's blob.
+        drop(work);
         let answer = match (outcome, value) {
             (Ok(()), Some(value)) => Ok(value),
             (Ok(()), None) => Err(StoreError::new(ErrorKind::Internal, doing)),

@@ -1,0 +1,302 @@
+//! Accepting, looking up, listing; keys and audit.
+
+use std::io::Read;
+
+use linkspan_model::{InvocationId, JobState};
+
+use super::{Site, at, bill, clerk, content, held, key, seconds};
+use crate::store::{AuditLine, Content, Counts, Enqueued, Filter, KeyRecord, Tally};
+
+pub(in crate::store) async fn an_accepted_job_is_there_after_a_restart(site: &dyn Site) {
+    for size in [0, 10, 64 * 1024, 64 * 1024 + 1, 900_000] {
+        let open = site.open();
+        let bytes = content("a bill ", size);
+        let mut new = bill();
+        new.document = Some(open.document(&bytes).await);
+        new.traceparent =
+            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let (job, attempt) = open.created(new.clone()).await;
+        assert_eq!(
+            (job.state, job.version, attempt),
+            (JobState::Queued, 1, None)
+        );
+        drop(open);
+
+        let open = site.open();
+        assert_eq!(open.job(new.id).await, job);
+        let document = open.store.document(new.id).await.unwrap().unwrap();
+        assert_eq!(Some(&document), new.document.as_ref());
+        let kept = match &document.content {
+            Content::Inline(bytes) => bytes.to_vec(),
+            Content::Blob(blob) => {
+                let mut kept = Vec::new();
+                let mut file = open.blobs.open(blob).await.unwrap();
+                file.read_to_end(&mut kept).unwrap();
+                kept
+            }
+        };
+        assert!(kept == bytes, "{size} bytes came back different");
+        let claimed = open.claim(10, 0).await;
+        assert_eq!(claimed.len(), 1);
+        assert_eq!(claimed[0].request, new.request);
+        assert_eq!(claimed[0].document, new.document);
+        open.succeed(claimed[0].attempt, 1).await;
+    }
+    assert!(
+        site.open()
+            .store
+            .get(InvocationId::new())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+pub(in crate::store) async fn the_same_key_gives_the_first_job_and_never_runs_another_request(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let mut first = bill();
+    first.idempotency = key("k", 1);
+    let (job, _) = open.created(first.clone()).await;
+    drop(open);
+    let open = site.open();
+    let again = |caller: &str, integration: &str, request| {
+        let mut new = bill();
+        new.caller = caller.to_owned();
+        new.integration = integration.to_owned();
+        new.idempotency = key("k", request);
+        open.store.enqueue(new)
+    };
+    match again("finance", "bills", 1).await.unwrap() {
+        Enqueued::Existing(found) => assert_eq!(found, job),
+        other => panic!("not the first job: {other:?}"),
+    }
+    assert!(matches!(
+        again("finance", "bills", 2).await.unwrap(),
+        Enqueued::KeyMismatch
+    ));
+    assert!(matches!(
+        again("sales", "bills", 2).await.unwrap(),
+        Enqueued::Created { .. }
+    ));
+    assert!(matches!(
+        again("finance", "letters", 2).await.unwrap(),
+        Enqueued::Created { .. }
+    ));
+    assert_eq!(
+        open.store
+            .list(Filter {
+                limit: 10,
+                ..Filter::default()
+            })
+            .await
+            .unwrap()
+            .jobs
+            .len(),
+        3
+    );
+}
+
+pub(in crate::store) async fn a_key_is_free_when_it_has_expired_and_its_job_has_ended(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let mut first = bill();
+    first.idempotency = key("k", 1);
+    first.start = held();
+    let (job, attempt) = open.created(first).await;
+    let later = |request| {
+        let mut new = bill();
+        new.idempotency = key("k", request);
+        new.now = at(101);
+        open.store.enqueue(new)
+    };
+    assert!(matches!(later(1).await.unwrap(), Enqueued::Existing(found) if found.id == job.id));
+    open.succeed(attempt.unwrap(), 2).await;
+    assert!(matches!(later(2).await.unwrap(), Enqueued::Created { .. }));
+}
+
+pub(in crate::store) async fn pages_stay_in_place_while_jobs_come_in(site: &dyn Site) {
+    let open = site.open();
+    let mut all = Vec::new();
+    for _ in 0..7 {
+        all.push(open.created(bill()).await.0.id);
+    }
+    all.reverse();
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = open
+            .store
+            .list(Filter {
+                after,
+                limit: 3,
+                ..Filter::default()
+            })
+            .await
+            .unwrap();
+        seen.extend(page.jobs.iter().map(|job| job.id));
+        open.created(bill()).await;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, all);
+}
+
+pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(site: &dyn Site) {
+    let open = site.open();
+    assert_eq!(open.store.counts().await.unwrap(), Counts::default());
+    let mut letter = bill();
+    letter.integration = "letters".to_owned();
+    letter.caller = "sales".to_owned();
+    letter.due = at(5);
+    let (letter, _) = open.created(letter).await;
+    let (mine, _) = open.created(bill()).await;
+    let claimed = open.claim(1, 0).await;
+    open.succeed(claimed[0].attempt, 1).await;
+    let (second, _) = open.created(bill()).await;
+    let list = |caller: Option<&str>, integration: Option<&str>, state| {
+        let filter = Filter {
+            caller: caller.map(str::to_owned),
+            integration: integration.map(str::to_owned),
+            state,
+            after: None,
+            limit: 10,
+        };
+        let store = &open.store;
+        async move {
+            let page = store.list(filter).await.unwrap();
+            assert_eq!(page.next, None);
+            page.jobs.iter().map(|job| job.id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(
+        list(None, None, None).await,
+        [second.id, mine.id, letter.id]
+    );
+    assert_eq!(
+        list(Some("finance"), None, None).await,
+        [second.id, mine.id]
+    );
+    assert_eq!(list(None, Some("letters"), None).await, [letter.id]);
+    assert_eq!(
+        list(None, None, Some(JobState::Queued)).await,
+        [second.id, letter.id]
+    );
+    assert_eq!(
+        list(Some("finance"), Some("bills"), Some(JobState::Succeeded)).await,
+        [mine.id]
+    );
+    assert!(list(Some("sales"), Some("bills"), None).await.is_empty());
+
+    let mut counts = open.store.counts().await.unwrap();
+    counts
+        .tallies
+        .sort_by_key(|tally| (tally.integration.clone(), tally.state.name()));
+    let tally = |integration: &str, state| Tally {
+        integration: integration.to_owned(),
+        state,
+        jobs: 1,
+    };
+    let expected = [
+        tally("bills", JobState::Queued),
+        tally("bills", JobState::Succeeded),
+        tally("letters", JobState::Queued),
+    ];
+    assert_eq!(
+        (counts.tallies.as_slice(), counts.oldest_due),
+        (&expected[..], Some(at(0)))
+    );
+}
+
+pub(in crate::store) async fn keys_and_their_audit_lines_go_together(site: &dyn Site) {
+    let record = KeyRecord {
+        id: "k1".to_owned(),
+        name: "finance".to_owned(),
+        hash: vec![7; 32],
+        scopes: r#"["invoke"]"#.to_owned(),
+        rate: Some(10),
+        created: at(0),
+        expires: None,
+        revoked: None,
+    };
+    let open = site.open();
+    let store = &open.store;
+    assert!(store.insert_key(record.clone(), clerk()).await.unwrap());
+    let mut other = record.clone();
+    other.hash = vec![8; 32];
+    assert!(
+        !store.insert_key(other, clerk()).await.unwrap(),
+        "the id is taken"
+    );
+    assert_eq!(store.find_key("k1").await.unwrap(), Some(record.clone()));
+    assert_eq!(store.find_key("k2").await.unwrap(), None);
+    assert!(
+        store
+            .set_key_expiry("k1", Some(at(9)), clerk(), at(1))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .set_key_expiry("k2", None, clerk(), at(1))
+            .await
+            .unwrap()
+    );
+    assert!(store.revoke_key("k1", clerk(), at(2)).await.unwrap());
+    assert!(
+        !store.revoke_key("k1", clerk(), at(3)).await.unwrap(),
+        "revoked already"
+    );
+    drop(open);
+    let open = site.open();
+    let expected = KeyRecord {
+        expires: Some(at(9)),
+        revoked: Some(at(2)),
+        ..record
+    };
+    assert_eq!(open.store.list_keys().await.unwrap(), [expected]);
+    let lines = open.store.list_audit(None, 10).await.unwrap().lines;
+    let actions: Vec<_> = lines.iter().map(|line| line.action.as_str()).collect();
+    assert_eq!(actions, ["key.revoke", "key.expire", "key.add"]);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.target == "k1" && line.actor == clerk())
+    );
+}
+
+pub(in crate::store) async fn an_audit_log_is_read_page_by_page(site: &dyn Site) {
+    let open = site.open();
+    for number in 0..5 {
+        let line = AuditLine {
+            at: at(number),
+            actor: clerk(),
+            action: "request.refused".to_owned(),
+            target: "bills".to_owned(),
+            outcome: "forbidden".to_owned(),
+        };
+        open.store.append_audit(line).await.unwrap();
+    }
+    let first = open.store.list_audit(None, 3).await.unwrap();
+    let second = open.store.list_audit(first.next, 3).await.unwrap();
+    let times: Vec<_> = first
+        .lines
+        .iter()
+        .chain(&second.lines)
+        .map(|line| line.at)
+        .collect();
+    assert_eq!(times, [at(4), at(3), at(2), at(1), at(0)]);
+    assert_eq!((first.lines.len(), second.next), (3, None));
+    let retention = crate::store::Retention {
+        rows: seconds(1),
+        audit: seconds(10),
+    };
+    assert_eq!(open.store.sweep(retention, at(12)).await.unwrap().audit, 3);
+    assert_eq!(
+        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        2
+    );
+}

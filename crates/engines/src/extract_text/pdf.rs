@@ -28,7 +28,10 @@ use crate::ocr::OcrPage;
 ///
 /// `password-required` without the right password, `unreadable-document` when no page can be found, `document-too-complex` beyond
 /// the options' limit of pages, and what the OCR engine answers.
-pub(super) fn extract(document: &Document<'_>, reader: &Reader<'_>) -> Result<Extracted, EngineError> {
+pub(super) fn extract(
+    document: &Document<'_>,
+    reader: &Reader<'_>,
+) -> Result<Extracted, EngineError> {
     let opened = open::open(document.bytes, reader.password)?;
     let sheets = opened.pdf.pages();
     if sheets.len() > reader.options.max_pages as usize {
@@ -71,7 +74,7 @@ impl<'pdf> Run<'_, 'pdf> {
             self.cache = InterpreterCache::new();
             return Ok(self.lost(number));
         };
-        if open::content_is_lost(sheet) {
+        if drawn.glyphs.is_empty() && !drawn.graphics && open::content_is_lost(sheet) {
             return Ok(self.lost(number));
         }
         let unknown = drawn.glyphs.iter().filter(|glyph| !glyph.known).count();
@@ -93,14 +96,21 @@ impl<'pdf> Run<'_, 'pdf> {
             // A scanner's or a fax machine's stamp over the picture of a page.
             Layer::Sound if letters < STAMP && drawn.picture >= MOST_OF_A_PAGE => {
                 let read = self.ocr(number, sheet)?;
-                Ok(match read.filter(|read| visible(&read.text) * 2 > letters * 3 && read.confidence >= POOR) {
-                    Some(read) => from_ocr(number, read),
-                    None => from_layer(number, layer),
-                })
+                Ok(
+                    match read.filter(|read| {
+                        visible(&read.text) * 2 > letters * 3 && read.confidence >= POOR
+                    }) {
+                        Some(read) => from_ocr(number, read),
+                        None => from_layer(number, layer),
+                    },
+                )
             }
             Layer::Sound => {
                 if unknown > 0 {
-                    self.warn(number, "the file does not say which characters some of its glyphs stand for");
+                    self.warn(
+                        number,
+                        "the file does not say which characters some of its glyphs stand for",
+                    );
                 }
                 Ok(from_layer(number, layer))
             }
@@ -108,11 +118,17 @@ impl<'pdf> Run<'_, 'pdf> {
                 let read = self.ocr(number, sheet)?;
                 Ok(match read.filter(|read| visible(&read.text) > 0) {
                     Some(read) => {
-                        self.warn(number, "its text layer is garbled, so the page was read by OCR");
+                        self.warn(
+                            number,
+                            "its text layer is garbled, so the page was read by OCR",
+                        );
                         from_ocr(number, read)
                     }
                     None => {
-                        self.warn(number, "its text layer is garbled, and OCR found nothing on it");
+                        self.warn(
+                            number,
+                            "its text layer is garbled, and OCR found nothing on it",
+                        );
                         from_layer(number, layer)
                     }
                 })
@@ -124,13 +140,23 @@ impl<'pdf> Run<'_, 'pdf> {
     /// Reads a page with a doubtful text layer by OCR as well and keeps what is clearly better.
     fn better(&mut self, number: u32, sheet: &Sheet<'pdf>, layer: Text) -> Page {
         match self.ocr(number, sheet) {
-            Ok(Some(read)) if read.confidence >= GOOD && garble::is_plausible(&read.text) && !garble::is_plausible(&layer.text) => {
-                self.warn(number, "its text layer looks garbled, so the page was read by OCR");
+            Ok(Some(read))
+                if read.confidence >= GOOD
+                    && garble::is_plausible(&read.text)
+                    && !garble::is_plausible(&layer.text) =>
+            {
+                self.warn(
+                    number,
+                    "its text layer looks garbled, so the page was read by OCR",
+                );
                 from_ocr(number, read)
             }
             Ok(_) => from_layer(number, layer),
             Err(_) => {
-                self.warn(number, "its text layer looks garbled, and OCR was not available to check it");
+                self.warn(
+                    number,
+                    "its text layer looks garbled, and OCR was not available to check it",
+                );
                 from_layer(number, layer)
             }
         }
@@ -139,21 +165,32 @@ impl<'pdf> Run<'_, 'pdf> {
     /// Renders a page and reads it by OCR; `None` where it shows nothing.
     fn ocr(&mut self, number: u32, sheet: &Sheet<'pdf>) -> Result<Option<OcrPage>, EngineError> {
         let options = self.reader.options;
-        let rendered = catch_unwind(AssertUnwindSafe(|| render::render(sheet, options.dpi, options.max_pixels)));
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            render::render(sheet, options.dpi, options.max_pixels)
+        }));
         let Ok(Some(rendered)) = rendered else {
             self.warn(number, "the page could not be rendered for OCR");
             return Ok(None);
         };
         if let Some(dpi) = rendered.reduced_to {
-            self.warn(number, &format!("the page is so large that it was read at {dpi} dots an inch"));
+            self.warn(
+                number,
+                &format!("the page is so large that it was read at {dpi} dots an inch"),
+            );
         }
         if rendered.incomplete {
-            self.warn(number, "a picture or a font on the page could not be decoded");
+            self.warn(
+                number,
+                "a picture or a font on the page could not be decoded",
+            );
         }
         if render::is_uniform(&rendered.picture) {
             return Ok(None);
         }
-        self.reader.ocr.read_page(&rendered.picture, &options.languages).map(Some)
+        self.reader
+            .ocr
+            .read_page(&rendered.picture, &options.languages)
+            .map(Some)
     }
 
     fn lost(&mut self, number: u32) -> Page {
@@ -176,7 +213,9 @@ const POOR: f64 = 0.4;
 const GOOD: f64 = 0.6;
 
 fn visible(text: &str) -> usize {
-    text.chars().filter(|character| !character.is_whitespace()).count()
+    text.chars()
+        .filter(|character| !character.is_whitespace())
+        .count()
 }
 
 fn blank(number: u32) -> Page {

@@ -82,7 +82,11 @@ fn glyph_names(text: &str, visible: usize) -> f64 {
         for (start, _) in text.match_indices(opening) {
             let rest = text.get(start + opening.len()..).unwrap_or_default();
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            if digits > 0 && rest.get(digits..).is_some_and(|after| after.starts_with(closing)) {
+            if digits > 0
+                && rest
+                    .get(digits..)
+                    .is_some_and(|after| after.starts_with(closing))
+            {
                 covered += opening.len() + digits + closing.len();
             }
         }
@@ -159,10 +163,17 @@ impl Counts {
     fn end_word(&mut self, word: &mut Vec<char>) {
         if word.len() >= 2 {
             self.words += 1;
-            self.mixed_words += usize::from(word.windows(2).any(|pair| Script::of(pair[0]) != Script::of(pair[1])));
+            self.mixed_words += usize::from(
+                word.windows(2)
+                    .any(|pair| Script::of(pair[0]) != Script::of(pair[1])),
+            );
         }
         // Short words are often codes and units, which keep to no language's proportions.
-        if word.len() >= 4 && word.iter().all(|&letter| Script::of(letter) == Script::Latin) {
+        if word.len() >= 4
+            && word
+                .iter()
+                .all(|&letter| Script::of(letter) == Script::Latin)
+        {
             word.iter().for_each(|&letter| self.count_latin(letter));
         }
         word.clear();
@@ -186,15 +197,22 @@ enum Script {
 impl Script {
     fn of(letter: char) -> Self {
         match u32::from(letter) {
-            0x41..=0x24f | 0x1e00..=0x1eff | 0x2c60..=0x2c7f | 0xa720..=0xa7ff | 0xfb00..=0xfb06 => Self::Latin,
+            0x41..=0x24f
+            | 0x1e00..=0x1eff
+            | 0x2c60..=0x2c7f
+            | 0xa720..=0xa7ff
+            | 0xfb00..=0xfb06 => Self::Latin,
             // Letters that serve as units and in formulas stand beside any script.
             0x370..=0x3ff | 0x1f00..=0x1fff => Self::Greek,
             0x400..=0x52f => Self::Cyrillic,
             0x590..=0x5ff | 0xfb1d..=0xfb4f => Self::Hebrew,
             0x600..=0x77f | 0x8a0..=0x8ff | 0xfb50..=0xfdff | 0xfe70..=0xfeff => Self::Arabic,
-            0x1100..=0x11ff | 0x2e80..=0x9fff | 0xac00..=0xd7ff | 0xf900..=0xfaff | 0xff00..=0xffef | 0x20000..=0x3ffff => {
-                Self::EastAsian
-            }
+            0x1100..=0x11ff
+            | 0x2e80..=0x9fff
+            | 0xac00..=0xd7ff
+            | 0xf900..=0xfaff
+            | 0xff00..=0xffef
+            | 0x20000..=0x3ffff => Self::EastAsian,
             other => Self::Other(other >> 7),
         }
     }
@@ -211,5 +229,121 @@ fn is_odd_symbol(character: char) -> bool {
 }
 
 fn share(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layer, is_plausible, judge};
+
+    const SOUND: [(&str, &str); 13] = [
+        (
+            "English",
+            "The harbour board met on Tuesday and agreed to renew the lease of the north berth for five years.",
+        ),
+        (
+            "German",
+            "Die Hafenbehörde hat am Dienstag beschlossen, den Pachtvertrag für den Nordkai um fünf Jahre zu verlängern.",
+        ),
+        (
+            "Polish",
+            "Zarząd portu postanowił we wtorek przedłużyć umowę dzierżawy nabrzeża północnego o kolejne pięć lat.",
+        ),
+        (
+            "Czech",
+            "Správa přístavu se v úterý rozhodla prodloužit nájemní smlouvu na severní molo o dalších pět let.",
+        ),
+        (
+            "Turkish",
+            "Liman yönetimi salı günü kuzey rıhtımının kira sözleşmesini beş yıl daha uzatmaya karar verdi.",
+        ),
+        (
+            "Vietnamese",
+            "Ban quản lý cảng đã quyết định gia hạn hợp đồng thuê cầu cảng phía bắc thêm năm năm nữa vào thứ ba.",
+        ),
+        (
+            "Finnish",
+            "Satamahallitus päätti tiistaina jatkaa pohjoisen laiturin vuokrasopimusta vielä viidellä vuodella.",
+        ),
+        (
+            "Russian",
+            "Управление порта решило во вторник продлить договор аренды северного причала на пять лет.",
+        ),
+        (
+            "Greek",
+            "Η διοίκηση του λιμανιού αποφάσισε την Τρίτη να ανανεώσει τη μίσθωση της βόρειας προβλήτας.",
+        ),
+        (
+            "Arabic",
+            "قرر مجلس إدارة الميناء يوم الثلاثاء تجديد عقد إيجار الرصيف الشمالي لمدة خمس سنوات.",
+        ),
+        (
+            "Hindi",
+            "बंदरगाह बोर्ड ने मंगलवार को उत्तरी घाट का पट्टा पाँच साल के लिए बढ़ाने का निर्णय लिया।",
+        ),
+        (
+            "Japanese",
+            "港湾委員会は火曜日に北埠頭の賃貸契約を五年間更新することを決定しました。",
+        ),
+        (
+            "figures",
+            "2023 1,250.75 -3.2% 4,871.00 ....... 17 | 2024 1,310.20 +4.8% 5,002.10 ....... 18 | n/a 0.00 (12.5)",
+        ),
+    ];
+
+    #[test]
+    fn text_in_any_script_is_sound() {
+        for (name, text) in SOUND {
+            assert_eq!(judge(text, 0.0), Layer::Sound, "{name}");
+        }
+    }
+
+    #[test]
+    fn glyph_numbers_and_private_characters_are_garbled() {
+        for text in [
+            "(cid:12)(cid:7)(cid:33) (cid:4)(cid:81)",
+            "\u{e012}\u{e033}\u{e0a1} \u{f0b7}\u{e044}\u{e012}\u{e033}\u{e0a1}\u{e044}\u{e012}\u{e033}\u{e0a1}",
+            &"\u{fffd}".repeat(40),
+        ] {
+            assert_eq!(judge(text, 0.0), Layer::Garbled, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shifted_alphabets_and_guessed_characters_are_doubtful() {
+        let english = &SOUND[0].1.repeat(2);
+        let moved = |by: u8| -> String {
+            english
+                .chars()
+                .map(|c| {
+                    if c.is_ascii_alphabetic() {
+                        char::from((c as u8).wrapping_sub(by))
+                    } else {
+                        c
+                    }
+                })
+                .collect()
+        };
+        assert_eq!(judge(&moved(29), 0.0), Layer::Doubtful);
+        let caesar: String = english
+            .chars()
+            .map(|c| {
+                if c.is_ascii_lowercase() {
+                    char::from((c as u8 - b'a' + 3) % 26 + b'a')
+                } else {
+                    c
+                }
+            })
+            .collect();
+        assert_eq!(judge(&caesar, 0.0), Layer::Doubtful);
+        assert!(is_plausible(english) && !is_plausible(&caesar) && !is_plausible(&moved(29)));
+        assert_eq!(judge(english, 0.9), Layer::Doubtful);
+        // Cyrillic of the Windows code page 1251, read as Latin-1.
+        let eight_bit = "Óïðàâëåíèå ïîðòà ðåøèëî âî âòîðíèê ïðîäëèòü äîãîâîð àðåíäû ñåâåðíîãî ïðè÷àëà íà ïÿòü ëåò è áîëåå òîãî";
+        assert_eq!(judge(&eight_bit.repeat(2), 0.0), Layer::Doubtful);
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use hayro::hayro_interpret::font::{Glyph as Shape, GlyphRun};
 use hayro::hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro::hayro_interpret::{
-    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps, InterpreterCache, InterpreterSettings,
-    SoftMask, TransformExt as _, interpret_page,
+    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
+    InterpreterCache, InterpreterSettings, SoftMask, TransformExt as _, interpret_page,
 };
 use hayro::hayro_syntax::object::{self, Dict};
 use hayro::hayro_syntax::page::Page;
@@ -80,26 +80,42 @@ enum Marked {
 impl Collector {
     fn add(&mut self, glyph: Glyph) {
         let margin = glyph.size.max(1.0);
-        if !self.area.inflate(margin, margin).contains(glyph.origin) || !glyph.size.is_finite() || glyph.size < 0.1 {
+        if !self.area.inflate(margin, margin).contains(glyph.origin)
+            || !glyph.size.is_finite()
+            || glyph.size < 0.1
+        {
             return;
         }
-        let cell = ((glyph.origin.x * 2.0).floor() as i64, (glyph.origin.y * 2.0).floor() as i64);
+        let cell = (
+            (glyph.origin.x * 2.0).floor() as i64,
+            (glyph.origin.y * 2.0).floor() as i64,
+        );
         let twice = (-1..=1)
             .flat_map(|x| (-1..=1).map(move |y| (cell.0 + x, cell.1 + y)))
             .filter_map(|near| self.cells.get(&near))
             .flatten()
             .filter_map(|&index| self.drawn.glyphs.get(index))
-            .any(|other| other.text == glyph.text && other.origin.distance(glyph.origin) < 0.06 * glyph.size);
+            .any(|other| {
+                other.text == glyph.text && other.origin.distance(glyph.origin) < 0.06 * glyph.size
+            });
         if twice {
             return;
         }
-        self.cells.entry(cell).or_default().push(self.drawn.glyphs.len());
+        self.cells
+            .entry(cell)
+            .or_default()
+            .push(self.drawn.glyphs.len());
         self.drawn.glyphs.push(glyph);
     }
 
     /// What a glyph stands for, and whether the file says so.
     fn meaning(&mut self, shape: &Shape<'_>) -> (String, bool) {
-        if let Some(Marked::Actual(text)) = self.marked.iter_mut().rev().find(|marked| matches!(marked, Marked::Actual(_))) {
+        if let Some(Marked::Actual(text)) = self
+            .marked
+            .iter_mut()
+            .rev()
+            .find(|marked| matches!(marked, Marked::Actual(_)))
+        {
             return (std::mem::take(text), true);
         }
         match shape.as_unicode() {
@@ -141,7 +157,11 @@ impl<'a> Device<'a> for Collector {
                 Shape::Outline(outline) if text.chars().all(is_combining_mark) => {
                     let along = advance / advance.hypot().max(f64::MIN_POSITIVE);
                     let ink = (place * outline.outline()).bounding_box();
-                    if ink.area() > 0.0 { origin + along * along.dot(ink.center() - origin) } else { origin }
+                    if ink.area() > 0.0 {
+                        origin + along * along.dot(ink.center() - origin)
+                    } else {
+                        origin
+                    }
                 }
                 _ => origin,
             };
@@ -157,14 +177,24 @@ impl<'a> Device<'a> for Collector {
 
     fn draw_image(&mut self, image: Image<'a, '_>, props: ImageDrawProps<'a>) {
         let unit = Rect::new(0.0, 0.0, image.width().into(), image.height().into());
-        let covered = props.transform.transform_rect_bbox(unit).intersect(self.area);
+        let covered = props
+            .transform
+            .transform_rect_bbox(unit)
+            .intersect(self.area);
         self.drawn.graphics = true;
-        self.drawn.picture = self.drawn.picture.max(covered.area() / self.area.area().max(1.0));
+        self.drawn.picture = self
+            .drawn
+            .picture
+            .max(covered.area() / self.area.area().max(1.0));
     }
 
     fn draw_path(&mut self, path: &BezPath, props: DrawProps<'a>, _: &DrawMode) {
         let area = self.area;
-        self.drawn.graphics = self.drawn.graphics || props.transform.transform_rect_bbox(path.bounding_box()).overlaps(area);
+        self.drawn.graphics = self.drawn.graphics
+            || props
+                .transform
+                .transform_rect_bbox(path.bounding_box())
+                .overlaps(area);
     }
 
     fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
@@ -173,7 +203,8 @@ impl<'a> Device<'a> for Collector {
             .map(|text| text_string(text.as_bytes()))
             // A soft hyphen in place of a printed one: hyphens stay as printed.
             .filter(|text| text != "\u{ad}");
-        self.marked.push(actual.map_or(Marked::Plain, Marked::Actual));
+        self.marked
+            .push(actual.map_or(Marked::Plain, Marked::Actual));
     }
 
     fn end_marked_content(&mut self) {
@@ -194,8 +225,12 @@ const EM: f64 = 1000.0;
 fn text_string(bytes: &[u8]) -> String {
     match bytes {
         [0xfe, 0xff, rest @ ..] => {
-            let units = rest.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+            let units = rest
+                .chunks_exact(2)
+                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+            char::decode_utf16(units)
+                .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect()
         }
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
         _ => bytes.iter().copied().map(char::from).collect(),

@@ -23,7 +23,13 @@ pub(super) struct Text {
 pub(super) fn arrange(glyphs: &[Glyph]) -> Text {
     let mut text = Text::default();
     for frame in frames(glyphs) {
-        let rightward = direction::is_right_to_left(&frame.pieces.iter().map(|piece| piece.text.as_str()).collect::<String>());
+        let rightward = direction::is_right_to_left(
+            &frame
+                .pieces
+                .iter()
+                .map(|piece| piece.text.as_str())
+                .collect::<String>(),
+        );
         let mut printed: Vec<Printed> = Vec::new();
         for row in read_order(segments(frame.pieces), rightward) {
             printed.extend(print(&row, rightward));
@@ -67,7 +73,12 @@ fn frames(glyphs: &[Glyph]) -> Vec<Frame> {
     for glyph in glyphs {
         let exact = glyph.advance.atan2().to_degrees();
         let quarter = (exact / 90.0).round() * 90.0;
-        let degrees = if (exact - quarter).abs() < 5.0 { quarter } else { exact.round() }.rem_euclid(360.0);
+        let degrees = if (exact - quarter).abs() < 5.0 {
+            quarter
+        } else {
+            exact.round()
+        }
+        .rem_euclid(360.0);
         let upright = turned(-degrees) * glyph.origin;
         let piece = Piece {
             text: glyph.text.clone(),
@@ -76,9 +87,15 @@ fn frames(glyphs: &[Glyph]) -> Vec<Frame> {
             base: upright.y,
             size: glyph.size,
         };
-        match frames.iter_mut().find(|frame| (frame.degrees - degrees).abs() < 0.5) {
+        match frames
+            .iter_mut()
+            .find(|frame| (frame.degrees - degrees).abs() < 0.5)
+        {
             Some(frame) => frame.pieces.push(piece),
-            None => frames.push(Frame { degrees, pieces: vec![piece] }),
+            None => frames.push(Frame {
+                degrees,
+                pieces: vec![piece],
+            }),
         }
     }
     frames.sort_by_key(|frame| std::cmp::Reverse(frame.pieces.len()));
@@ -138,7 +155,9 @@ fn segments(pieces: Vec<Piece>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut previous: Option<Piece> = None;
     for piece in pieces {
-        let joins = previous.as_ref().is_some_and(|before| follows(before, &piece));
+        let joins = previous
+            .as_ref()
+            .is_some_and(|before| follows(before, &piece));
         previous = Some(piece.clone());
         match segments.last_mut() {
             Some(segment) if joins => segment.add(piece),
@@ -153,7 +172,8 @@ fn segments(pieces: Vec<Piece>) -> Vec<Segment> {
 fn follows(before: &Piece, piece: &Piece) -> bool {
     let (small, large) = (before.size.min(piece.size), before.size.max(piece.size));
     let gap = (piece.left - before.right).max(before.left - piece.right);
-    let mark = piece.text.chars().all(is_combining_mark) || before.text.chars().all(is_combining_mark);
+    let mark =
+        piece.text.chars().all(is_combining_mark) || before.text.chars().all(is_combining_mark);
     let level = if mark { 0.6 } else { 0.25 };
     (piece.base - before.base).abs() <= level * large && small >= 0.6 * large && gap <= WIDE * large
 }
@@ -166,12 +186,19 @@ fn attach_raised(segments: Vec<Segment>) -> Vec<Segment> {
     let (small, mut large): (Vec<Segment>, Vec<Segment>) = {
         let usual = usual_size(&segments);
         segments.into_iter().partition(|segment| {
-            segment.characters() <= 4 && (segment.size < 0.85 * usual || segment.pieces.iter().all(|piece| piece.text.chars().all(is_combining_mark)))
+            segment.characters() <= 4
+                && (segment.size < 0.85 * usual
+                    || segment
+                        .pieces
+                        .iter()
+                        .all(|piece| piece.text.chars().all(is_combining_mark)))
         })
     };
     for segment in small {
         let beside = large.iter_mut().find(|line| {
-            (segment.base - line.base).abs() <= 0.6 * line.size && segment.size <= line.size && line.gap(&segment) <= 0.3 * line.size
+            (segment.base - line.base).abs() <= 0.6 * line.size
+                && segment.size <= line.size
+                && line.gap(&segment) <= 0.3 * line.size
         });
         match beside {
             Some(line) => line.join(segment),
@@ -182,7 +209,10 @@ fn attach_raised(segments: Vec<Segment>) -> Vec<Segment> {
 }
 
 fn usual_size(segments: &[Segment]) -> f64 {
-    let mut sizes: Vec<f64> = segments.iter().flat_map(|segment| segment.pieces.iter().map(|piece| piece.size)).collect();
+    let mut sizes: Vec<f64> = segments
+        .iter()
+        .flat_map(|segment| segment.pieces.iter().map(|piece| piece.size))
+        .collect();
     sizes.sort_by(f64::total_cmp);
     sizes.get(sizes.len() / 2).copied().unwrap_or_default()
 }
@@ -197,9 +227,12 @@ fn rows(mut segments: Vec<Segment>) -> Vec<Row> {
     for segment in segments {
         // A line that leans has segments whose baselines drift: compare with the nearest segment of the row.
         let row = rows.iter_mut().rev().take(4).find(|row| {
-            row.iter().min_by(|a, b| a.gap(&segment).total_cmp(&b.gap(&segment))).is_some_and(|near| {
-                (near.base - segment.base).abs() <= 0.3 * near.size.min(segment.size) && near.gap(&segment) > -0.5 * near.size
-            })
+            row.iter()
+                .min_by(|a, b| a.gap(&segment).total_cmp(&b.gap(&segment)))
+                .is_some_and(|near| {
+                    (near.base - segment.base).abs() <= 0.3 * near.size.min(segment.size)
+                        && near.gap(&segment) > -0.5 * near.size
+                })
         });
         match row {
             Some(row) => row.push(segment),
@@ -237,21 +270,32 @@ fn columns(band: Vec<Row>, gutter: f64, rightward: bool) -> Vec<Row> {
     if !divides(&band, gutter) {
         return band;
     }
-    let (left, right): (Vec<Segment>, Vec<Segment>) = band.into_iter().flatten().partition(|segment| segment.right <= gutter);
-    let (first, second) = if rightward { (right, left) } else { (left, right) };
+    let (left, right): (Vec<Segment>, Vec<Segment>) = band
+        .into_iter()
+        .flatten()
+        .partition(|segment| segment.right <= gutter);
+    let (first, second) = if rightward {
+        (right, left)
+    } else {
+        (left, right)
+    };
     let mut ordered = read_order(first, rightward);
     ordered.extend(read_order(second, rightward));
     ordered
 }
 
 fn crosses(row: &Row, x: f64) -> bool {
-    row.iter().any(|segment| segment.left < x && segment.right > x)
+    row.iter()
+        .any(|segment| segment.left < x && segment.right > x)
 }
 
 /// Whether the two sides of a gutter are read one after the other: both hold prose (several lines, long ones), or one does and the
 /// other, a marginal column, keeps to lines of its own. A table's cells are short and share their lines: it is read row by row.
 fn divides(rows: &[Row], gutter: f64) -> bool {
-    let (left, right): (Vec<&Segment>, Vec<&Segment>) = rows.iter().flatten().partition(|segment| segment.right <= gutter);
+    let (left, right): (Vec<&Segment>, Vec<&Segment>) = rows
+        .iter()
+        .flatten()
+        .partition(|segment| segment.right <= gutter);
     let prose = |side: &[&Segment], lines: usize, length: usize| {
         let characters: usize = side.iter().map(|segment| segment.characters()).sum();
         side.len() >= lines && characters >= length * side.len()
@@ -262,7 +306,10 @@ fn divides(rows: &[Row], gutter: f64) -> bool {
     let fewer = left.len().min(right.len());
     let shared = rows
         .iter()
-        .filter(|row| row.iter().any(|segment| segment.right <= gutter) && row.iter().any(|segment| segment.right > gutter))
+        .filter(|row| {
+            row.iter().any(|segment| segment.right <= gutter)
+                && row.iter().any(|segment| segment.right > gutter)
+        })
         .count();
     fewer >= 4 && (prose(&left, 5, 30) || prose(&right, 5, 30)) && shared * 3 <= fewer
 }
@@ -275,7 +322,10 @@ fn find_gutter(rows: &[Row]) -> Option<f64> {
     // The gaps within rows, and the left edges of segments that stand alone, say where a gutter may be.
     let mut candidates: Vec<f64> = rows
         .iter()
-        .flat_map(|row| row.windows(2).filter_map(|pair| Some((pair.first()?.right + pair.get(1)?.left) / 2.0)))
+        .flat_map(|row| {
+            row.windows(2)
+                .filter_map(|pair| Some((pair.first()?.right + pair.get(1)?.left) / 2.0))
+        })
         .chain(all().map(|segment| segment.left - 0.3 * segment.size))
         .filter(|&x| x > left + 0.15 * (right - left) && x < right - 0.15 * (right - left))
         .collect();
@@ -285,7 +335,11 @@ fn find_gutter(rows: &[Row]) -> Option<f64> {
         .into_iter()
         .map(|x| (rows.iter().filter(|row| crosses(row, x)).count(), x))
         .filter(|&(crossing, x)| {
-            let free: Vec<Row> = rows.iter().filter(|row| !crosses(row, x)).cloned().collect();
+            let free: Vec<Row> = rows
+                .iter()
+                .filter(|row| !crosses(row, x))
+                .cloned()
+                .collect();
             crossing * 2 <= rows.len() && divides(&free, x)
         })
         .min_by(|a, b| a.0.cmp(&b.0))
@@ -308,7 +362,12 @@ impl Printed {
         Line {
             text: self.text.clone(),
             confidence: 1.0,
-            bounds: Some([round(area.x0), round(area.y0), round(area.width()), round(area.height())]),
+            bounds: Some([
+                round(area.x0),
+                round(area.y0),
+                round(area.width()),
+                round(area.height()),
+            ]),
         }
     }
 }
@@ -321,7 +380,10 @@ fn print(row: &Row, rightward: bool) -> Option<Printed> {
     let all: String = clusters.concat();
     let text = if direction::has_right_to_left(&all) {
         let rightward = rightward || direction::is_right_to_left(&all);
-        direction::logical(&clusters.iter().map(String::as_str).collect::<Vec<_>>(), rightward)
+        direction::logical(
+            &clusters.iter().map(String::as_str).collect::<Vec<_>>(),
+            rightward,
+        )
     } else {
         all
     };
@@ -352,7 +414,9 @@ fn clusters(pieces: &[&Piece]) -> Vec<String> {
     let threshold = space_width(pieces);
     let mut clusters: Vec<String> = Vec::new();
     let mut edges: Vec<(f64, f64)> = Vec::new();
-    let (marks, bases): (Vec<&Piece>, Vec<&Piece>) = pieces.iter().partition(|piece| piece.text.chars().all(is_combining_mark));
+    let (marks, bases): (Vec<&Piece>, Vec<&Piece>) = pieces
+        .iter()
+        .partition(|piece| piece.text.chars().all(is_combining_mark));
     let mut end: Option<f64> = None;
     let mut blank = false;
     for piece in bases {
@@ -361,7 +425,8 @@ fn clusters(pieces: &[&Piece]) -> Vec<String> {
             continue;
         }
         if let Some(end) = end
-            && (piece.left - end > threshold * piece.size || blank && piece.left - end > -0.05 * piece.size)
+            && (piece.left - end > threshold * piece.size
+                || blank && piece.left - end > -0.05 * piece.size)
         {
             clusters.push(" ".to_owned());
             edges.push((f64::NAN, f64::NAN));
@@ -373,8 +438,17 @@ fn clusters(pieces: &[&Piece]) -> Vec<String> {
     }
     for mark in marks {
         let middle = (mark.left + mark.right) / 2.0;
-        let distance = |&(left, right): &(f64, f64)| if left.is_nan() { f64::INFINITY } else { (left - middle).max(middle - right) };
-        let nearest = edges.iter().enumerate().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+        let distance = |&(left, right): &(f64, f64)| {
+            if left.is_nan() {
+                f64::INFINITY
+            } else {
+                (left - middle).max(middle - right)
+            }
+        };
+        let nearest = edges
+            .iter()
+            .enumerate()
+            .min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
         match nearest.and_then(|(index, _)| clusters.get_mut(index)) {
             Some(cluster) => cluster.push_str(&mark.text),
             None => clusters.push(mark.text.clone()),
@@ -388,7 +462,9 @@ fn space_width(pieces: &[&Piece]) -> f64 {
     let mut gaps: Vec<f64> = pieces
         .windows(2)
         .filter_map(|pair| match pair {
-            [a, b] if !is_blank(&a.text) && !is_blank(&b.text) => Some((b.left - a.right) / b.size.max(0.1)),
+            [a, b] if !is_blank(&a.text) && !is_blank(&b.text) => {
+                Some((b.left - a.right) / b.size.max(0.1))
+            }
             _ => None,
         })
         .collect();
@@ -396,13 +472,15 @@ fn space_width(pieces: &[&Piece]) -> f64 {
     let usual = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     // Spaced-out print has a gap after most letters; a few single letters in a row may be a table's cells instead, unless their
     // words are told apart by spaces.
-    let enough = gaps.len() >= 6 || gaps.len() >= 3 && pieces.iter().any(|piece| is_blank(&piece.text));
+    let enough =
+        gaps.len() >= 6 || gaps.len() >= 3 && pieces.iter().any(|piece| is_blank(&piece.text));
     let spaced_out = enough && usual > 0.08 && usual < 0.6;
     0.15 + if spaced_out { usual } else { 0.0 }
 }
 
 fn is_blank(text: &str) -> bool {
-    text.chars().all(|c| c.is_whitespace() || c.is_control() || c == '\u{200b}')
+    text.chars()
+        .all(|c| c.is_whitespace() || c.is_control() || c == '\u{200b}')
 }
 
 /// The usual distance between baselines, in font sizes.
@@ -422,5 +500,8 @@ fn usual_pitch(lines: &[Printed]) -> f64 {
 /// Whether a line stands apart from the one before it: further below than usual, above it (the next column), or beside it.
 fn starts_paragraph(before: &Printed, line: &Printed, pitch: f64) -> bool {
     let down = (line.base - before.base) / before.size.min(line.size).max(0.1);
-    down <= 0.0 || down > 1.3 * pitch.max(1.0) || line.area.x0 > before.area.x1 || line.area.x1 < before.area.x0
+    down <= 0.0
+        || down > 1.3 * pitch.max(1.0)
+        || line.area.x0 > before.area.x1
+        || line.area.x1 < before.area.x0
 }

@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use hayro::hayro_syntax::object::{Array, Dict};
+use hayro::hayro_syntax::content::ops::TypedInstruction;
+use hayro::hayro_syntax::object::{Array, Dict, Stream};
 use hayro::hayro_syntax::page::Page;
 use hayro::hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use linkspan_model::Code;
@@ -27,7 +28,9 @@ pub(super) struct Opened {
 pub(super) fn open(bytes: &[u8], password: Option<&str>) -> Result<Opened, EngineError> {
     let shared: Arc<Vec<u8>> = Arc::new(bytes.to_vec());
     let pdf = match load(&shared, "") {
-        Err(LoadPdfError::Decryption(DecryptionError::PasswordProtected)) => with_password(&shared, password),
+        Err(LoadPdfError::Decryption(DecryptionError::PasswordProtected)) => {
+            with_password(&shared, password)
+        }
         other => other.map_err(|error| refusal(error, bytes)),
     }?;
     if pdf.pages().is_empty() {
@@ -40,11 +43,24 @@ pub(super) fn open(bytes: &[u8], password: Option<&str>) -> Result<Opened, Engin
     Ok(Opened { pdf, warnings })
 }
 
-/// Whether a page has content of which nothing can be decoded.
+/// Whether a page that shows nothing has content all the same, of which nothing can be made out.
 pub(super) fn content_is_lost(page: &Page<'_>) -> bool {
-    match page.page_stream() {
-        None => page.raw().contains_key(CONTENTS),
-        Some(content) => content.is_empty() && page.raw().get::<Array<'_>>(CONTENTS).is_some_and(|parts| parts.raw_iter().next().is_some()),
+    let mut operations = page.typed_operations();
+    while let Some(operation) = operations.next() {
+        if !matches!(operation, TypedInstruction::Fallback(_)) {
+            return false;
+        }
+    }
+    let contents = page.raw();
+    if let Some(stream) = contents.get::<Stream<'_>>(CONTENTS) {
+        return stream.raw_data().len() > EMPTY_STREAM;
+    }
+    match contents.get::<Array<'_>>(CONTENTS) {
+        Some(parts) => parts
+            .iter::<Stream<'_>>()
+            .any(|part| part.raw_data().len() > EMPTY_STREAM),
+        // The entry is there, and what it points to is not.
+        None => contents.contains_key(CONTENTS),
     }
 }
 
@@ -67,7 +83,10 @@ fn with_password(shared: &Arc<Vec<u8>>, password: Option<&str>) -> Result<Pdf, E
 }
 
 fn load(shared: &Arc<Vec<u8>>, password: &str) -> Result<Pdf, LoadPdfError> {
-    catch_unwind(AssertUnwindSafe(|| Pdf::new_with_password(Arc::clone(shared), password))).unwrap_or(Err(LoadPdfError::Invalid))
+    catch_unwind(AssertUnwindSafe(|| {
+        Pdf::new_with_password(Arc::clone(shared), password)
+    }))
+    .unwrap_or(Err(LoadPdfError::Invalid))
 }
 
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> EngineError {
@@ -76,8 +95,12 @@ fn refusal(error: LoadPdfError, bytes: &[u8]) -> EngineError {
             "the PDF is encrypted in a way that is not supported (supported: RC4, AES-128 and AES-256 with a password)"
         }
         LoadPdfError::Decryption(_) => "the PDF is damaged: its encryption dictionary is not valid",
-        LoadPdfError::Invalid if !contains(bytes, b"%PDF-") => "the file is not a PDF: its %PDF header is missing",
-        LoadPdfError::Invalid => "the PDF is damaged: neither its cross-reference table nor a page tree can be found",
+        LoadPdfError::Invalid if !contains(bytes, b"%PDF-") => {
+            "the file is not a PDF: its %PDF header is missing"
+        }
+        LoadPdfError::Invalid => {
+            "the PDF is damaged: neither its cross-reference table nor a page tree can be found"
+        }
     };
     EngineError::new(Code::UnreadableDocument, detail)
 }
@@ -85,9 +108,14 @@ fn refusal(error: LoadPdfError, bytes: &[u8]) -> EngineError {
 /// What shows that a document is not whole.
 fn damage(pdf: &Pdf, bytes: &[u8]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let tail = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    let tail = bytes
+        .get(bytes.len().saturating_sub(TAIL)..)
+        .unwrap_or(bytes);
     if !contains(tail, b"%%EOF") {
-        warnings.push("the PDF is damaged: its end is missing, so pages or parts of them may be missing too".to_owned());
+        warnings.push(
+            "the PDF is damaged: its end is missing, so pages or parts of them may be missing too"
+                .to_owned(),
+        );
     }
     let promised = pdf
         .xref()
@@ -96,7 +124,9 @@ fn damage(pdf: &Pdf, bytes: &[u8]) -> Vec<String> {
         .and_then(|pages| pages.get::<u32>(COUNT));
     let found = pdf.pages().len();
     if let Some(promised) = promised.filter(|&promised| promised as usize > found) {
-        warnings.push(format!("the PDF is damaged: it says that it has {promised} pages, and {found} were found"));
+        warnings.push(format!(
+            "the PDF is damaged: it says that it has {promised} pages, and {found} were found"
+        ));
     }
     warnings
 }
@@ -107,6 +137,8 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 
 /// The end of the file in which its end mark must be.
 const TAIL: usize = 2048;
+/// A compressed stream of nothing but white space is at most this long.
+const EMPTY_STREAM: usize = 16;
 const CONTENTS: &[u8] = b"Contents";
 const PAGES: &[u8] = b"Pages";
 const COUNT: &[u8] = b"Count";

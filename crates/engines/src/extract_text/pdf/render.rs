@@ -30,7 +30,10 @@ pub(super) fn render(page: &Page<'_>, dpi: u32, max_pixels: u64) -> Option<Rende
     let noted = Arc::clone(&incomplete);
     let settings = InterpreterSettings {
         warning_sink: Arc::new(move |warning| {
-            let lost = matches!(warning, InterpreterWarning::ImageDecodeFailure | InterpreterWarning::UnsupportedFont);
+            let lost = matches!(
+                warning,
+                InterpreterWarning::ImageDecodeFailure | InterpreterWarning::UnsupportedFont
+            );
             noted.fetch_or(lost, Ordering::Relaxed);
         }),
         ..InterpreterSettings::default()
@@ -51,7 +54,10 @@ pub(super) fn render(page: &Page<'_>, dpi: u32, max_pixels: u64) -> Option<Rende
     let gray = pixels
         .data_as_u8_slice()
         .chunks_exact(4)
-        .map(|pixel| ((2126 * u32::from(pixel[0]) + 7152 * u32::from(pixel[1]) + 722 * u32::from(pixel[2])) / 10_000) as u8)
+        .map(|pixel| {
+            ((2126 * u32::from(pixel[0]) + 7152 * u32::from(pixel[1]) + 722 * u32::from(pixel[2]))
+                / 10_000) as u8
+        })
         .collect();
     let picture = GrayImage::from_raw(columns, rows, gray).filter(|picture| !picture.is_empty())?;
     Some(Rendered {
@@ -65,7 +71,9 @@ pub(super) fn render(page: &Page<'_>, dpi: u32, max_pixels: u64) -> Option<Rende
 pub(super) fn is_uniform(picture: &GrayImage) -> bool {
     let (darkest, lightest) = picture
         .iter()
-        .fold((u8::MAX, u8::MIN), |(dark, light), &shade| (dark.min(shade), light.max(shade)));
+        .fold((u8::MAX, u8::MIN), |(dark, light), &shade| {
+            (dark.min(shade), light.max(shade))
+        });
     lightest.saturating_sub(darkest) < 16
 }
 

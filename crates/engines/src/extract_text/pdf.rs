@@ -1,16 +1,248 @@
-//! PDF documents.
+//! PDF (ISO 32000): the text layer where a page has a sound one, else OCR of the rendered page.
 
+mod direction;
+mod garble;
+mod glyphs;
+mod layout;
+mod open;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hayro::hayro_interpret::InterpreterCache;
+use hayro::hayro_syntax::page::Page as Sheet;
 use linkspan_model::Code;
+use linkspan_model::answer::{Page, TextSource};
 
+use self::garble::Layer;
+use self::layout::Text;
 use super::{Extracted, Reader};
 use crate::engine::{Document, EngineError};
+use crate::ocr::OcrPage;
 
+/// Reads a PDF page by page.
+///
+/// # Errors
+///
+/// `password-required` without the right password, `unreadable-document` when no page can be found, `document-too-complex` beyond
+/// the options' limit of pages, and what the OCR engine answers.
 pub(super) fn extract(
-    _document: &Document<'_>,
-    _reader: &Reader<'_>,
+    document: &Document<'_>,
+    reader: &Reader<'_>,
 ) -> Result<Extracted, EngineError> {
-    Err(EngineError::new(
-        Code::UnsupportedMediaType,
-        "this build reads no PDF documents",
-    ))
+    let opened = open::open(document.bytes, reader.password)?;
+    let sheets = opened.pdf.pages();
+    if sheets.len() > reader.options.max_pages as usize {
+        return Err(EngineError::new(
+            Code::DocumentTooComplex,
+            format!(
+                "the document has {} pages and the service reads {} at most (option max_pages)",
+                sheets.len(),
+                reader.options.max_pages
+            ),
+        ));
+    }
+    let mut run = Run {
+        reader,
+        warnings: opened.warnings,
+        cache: InterpreterCache::new(),
+    };
+    let mut pages = Vec::with_capacity(sheets.len());
+    for (number, sheet) in (1..).zip(sheets.iter()) {
+        pages.push(run.page(number, sheet)?);
+    }
+    Ok(Extracted {
+        pages,
+        warnings: run.warnings,
+    })
+}
+
+/// One document's reading.
+struct Run<'r, 'pdf> {
+    reader: &'r Reader<'r>,
+    warnings: Vec<String>,
+    /// The fonts that were read so far.
+    cache: InterpreterCache<'pdf>,
+}
+
+impl<'pdf> Run<'_, 'pdf> {
+    fn page(&mut self, number: u32, sheet: &Sheet<'pdf>) -> Result<Page, EngineError> {
+        // A fault of the library costs this page only; what it may have left half done in the cache goes with it.
+        let Ok(drawn) = catch_unwind(AssertUnwindSafe(|| glyphs::draw(sheet, &self.cache))) else {
+            self.cache = InterpreterCache::new();
+            return Ok(self.lost(number));
+        };
+        if drawn.glyphs.is_empty() && !drawn.graphics && open::content_is_lost(sheet) {
+            return Ok(self.lost(number));
+        }
+        let unknown = drawn.glyphs.iter().filter(|glyph| !glyph.known).count();
+        let guessed = unknown as f64 / drawn.glyphs.len().max(1) as f64;
+        let Ok(layer) = catch_unwind(AssertUnwindSafe(|| layout::arrange(&drawn.glyphs))) else {
+            return Ok(self.lost(number));
+        };
+        let letters = visible(&layer.text);
+        if letters == 0 {
+            if !drawn.graphics {
+                return Ok(blank(number));
+            }
+            return Ok(match self.ocr(number, sheet)? {
+                Some(read) => from_ocr(number, read),
+                None => blank(number),
+            });
+        }
+        match garble::judge(&layer.text, guessed) {
+            // A scanner's or a fax machine's stamp over the picture of a page.
+            Layer::Sound if letters < STAMP && drawn.picture >= MOST_OF_A_PAGE => {
+                let read = self.ocr(number, sheet)?;
+                Ok(
+                    match read.filter(|read| {
+                        visible(&read.text) * 2 > letters * 3 && read.confidence >= POOR
+                    }) {
+                        Some(read) => from_ocr(number, read),
+                        None => from_layer(number, layer),
+                    },
+                )
+            }
+            Layer::Sound => {
+                if unknown > 0 {
+                    self.warn(
+                        number,
+                        "the file does not say which characters some of its glyphs stand for",
+                    );
+                }
+                Ok(from_layer(number, layer))
+            }
+            Layer::Garbled => {
+                let read = self.ocr(number, sheet)?;
+                Ok(match read.filter(|read| visible(&read.text) > 0) {
+                    Some(read) => {
+                        self.warn(
+                            number,
+                            "its text layer is garbled, so the page was read by OCR",
+                        );
+                        from_ocr(number, read)
+                    }
+                    None => {
+                        self.warn(
+                            number,
+                            "its text layer is garbled, and OCR found nothing on it",
+                        );
+                        from_layer(number, layer)
+                    }
+                })
+            }
+            Layer::Doubtful => Ok(self.better(number, sheet, layer)),
+        }
+    }
+
+    /// Reads a page with a doubtful text layer by OCR as well and keeps what is clearly better.
+    fn better(&mut self, number: u32, sheet: &Sheet<'pdf>, layer: Text) -> Page {
+        match self.ocr(number, sheet) {
+            Ok(Some(read))
+                if read.confidence >= GOOD
+                    && garble::is_plausible(&read.text)
+                    && !garble::is_plausible(&layer.text) =>
+            {
+                self.warn(
+                    number,
+                    "its text layer looks garbled, so the page was read by OCR",
+                );
+                from_ocr(number, read)
+            }
+            Ok(_) => from_layer(number, layer),
+            Err(_) => {
+                self.warn(
+                    number,
+                    "its text layer looks garbled, and OCR was not available to check it",
+                );
+                from_layer(number, layer)
+            }
+        }
+    }
+
+    /// Renders a page and reads it by OCR; `None` where it shows nothing.
+    fn ocr(&mut self, number: u32, sheet: &Sheet<'pdf>) -> Result<Option<OcrPage>, EngineError> {
+        let options = self.reader.options;
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            render::render(sheet, options.dpi, options.max_pixels)
+        }));
+        let Ok(Some(rendered)) = rendered else {
+            self.warn(number, "the page could not be rendered for OCR");
+            return Ok(None);
+        };
+        if let Some(dpi) = rendered.reduced_to {
+            self.warn(
+                number,
+                &format!("the page is so large that it was read at {dpi} dots an inch"),
+            );
+        }
+        if rendered.incomplete {
+            self.warn(
+                number,
+                "a picture or a font on the page could not be decoded",
+            );
+        }
+        if render::is_uniform(&rendered.picture) {
+            return Ok(None);
+        }
+        self.reader
+            .ocr
+            .read_page(&rendered.picture, &options.languages)
+            .map(Some)
+    }
+
+    fn lost(&mut self, number: u32) -> Page {
+        self.warn(number, "the page is damaged and could not be read");
+        blank(number)
+    }
+
+    fn warn(&mut self, number: u32, what: &str) {
+        self.warnings.push(format!("page {number}: {what}"));
+    }
+}
+
+/// A page with fewer visible characters than this, most of it a picture, may be a scan with a stamp.
+const STAMP: usize = 100;
+/// The share of a page from which on a picture is most of it.
+const MOST_OF_A_PAGE: f64 = 0.5;
+/// OCR below this confidence is no reading.
+const POOR: f64 = 0.4;
+/// OCR from this confidence on can replace a doubtful text layer.
+const GOOD: f64 = 0.6;
+
+fn visible(text: &str) -> usize {
+    text.chars()
+        .filter(|character| !character.is_whitespace())
+        .count()
+}
+
+fn blank(number: u32) -> Page {
+    Page {
+        number,
+        ..Page::default()
+    }
+}
+
+fn from_layer(number: u32, layer: Text) -> Page {
+    Page {
+        number,
+        text: layer.text,
+        confidence: 1.0,
+        source: TextSource::TextLayer,
+        rotated: 0,
+        lines: layer.lines,
+    }
+}
+
+fn from_ocr(number: u32, read: OcrPage) -> Page {
+    Page {
+        number,
+        text: read.text,
+        confidence: read.confidence,
+        source: TextSource::Ocr,
+        rotated: read.rotated,
+        lines: read.lines,
+    }
 }

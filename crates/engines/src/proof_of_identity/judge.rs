@@ -149,8 +149,19 @@ impl Read {
         put("surname", surname, name_confidence);
         put("given-names", given, name_confidence);
         put("name", name.clone(), name_confidence);
-        let weakest = found.confidences.iter().copied().fold(1.0, f64::min);
-        put("mrz", zone.lines.join("\n"), weakest);
+        // Tesseract's own word for a whole line of fillers says nothing; the zone is as sure as its least sure field.
+        let weakest = fields
+            .values()
+            .map(|field| field.confidence)
+            .fold(1.0, f64::min);
+        fields.insert(
+            "mrz".to_owned(),
+            Field {
+                value: zone.lines.join("\n"),
+                confidence: weakest,
+                source: "mrz".to_owned(),
+            },
+        );
         Self {
             fields,
             name,

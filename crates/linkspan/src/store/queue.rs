@@ -159,7 +159,10 @@ pub enum Outcome {
 
 /// What became of an attempt's end.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the large one"
+)]
 pub enum Finished {
     /// Stored; the job as it is now.
     Done(Job),

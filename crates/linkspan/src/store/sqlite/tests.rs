@@ -373,8 +373,8 @@ async fn a_blob_without_a_row_is_swept_when_it_is_old() {
 async fn a_damaged_file_is_noticed_and_not_written_any_more() {
     let folder = Folder::new();
     let store = folder.sqlite(None).unwrap();
-    let ids: Vec<_> = (0..500).map(|_| InvocationId::new()).collect();
-    for chunk in ids.chunks(50) {
+    let ids: Vec<_> = (0..1000).map(|_| InvocationId::new()).collect();
+    for chunk in ids.chunks(100) {
         let jobs = chunk
             .iter()
             .map(|id| store.enqueue(crate::store::NewJob { id: *id, ..bill() }));
@@ -389,7 +389,7 @@ async fn a_damaged_file_is_noticed_and_not_written_any_more() {
     bytes[40 * 4096..].fill(0xa5);
     fs::write(folder.file(), &bytes).unwrap();
     let store = folder.sqlite(None).unwrap();
-    assert_eq!(kind(store.get(ids[250]).await), ErrorKind::Corrupt);
+    assert_eq!(kind(store.get(ids[500]).await), ErrorKind::Corrupt);
     assert_eq!(store.health(), Health::Refusing(ErrorKind::Corrupt));
     let refused = store.enqueue(bill()).await.unwrap_err();
     assert!(

@@ -147,10 +147,7 @@ impl SqliteStore {
             .into_iter()
             .filter_map(|digest| blobs.condemn(digest))
             .collect();
-        let mut settled: Vec<Digest> = condemned
-            .iter()
-            .map(Condemned::digest)
-            .collect();
+        let mut settled: Vec<Digest> = condemned.iter().map(Condemned::digest).collect();
         let asked = settled.clone();
         let named: HashSet<Digest> = self
             .readers

@@ -243,8 +243,11 @@ impl Gateway {
         self.store.enqueue(job).await
     }
 
-    /// Whether new work is accepted; the sentence says why not.
-    #[must_use]
+    /// Whether new work is accepted.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why not.
     pub fn readiness(&self) -> Result<(), String> {
         if self.stop.is_cancelled() {
             return Err("the gateway is stopping".to_owned());

@@ -341,7 +341,7 @@ pub async fn keep_leases(gateway: Arc<Gateway>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = logging::chain(&error), "leases cannot be renewed")
+                tracing::warn!(error = logging::chain(&error), "leases cannot be renewed");
             }
         }
     }

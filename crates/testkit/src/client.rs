@@ -45,7 +45,6 @@ impl Client {
     }
 
     /// A request to a path, with the key.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         if self.key.is_empty() {
@@ -56,7 +55,6 @@ impl Client {
     }
 
     /// A POST to an integration.
-    #[must_use]
     pub fn invocation(&self, integration: &str) -> RequestBuilder {
         self.request(
             Method::POST,

@@ -101,7 +101,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // exits with 2 on wrong usage
     let done = match cli.verb {
-        Verb::Serve(args) => serve::run(&cli.config, args),
+        Verb::Serve(args) => serve::run(&cli.config, &args),
         Verb::Run(args) => run::run(&cli.config, &args),
         Verb::Check(args) => check::run(&cli.config, &args),
         Verb::Init(args) => init::run(&cli.config, &args),

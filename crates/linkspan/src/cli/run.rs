@@ -163,10 +163,7 @@ async fn document(file: &Path, limit: u64) -> Result<DocumentFile, Problem> {
     let too_large = |size: u64| {
         Problem::new(
             Code::BodyTooLarge,
-            format!(
-                "{} bytes are more than the integration's max_body of {limit}",
-                size
-            ),
+            format!("{size} bytes are more than the integration's max_body of {limit}"),
         )
     };
     let unreadable = |error: std::io::Error| {

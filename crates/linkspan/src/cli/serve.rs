@@ -18,7 +18,7 @@ pub(super) struct Args {
     listen: Option<SocketAddr>,
 }
 
-pub(super) fn run(path: &Path, args: Args) -> Done {
+pub(super) fn run(path: &Path, args: &Args) -> Done {
     let mut config = load(path)?;
     if let Some(listen) = args.listen {
         config.server.listen = listen;

@@ -243,19 +243,19 @@ async fn multipart(
             }
             "text" => {
                 incoming.rest.text =
-                    Some(small(limits, limits.body, &name, &mut field).await?.into())
+                    Some(small(limits, limits.body, &name, &mut field).await?.into());
             }
             "params" => {
                 incoming.rest.params = part(
                     &name,
                     &small(limits, limits.claim, &name, &mut field).await?,
-                )?
+                )?;
             }
             "claim" => {
                 incoming.rest.claim = Some(Arc::new(part(
                     &name,
                     &small(limits, limits.claim, &name, &mut field).await?,
-                )?))
+                )?));
             }
             _ => {
                 return Err(Refusal::new(

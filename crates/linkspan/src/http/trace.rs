@@ -26,7 +26,7 @@ impl RequestIds {
             .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
         let trace = text("traceparent")
             .and_then(TraceParent::parse)
-            .map_or_else(TraceParent::root, |parent| parent.child());
+            .map_or_else(TraceParent::root, TraceParent::child);
         Self { request_id, trace }
     }
 }

@@ -1,5 +1,11 @@
 //! The gateway as its users see it, over real HTTP: one test binary, a file a subject.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod r#async;
 mod same_answer;
 mod scripted;

@@ -17,14 +17,10 @@ use crate::http::problem::Refusal;
 use crate::keys::{ApiKey, Caller, HashKey, Scope};
 use crate::store::{KeyRecord, Store};
 
-/// Most limiters that are kept; beyond it the idle ones go.
-const MOST_LIMITERS: usize = 10_000;
-
 /// Checks who makes a request.
 pub struct Auth {
     mode: Mode,
     limit: Option<Quota>,
-    burst: NonZeroU32,
     limiters: Mutex<HashMap<String, Arc<DefaultDirectRateLimiter>>>,
     clock: DefaultClock,
 }
@@ -50,7 +46,6 @@ impl Auth {
             mode,
             limit: NonZeroU32::new(config.server.rate_limit)
                 .map(|rate| Quota::per_second(rate).allow_burst(burst)),
-            burst,
             limiters: Mutex::default(),
             clock: DefaultClock::default(),
         })
@@ -108,15 +103,13 @@ impl Auth {
 
     fn limit(&self, key: &KeyRecord) -> Result<(), Refusal> {
         let quota = match key.rate.and_then(NonZeroU32::new) {
-            Some(rate) => Some(Quota::per_second(rate).allow_burst(rate.max(self.burst.min(rate)))),
+            Some(rate) => Some(Quota::per_second(rate)),
             None => self.limit,
         };
         let Some(quota) = quota else { return Ok(()) };
+        // Only keys of the store come here, so their number is bounded.
         let limiter = {
             let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-            if limiters.len() >= MOST_LIMITERS {
-                limiters.clear();
-            }
             limiters
                 .entry(key.id.clone())
                 .or_insert_with(|| Arc::new(RateLimiter::direct(quota)))

@@ -276,7 +276,8 @@ impl Gateway {
             let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
         }
         self.abandon.cancel();
-        self.engines.shutdown().await;
+        // A worker that is busy for a connection that was cut off is killed with its pool.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.engines.shutdown()).await;
         self.closed.cancel();
         self.store.close().await;
     }

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use http::header;
+use linkspan_model::Code;
 
 use super::openapi;
+use super::problem::Refusal;
 
 pub(super) async fn openapi() -> Response {
     axum::Json(openapi::description()).into_response()
@@ -36,21 +39,37 @@ pub(super) async fn page() -> Response {
         }
         rows.push_str("</section>");
     }
+    html(&format!(
+        "<h1>linkspan {version}</h1><p>Send a key with every call: <code>Authorization: Bearer lsk_…</code>. Errors are problem \
+         documents (RFC 9457). For programs: <a href=\"/openapi.json\">openapi.json</a>.</p>{rows}",
+        version = env!("CARGO_PKG_VERSION"),
+    ))
+}
+
+/// What a problem document's `type` points to.
+pub(super) async fn problem(Path(name): Path<String>) -> Result<Response, Refusal> {
+    let code = Code::ALL.iter().find(|code| code.name() == name);
+    let code = code.ok_or_else(|| Refusal::new(Code::NotFound, "no problem has this name"))?;
+    let again = if code.retryable() {
+        "The same request can succeed later; try again, after Retry-After where it is given."
+    } else {
+        "The same request will fail again: change it as the problem's detail says."
+    };
+    Ok(html(&format!(
+        "<h1>{}</h1><p><code>{}</code>, status {}</p><p>{again}</p>",
+        escape(code.title()),
+        code.name(),
+        code.status()
+    )))
+}
+
+fn html(body: &str) -> Response {
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>linkspan: the HTTP face</title><style>{STYLE}</style>\
-         <h1>linkspan {version}</h1><p>Send a key with every call: <code>Authorization: Bearer lsk_…</code>. Errors are problem documents \
-         (RFC 9457). For programs: <a href=\"/openapi.json\">openapi.json</a>.</p>{rows}</html>",
-        version = env!("CARGO_PKG_VERSION"),
+         <title>linkspan</title><style>{STYLE}</style>{body}</html>"
     );
-    (
-        [(
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'",
-        )],
-        Html(page),
-    )
-        .into_response()
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page)).into_response()
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\

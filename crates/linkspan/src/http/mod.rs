@@ -48,7 +48,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::page));
+        .route("/docs", get(docs::page))
+        .route("/problems/{code}", get(docs::problem));
     if gateway.config.server.metrics {
         router = router.route("/metrics", get(health::metrics));
     }

@@ -52,6 +52,14 @@ impl Session {
         Err(lacks(action, None))
     }
 
+    /// Refuses what no scope of the caller allows for all integrations.
+    pub(super) fn must_everywhere(&self, action: Action) -> Result<(), Refusal> {
+        if self.caller.may_everywhere(action) {
+            return Ok(());
+        }
+        Err(lacks(action, None))
+    }
+
     /// An integration that the caller may use.
     pub(super) fn integration(&self, name: &str) -> Result<&Arc<Integration>, Refusal> {
         // Who may not use it does not learn whether it is there.

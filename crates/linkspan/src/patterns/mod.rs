@@ -64,6 +64,29 @@ pub enum Reply {
     },
 }
 
+impl Reply {
+    /// The same, with the preference that was honoured.
+    fn applying(self, preference: Option<String>) -> Self {
+        match self {
+            Self::Result {
+                id,
+                json,
+                replayed,
+                applied,
+            } => Self::Result {
+                id,
+                json,
+                replayed,
+                applied: applied.or(preference),
+            },
+            Self::Accepted { job, applied } => Self::Accepted {
+                job,
+                applied: applied.or(preference),
+            },
+        }
+    }
+}
+
 /// A result document as JSON text.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
 //! Pattern 1, `sync`: the response is the result.
 //!
 //! Nothing is stored unless an `Idempotency-Key` is sent: then the first result is durable before it is answered. Past the
-//! deadline: 504, or with `overflow = "async"` the work goes on as a job and the answer is 202. A client that goes away
-//! cancels its work, unless a key was sent, with which it can come back for the result.
+//! deadline: 504, or with `overflow = "async"` or `Prefer: wait=N` the work goes on as a job and the answer is 202. A client
+//! that goes away cancels its work, unless a key was sent, with which it can come back for the result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::config::Overflow;
@@ -18,6 +19,33 @@ use crate::http::prefer::Prefer;
 use crate::http::problem::Refusal;
 use crate::runner;
 use crate::store::{Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start};
+
+/// How long a call is held, and what happens then.
+#[derive(Clone, Debug)]
+struct Patience {
+    deadline: Duration,
+    overflow: Overflow,
+    /// The value of `Preference-Applied`.
+    applied: Option<String>,
+}
+
+impl Patience {
+    /// The integration's, but for a client that prefers `wait=N`: that one takes a 202 after N seconds.
+    fn of(integration: &Integration, prefer: Prefer) -> Self {
+        match prefer.wait {
+            None => Self {
+                deadline: integration.deadline,
+                overflow: integration.overflow,
+                applied: None,
+            },
+            Some(wait) => Self {
+                deadline: integration.deadline.min(wait),
+                overflow: Overflow::Async,
+                applied: Prefer::applied(false, Some(wait)),
+            },
+        }
+    }
+}
 
 /// Answers an invocation with its result.
 ///
@@ -35,16 +63,25 @@ pub async fn invoke(
             format!("the integration {} is at its concurrency, and {} calls wait already; that is its queue", integration.name, integration.queue),
         )
     })?;
-    if arrival.idempotency_key.is_none() && integration.overflow == Overflow::Error {
-        return answer_only(integration, arrival, ticket).await;
-    }
-    // What may outlive the connection runs in a task of its own.
+    let patience = Patience::of(integration, arrival.prefer);
+    let applied = patience.applied.clone();
     let (gateway, integration) = (gateway.clone(), integration.clone());
-    let task = match arrival.idempotency_key {
-        Some(_) => tokio::spawn(keyed(gateway, integration, arrival, ticket)),
-        None => return overflowing(gateway, integration, arrival, ticket).await,
+    let answer = if arrival.idempotency_key.is_some() {
+        outliving(keyed(gateway, integration, arrival, ticket, patience)).await
+    } else if patience.overflow == Overflow::Async {
+        overflowing(gateway, integration, arrival, ticket, patience).await
+    } else {
+        answer_only(&integration, arrival, ticket).await
     };
-    task.await
+    answer.map(|reply| reply.applying(applied))
+}
+
+/// Runs in a task of its own what must go on when the connection ends.
+async fn outliving(
+    work: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
+) -> Result<Reply, Refusal> {
+    tokio::spawn(work)
+        .await
         .unwrap_or_else(|_| Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping")))
 }
 
@@ -65,38 +102,36 @@ async fn answer_only(
     }
 }
 
-/// `overflow = "async"` without a key: cancelled when the client goes away before the deadline, a job after it.
+/// Overflow without a key: cancelled when the client goes away before the deadline, a job after it.
 async fn overflowing(
     gateway: Arc<Gateway>,
     integration: Arc<Integration>,
     arrival: Arrival,
     ticket: Ticket,
+    patience: Patience,
 ) -> Result<Reply, Refusal> {
-    let deadline = integration.deadline;
     let arrival = Arc::new(arrival);
     let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
-    if let Ok((result, _place)) = tokio::time::timeout(deadline, &mut work).await {
+    if let Ok((result, _place)) = tokio::time::timeout(patience.deadline, &mut work).await {
         return answer(&result);
     }
-    let kept = arrival.incoming.keep().await?;
-    let job = new_job(
-        &arrival,
-        &integration,
-        kept.0,
-        kept.1,
-        Some(start(&gateway, false)),
-    );
-    match gateway.enqueue(job).await? {
-        Enqueued::Created {
-            job,
-            attempt: Some(attempt),
-        } => {
-            runner::adopt(&gateway, &integration, &job, attempt, work);
-            accepted(job)
+    outliving(async move {
+        let (document, request) = arrival.incoming.keep().await?;
+        let start = Some(start(&gateway, false));
+        let job = new_job(&arrival, &integration, document, request, start);
+        match gateway.enqueue(job).await? {
+            Enqueued::Created {
+                job,
+                attempt: Some(attempt),
+            } => {
+                runner::adopt(&gateway, &integration, &job, attempt, work);
+                accepted(job)
+            }
+            Enqueued::Created { job, attempt: None } | Enqueued::Existing(job) => accepted(job),
+            Enqueued::KeyMismatch => Err(key_reused()),
         }
-        Enqueued::Created { job, attempt: None } | Enqueued::Existing(job) => accepted(job),
-        Enqueued::KeyMismatch => Err(key_reused()),
-    }
+    })
+    .await
 }
 
 /// With a key: a job holds the key from the start, and its result is durable before it is answered.
@@ -105,6 +140,7 @@ async fn keyed(
     integration: Arc<Integration>,
     arrival: Arrival,
     ticket: Ticket,
+    patience: Patience,
 ) -> Result<Reply, Refusal> {
     let held = new_job(
         &arrival,
@@ -127,7 +163,7 @@ async fn keyed(
     let lease = runner::hold(&gateway, attempt);
     let arrival = Arc::new(arrival);
     let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
-    match tokio::time::timeout(integration.deadline, &mut work).await {
+    match tokio::time::timeout(patience.deadline, &mut work).await {
         Ok((result, _place)) => {
             let json = to_json(&result)?;
             finish(
@@ -147,7 +183,7 @@ async fn keyed(
                 }),
             }
         }
-        Err(_) if integration.overflow == Overflow::Async => {
+        Err(_) if patience.overflow == Overflow::Async => {
             let (document, request) = arrival.incoming.keep().await?;
             let detach = Detach {
                 attempt,

@@ -222,3 +222,20 @@ async fn respond_async_makes_any_integration_answer_later() {
     assert_eq!(scene.client.result(&job).await.status, 200);
     scene.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefer_wait_holds_a_sync_call_and_then_answers_202() {
+    let scene = Scene::start(FEEDBACK).await;
+    let body = serde_json::json!({ "text": "patient" });
+    let held = |wait: &str| {
+        let call = scene.client.invocation("feedback").header("prefer", wait);
+        Answer::of(call.json(&body))
+    };
+    let short = held("wait=0").await;
+    assert_eq!(short.header("preference-applied"), Some("wait=0"));
+    let job = short.job();
+    scene.engine.open();
+    assert_eq!(scene.client.result(&job).await.status, 200);
+    assert_eq!(held("wait=20").await.status, 200);
+    scene.stop().await;
+}

@@ -251,6 +251,14 @@ impl Caller {
             .any(|scope| scope.action == action || scope.action == Action::Admin)
     }
 
+    /// Whether an action is allowed on every integration.
+    #[must_use]
+    pub fn may_everywhere(&self, action: Action) -> bool {
+        self.scopes.iter().any(|scope| {
+            (scope.action == action || scope.action == Action::Admin) && scope.integration.is_none()
+        })
+    }
+
     /// Whether the caller may do everything everywhere.
     #[must_use]
     pub fn is_admin(&self) -> bool {

@@ -37,7 +37,7 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Result<&'stati
 
 /// The metrics, for keys with `read` for all integrations (or `admin`): they tell of everybody's work.
 pub(super) async fn metrics(session: Session) -> Result<Response, Refusal> {
-    session.must(Action::Read)?;
+    session.must_everywhere(Action::Read)?;
     session.gateway.measure().await;
     let page = session.gateway.metrics.page();
     Ok((

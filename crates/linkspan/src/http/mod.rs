@@ -11,6 +11,7 @@ pub mod layers;
 pub mod openapi;
 pub mod prefer;
 pub mod problem;
+mod segment;
 pub mod server;
 mod session;
 pub mod trace;

@@ -9,6 +9,7 @@ mod invocations;
 pub mod jobs;
 pub mod layers;
 pub mod openapi;
+mod paced;
 pub mod prefer;
 pub mod problem;
 mod segment;

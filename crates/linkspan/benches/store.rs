@@ -29,9 +29,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (callers, jobs) in [(1, 500), (16, 5_000), (128, 40_000), (1024, 60_000)] {
         let store = open(folder.path(), &format!("enqueue-{callers}"))?;
         let line = Line::start(format!("enqueue, {callers} waiting callers"), &store);
-        let calls = runtime.block_on(each(callers, jobs, |_| {
+        let calls = runtime.block_on(each(callers, jobs, {
             let store = Arc::clone(&store);
-            async move { store.enqueue(job()).await.map(|_| ()) }
+            move |_| {
+                let store = Arc::clone(&store);
+                async move { store.enqueue(job()).await.map(|_| ()) }
+            }
         }))?;
         line.end(jobs, calls, &mut first);
         runtime.block_on(store.close());

@@ -237,8 +237,9 @@ async fn plain_text(document: &DocumentFile, task: Task) -> Result<Arc<str>, Eng
         ));
     }
     let label = parts
-        .find_map(|part| part.strip_prefix("charset="))
-        .map_or("utf-8", |label| label.trim_matches('"'));
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("charset"))
+        .map_or("utf-8", |(_, label)| label.trim_matches('"'));
     let encoding = Encoding::for_label(label.as_bytes()).ok_or_else(|| {
         EngineError::new(
             Code::UnsupportedMediaType,

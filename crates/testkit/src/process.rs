@@ -76,8 +76,8 @@ impl Setup {
         command
             .args(arguments)
             .current_dir(self.folder.path())
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .env_remove("LINKSPAN_LOG");
+            .env_remove("LINKSPAN_LOG")
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -170,18 +170,36 @@ impl Gateway {
         let _ = self.child.wait();
     }
 
+    /// Sends a signal: `TERM`, `INT`, `STOP`, …
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// SIGTERM, and waits for the end; gives the exit code.
     ///
     /// # Panics
     ///
     /// When it does not end within a minute.
-    pub fn stop(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .expect("kill runs");
-        assert!(sent.success());
+    pub fn stop(self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for the end; gives the exit code.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end within a minute.
+    pub fn wait(mut self) -> Option<i32> {
         let end = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < end {
             if let Some(status) = self

@@ -155,12 +155,16 @@ type Done = Result<u8, Failure>;
 
 /// Reads and checks the configuration; its warnings go to standard error.
 fn load(path: &Path) -> Result<Config, Failure> {
-    let config =
-        crate::configuration::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = load_silently(path)?;
     for warning in &config.warnings {
         eprintln!("linkspan: warning: {warning}");
     }
     Ok(config)
+}
+
+/// The same for a verb that logs the warnings.
+fn load_silently(path: &Path) -> Result<Config, Failure> {
+    crate::configuration::load(path).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// A runtime for the verbs that do I/O.

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{DONE, Done, Failure, load, runtime};
+use super::{DONE, Done, Failure, load_silently, runtime};
 use crate::configuration;
 use crate::logging;
 use crate::served::Served;
@@ -19,7 +19,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(path: &Path, args: &Args) -> Done {
-    let mut config = load(path)?;
+    let mut config = load_silently(path)?;
     if let Some(listen) = args.listen {
         config.server.listen = listen;
         config
@@ -27,17 +27,22 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
             .map_err(|sentence| Failure::usage(format!("--listen {listen}: {sentence}")))?;
     }
     logging::start(config.server.log_format, "info");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let folder = configuration::folder(path);
     runtime()?.block_on(async {
+        // Before anything starts: a signal that comes in between must drain too, not kill.
+        let mut interrupts = Interrupts::catch().map_err(|error| Failure::of(&error))?;
         let served = Served::start(config, &folder)
             .await
             .map_err(|error| Failure::of(&error))?;
-        interrupted().await;
+        interrupts.next().await;
         tracing::info!(
             "stopping: no new work is taken, open work ends first; a second signal ends at once"
         );
-        tokio::spawn(async {
-            interrupted().await;
+        tokio::spawn(async move {
+            interrupts.next().await;
             std::process::exit(130);
         });
         served.stop().await;
@@ -45,22 +50,32 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
     })
 }
 
+/// SIGINT (Ctrl-C) and SIGTERM, caught from the moment that this is made.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Resolves at SIGINT (Ctrl-C) or SIGTERM.
 pub(super) async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => {
-            if result.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-        () = terminated => {}
+    match Interrupts::catch() {
+        Ok(mut interrupts) => interrupts.next().await,
+        Err(_) => std::future::pending().await,
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::Path;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
@@ -13,6 +12,7 @@ use linkspan_model::{Code, JobState};
 
 use super::jobs::JobView;
 use super::problem::Refusal;
+use super::segment::Segment;
 use super::session::Session;
 use crate::store::{Job, Watch};
 
@@ -42,7 +42,7 @@ impl Drop for Counted {
 /// the client has seen. The stream ends with the job.
 pub(super) async fn stream(
     session: Session,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let most = session.gateway.config.limits.max_watchers as usize;

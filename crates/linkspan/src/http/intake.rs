@@ -14,6 +14,7 @@ use linkspan_model::Code;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::paced::{Excess, Pace, Paced};
 use super::problem::Refusal;
 use crate::gateway::{Gateway, Integration};
 use crate::request::{Incoming, IncomingDocument, Rest};
@@ -70,6 +71,16 @@ impl Limits {
             format!(
                 "the body is larger than {} bytes, the integration's max_body",
                 self.body
+            ),
+        )
+    }
+
+    fn member_too_large(&self, name: &str) -> Refusal {
+        Refusal::new(
+            Code::BodyTooLarge,
+            format!(
+                "{name} is larger than {} bytes; that is limits.max_claim",
+                self.claim
             ),
         )
     }
@@ -172,6 +183,22 @@ async fn json(limits: &Limits, body: Body) -> Result<Incoming, Refusal> {
             ),
         )
     })?;
+    for (name, size) in [
+        (
+            "params",
+            Value::Object(json.params.clone()).to_string().len(),
+        ),
+        (
+            "claim",
+            json.claim
+                .as_ref()
+                .map_or(0, |claim| claim.to_string().len()),
+        ),
+    ] {
+        if size as u64 > limits.claim {
+            return Err(limits.member_too_large(name));
+        }
+    }
     Ok(Incoming {
         document: None,
         rest: Rest {
@@ -188,6 +215,27 @@ async fn multipart(
     limits: &Limits,
     request: Request,
 ) -> Result<Incoming, Refusal> {
+    let (head, body) = request.into_parts();
+    let (paced, pace) = Paced::new(body.into_data_stream(), limits.body);
+    let request = Request::from_parts(head, Body::from_stream(paced));
+    let incoming = parts(gateway, limits, &pace, request).await;
+    match pace.excess() {
+        None => incoming,
+        Some(Excess::Body) => Err(limits.too_large()),
+        Some(Excess::Headers) => Err(Refusal::new(
+            Code::BadRequest,
+            "the multipart form cannot be read: what stands before a part, or its headers, is too long",
+        )),
+    }
+}
+
+/// The form's parts, each of which may come once.
+async fn parts(
+    gateway: &Arc<Gateway>,
+    limits: &Limits,
+    pace: &Pace,
+    request: Request,
+) -> Result<Incoming, Refusal> {
     let damaged = |error: &dyn std::fmt::Display| {
         Refusal::new(
             Code::BadRequest,
@@ -200,6 +248,7 @@ async fn multipart(
     let mut incoming = Incoming::default();
     let mut seen = Vec::new();
     loop {
+        pace.used();
         let field = tokio::time::timeout(limits.idle, form.next_field())
             .await
             .map_err(|_| {
@@ -226,6 +275,7 @@ async fn multipart(
                 let file_name = field.file_name().map(str::to_owned);
                 let mut intake = Intake::new(gateway.blobs.clone(), limits.body);
                 while let Some(chunk) = limits.next(&mut field).await? {
+                    pace.used();
                     intake
                         .write(&chunk)
                         .await
@@ -242,19 +292,22 @@ async fn multipart(
                 });
             }
             "text" => {
-                incoming.rest.text =
-                    Some(small(limits, limits.body, &name, &mut field).await?.into());
+                incoming.rest.text = Some(
+                    small(limits, limits.body, pace, &name, &mut field)
+                        .await?
+                        .into(),
+                );
             }
             "params" => {
                 incoming.rest.params = part(
                     &name,
-                    &small(limits, limits.claim, &name, &mut field).await?,
+                    &small(limits, limits.claim, pace, &name, &mut field).await?,
                 )?;
             }
             "claim" => {
                 incoming.rest.claim = Some(Arc::new(part(
                     &name,
-                    &small(limits, limits.claim, &name, &mut field).await?,
+                    &small(limits, limits.claim, pace, &name, &mut field).await?,
                 )?));
             }
             _ => {
@@ -275,11 +328,13 @@ async fn multipart(
 async fn small<E: std::fmt::Display>(
     limits: &Limits,
     limit: u64,
+    pace: &Pace,
     name: &str,
     chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
 ) -> Result<String, Refusal> {
     let mut bytes = Vec::new();
     while let Some(chunk) = limits.next(chunks).await? {
+        pace.used();
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(Refusal::new(
                 Code::BodyTooLarge,

@@ -1,6 +1,6 @@
 //! `POST /v1/integrations/{name}/invocations`: the one door of the patterns `sync` and `async`.
 
-use axum::extract::{Path, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use linkspan_model::config::Pattern;
@@ -10,6 +10,7 @@ use super::intake;
 use super::jobs::JobView;
 use super::prefer::Prefer;
 use super::problem::Refusal;
+use super::segment::Segment;
 use super::session::Session;
 use crate::patterns::{self, Arrival, Reply};
 
@@ -19,7 +20,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 
 pub(super) async fn invoke(
     session: Session,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     request: Request,
 ) -> Result<Response, Refusal> {
     let integration = session.integration(&name)?.clone();

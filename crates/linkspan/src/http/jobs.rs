@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query};
+use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::layers;
 use super::prefer::Prefer;
 use super::problem::Refusal;
+use super::segment::Segment;
 use super::session::Session;
 use crate::keys::Action;
 use crate::patterns::r#async::result_of;
@@ -113,7 +114,7 @@ pub struct JobsPage {
 
 pub(super) async fn show(
     session: Session,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
@@ -148,7 +149,7 @@ pub(super) async fn show(
 
 pub(super) async fn result(
     session: Session,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
@@ -167,15 +168,15 @@ pub(super) async fn result(
         .map(IntoResponse::into_response)
 }
 
-pub(super) async fn cancel(session: Session, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn cancel(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     command(session, &id, Command::Cancel).await
 }
 
-pub(super) async fn retry(session: Session, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn retry(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     command(session, &id, Command::Retry).await
 }
 
-pub(super) async fn delete(session: Session, Path(id): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn delete(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     command(session, &id, Command::Delete).await
 }
 

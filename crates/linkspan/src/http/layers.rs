@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use linkspan_model::Code;
 use std::num::NonZeroU32;
@@ -86,7 +86,7 @@ pub async fn observe(
         remote: request.extensions().get::<Remote>().map(|remote| remote.0),
         caller: Arc::default(),
     };
-    let method = request.method().to_string();
+    let method = known_method(request.method()).to_owned();
     // Only the pattern: a path may hold what does not belong into a log, and its cardinality has no bound.
     let route = request
         .extensions()
@@ -124,6 +124,16 @@ pub async fn observe(
     };
     gateway.metrics.request(&labels, took);
     response
+}
+
+/// The method, or `_OTHER` (as OpenTelemetry says) for one that is none of HTTP's own: anyone can send any word, and each would be a
+/// metric of its own.
+fn known_method(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE"
+        | "PATCH") => known,
+        _ => "_OTHER",
+    }
 }
 
 /// Whether the gateway refused the request, other than an engine its document or a job its reading.

@@ -169,9 +169,25 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/metrics",
         id: "metrics",
-        summary: "Prometheus metrics (OpenMetrics text), for keys with the scope read.",
+        summary: "Prometheus metrics (OpenMetrics text), for keys with the scope read for all integrations.",
         parameters: &[],
         answers: &[("200", "The metrics.", None)],
+    },
+    Operation {
+        method: "get",
+        path: "/openapi.json",
+        id: "openapi",
+        summary: "This description (OpenAPI 3.1).",
+        parameters: &[],
+        answers: &[("200", "The description.", None)],
+    },
+    Operation {
+        method: "get",
+        path: "/docs",
+        id: "docs",
+        summary: "This description as a page for people.",
+        parameters: &[],
+        answers: &[("200", "The page.", None)],
     },
 ];
 
@@ -312,7 +328,7 @@ fn describe(operation: &Operation) -> Value {
             },
         });
     }
-    if matches!(operation.id, "alive" | "ready") {
+    if matches!(operation.id, "alive" | "ready" | "openapi" | "docs") {
         described["security"] = json!([]);
     }
     described

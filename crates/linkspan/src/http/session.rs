@@ -52,12 +52,15 @@ impl Session {
         Err(lacks(action, None))
     }
 
-    /// Refuses what no scope of the caller allows for all integrations.
+    /// Refuses what a scope for one integration does not allow.
     pub(super) fn must_everywhere(&self, action: Action) -> Result<(), Refusal> {
         if self.caller.may_everywhere(action) {
             return Ok(());
         }
-        Err(lacks(action, None))
+        Err(Refusal::new(
+            Code::Forbidden,
+            format!("the key lacks the scope {action} for all integrations"),
+        ))
     }
 
     /// An integration that the caller may use.
@@ -86,6 +89,7 @@ impl Session {
 
     /// A job of the caller's own, or anybody's for an administrator.
     pub(super) async fn job(&self, id: &str) -> Result<Job, Refusal> {
+        self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such job, or it is not yours");
         let id: InvocationId = id.parse().map_err(|_| not_found())?;
         let job = self.gateway.store.get(id).await?.ok_or_else(not_found)?;

@@ -7,6 +7,11 @@
 )]
 
 mod r#async;
+mod cli;
+mod intake;
+mod observability;
 mod same_answer;
 mod scripted;
+mod security;
 mod sync;
+mod tls;

@@ -1,5 +1,7 @@
 //! `linkspan reference`: the generated pages of docs/, from the same descriptions that the program checks with.
 
+mod errors;
+
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
@@ -37,6 +39,7 @@ fn pages() -> Result<Vec<(&'static str, String)>, Failure> {
         ("linkspan.schema.json", json(config::schema())?),
         ("openapi.json", json(openapi::description())?),
         ("command-line.md", command_line()),
+        ("errors.md", errors::page()),
     ])
 }
 

@@ -8,6 +8,7 @@ mod intake;
 mod invocations;
 pub mod jobs;
 pub mod layers;
+mod linger;
 pub mod openapi;
 mod paced;
 pub mod prefer;

@@ -16,6 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::linger::Lingering;
+
 /// The limits of the accept loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
@@ -89,7 +91,7 @@ pub async fn serve(
                     },
                 );
                 let connection = builder
-                    .serve_connection(TokioIo::new(io), service)
+                    .serve_connection(TokioIo::new(Lingering::new(io)), service)
                     .into_owned();
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended early");

@@ -591,11 +591,7 @@ async fn a_request_keeps_its_ids_on_the_whole_way() {
             .lines()
             .any(|line| line.contains(words) && line.contains("order-17"))
     };
-    assert!(
-        log_has("4bf92f3577b34da6a3ce929d0e0e4736"),
-        "{}",
-        gateway.log()
-    );
+    crate::scripted::until(|| log_has("4bf92f3577b34da6a3ce929d0e0e4736")).await;
     assert_eq!(
         client.result(&job).await.json()["id"].as_str(),
         Some(job.as_str()),

@@ -30,6 +30,12 @@ fn gateway() -> (Setup, Gateway) {
     (setup, gateway)
 }
 
+/// Waits until an answer's line, and so every line before it, is in the log.
+async fn logged(gateway: &Gateway, answer: &Answer) {
+    let id = answer.header("x-request-id").unwrap();
+    crate::scripted::until(|| gateway.log().contains(id)).await;
+}
+
 /// The samples of the metrics page, each under its name and labels as they stand there.
 async fn metrics(gateway: &Gateway) -> BTreeMap<String, f64> {
     let answer = gateway.client("").get("/metrics").await;
@@ -254,6 +260,7 @@ async fn every_log_line_is_json_and_a_requests_line_has_its_ids() {
     ];
     let job = client.text("letters", "I love it.").await.job();
     client.result(&job).await;
+    logged(&gateway, &client.get("/healthz").await).await;
     let lines: Vec<Value> = gateway
         .log()
         .lines()
@@ -292,7 +299,7 @@ async fn a_log_for_people_is_no_json_and_has_no_colours_in_a_file() {
         &TOML.replace("[server]", "[server]\nlog_format = \"human\""),
     );
     let gateway = setup.serve();
-    gateway.client("").get("/healthz").await;
+    logged(&gateway, &gateway.client("").get("/healthz").await).await;
     let log = gateway.log();
     assert!(
         log.lines().count() > 1 && log.lines().all(|line| !line.starts_with('{')),

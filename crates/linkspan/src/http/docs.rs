@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use http::header;
 use linkspan_model::Code;
 
 use super::openapi;
 use super::problem::Refusal;
+use super::segment::Segment;
 
 pub(super) async fn openapi() -> Response {
     axum::Json(openapi::description()).into_response()
@@ -47,7 +47,7 @@ pub(super) async fn page() -> Response {
 }
 
 /// What a problem document's `type` points to.
-pub(super) async fn problem(Path(name): Path<String>) -> Result<Response, Refusal> {
+pub(super) async fn problem(Segment(name): Segment) -> Result<Response, Refusal> {
     let code = Code::ALL.iter().find(|code| code.name() == name);
     let code = code.ok_or_else(|| Refusal::new(Code::NotFound, "no problem has this name"))?;
     let again = if code.retryable() {

@@ -189,6 +189,14 @@ const OPERATIONS: &[Operation] = &[
         parameters: &[],
         answers: &[("200", "The page.", None)],
     },
+    Operation {
+        method: "get",
+        path: "/problems/{code}",
+        id: "problem",
+        summary: "What a problem document's `type` points to: what its code means.",
+        parameters: &[("path", "code", "The problem's code.")],
+        answers: &[("200", "The page.", None)],
+    },
 ];
 
 /// The whole description.
@@ -328,7 +336,10 @@ fn describe(operation: &Operation) -> Value {
             },
         });
     }
-    if matches!(operation.id, "alive" | "ready" | "openapi" | "docs") {
+    if matches!(
+        operation.id,
+        "alive" | "ready" | "openapi" | "docs" | "problem"
+    ) {
         described["security"] = json!([]);
     }
     described

@@ -332,6 +332,7 @@ async fn the_description_lists_every_route_and_the_page_shows_it() {
             // What is described is there: nothing is refused for its method, nor for its path.
             let real = path
                 .replace("{name}", "feedback")
+                .replace("{code}", "internal")
                 .replace("{id}", "01980000-0000-7000-8000-000000000000");
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let answer = Answer::of(
@@ -364,6 +365,7 @@ async fn the_description_lists_every_route_and_the_page_shows_it() {
         "GET /metrics",
         "GET /openapi.json",
         "GET /docs",
+        "GET /problems/{code}",
     ] {
         assert!(described.remove(known), "{known}");
     }
@@ -394,6 +396,34 @@ async fn the_description_lists_every_route_and_the_page_shows_it() {
     }
     for path in description["paths"].as_object().unwrap().keys() {
         assert!(page.body.contains(path.as_str()), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_problems_type_points_to_a_page() {
+    let (_setup, gateway) = gateway();
+    let client = gateway.client("");
+    for code in linkspan_model::Code::ALL {
+        let problem = linkspan_model::Problem::new(*code, "");
+        let page = client.get(&problem.type_uri).await;
+        assert_eq!(page.status, 200, "{code}");
+        assert!(
+            page.header("content-type")
+                .unwrap()
+                .starts_with("text/html")
+        );
+        assert!(
+            page.body.contains(code.name()) && page.body.contains(code.title()),
+            "{code}: {}",
+            page.body
+        );
+    }
+    for unknown in [
+        "/problems/nothing",
+        "/problems/%ff",
+        "/problems/%3Cscript%3E",
+    ] {
+        assert_eq!(client.get(unknown).await.code(), "not-found", "{unknown}");
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::header;
 use linkspan_model::Code;
 
+use super::advice::what_to_do;
 use super::openapi;
 use super::problem::Refusal;
 use super::segment::Segment;
@@ -56,10 +57,11 @@ pub(super) async fn problem(Segment(name): Segment) -> Result<Response, Refusal>
         "The same request will fail again: change it as the problem's detail says."
     };
     Ok(html(&format!(
-        "<h1>{}</h1><p><code>{}</code>, status {}</p><p>{again}</p>",
+        "<h1>{}</h1><p><code>{}</code>, status {}</p><p>{again}</p><p>{}</p>",
         escape(code.title()),
         code.name(),
-        code.status()
+        code.status(),
+        code_spans(what_to_do(*code))
     )))
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP face.
 
+pub mod advice;
 pub mod catalog;
 mod docs;
 mod events;

@@ -1,6 +1,7 @@
 //! SIGKILL of the gateway at random moments under load: no acknowledged job is lost, and no idempotency key has two answers.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -45,6 +46,13 @@ steps = ["text", "language"]
 [integration.letters-later]
 pattern = "async"
 steps = ["text", "language"]
+attempts = 100
+backoff = { first = "1ms", max = "20ms" }
+[integration.letters-soon]
+pattern = "sync"
+steps = ["text", "language"]
+deadline = "10ms"
+overflow = "async"
 attempts = 100
 backoff = { first = "1ms", max = "20ms" }
 "#;
@@ -100,6 +108,27 @@ async fn kill_at_fifty_random_moments_loses_no_job_and_answers_no_key_twice_diff
         "{} requests, {doubled} of them sent again after a kill",
         entries.len()
     );
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_at_a_start_leaves_a_folder_in_which_the_next_one_starts() {
+    let setup = Setup::new(PROGRAM, TOML);
+    for _ in 0..12 {
+        let mut starting = setup
+            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(..120))).await;
+        starting.kill().expect("it is killed, or has ended");
+        starting.wait().expect("it is gone");
+    }
+    let key = setup.key("estate", &["invoke", "read"]);
+    let gateway = setup.serve();
+    let client = gateway.client(&key);
+    let job = client.text("reviews-later", SENTENCES[0]).await.job();
+    assert_eq!(client.result(&job).await.status, 200);
     assert_eq!(gateway.stop(), Some(0));
 }
 
@@ -173,6 +202,7 @@ async fn count_jobs(client: &Client, ledger: &Ledger) {
         "reviews-later",
         "letters-now",
         "letters-later",
+        "letters-soon",
     ] {
         let mut known = BTreeSet::new();
         for entry in ledger.entries() {
@@ -217,8 +247,10 @@ async fn count_jobs(client: &Client, ledger: &Ledger) {
 
 /// A review, or once in a while a letter too long for a row of the store.
 fn request(number: u32, random: &mut Rng) -> Sent {
-    let when = random.choice(["now", "later"]).expect("one");
     let long = random.u8(..8) == 0;
+    // Letters take longer than the deadline of those that overflow.
+    let ways = if long { 3 } else { 2 };
+    let when = ["now", "later", "soon"][random.usize(..ways)];
     let sentences = if long { 1500 } else { random.usize(1..4) };
     let mut text = format!("Review number {number}. ");
     for _ in 0..sentences {

@@ -238,8 +238,12 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// As [`JobStore::enqueue`](crate::store::JobStore::enqueue).
+    /// As [`JobStore::enqueue`](crate::store::JobStore::enqueue); also where only the blobs fail, whatever the job's size: a disk that
+    /// fails is not trusted with a part.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
+        if let Health::Refusing(kind) = self.blobs.health() {
+            return Err(StoreError::new(kind, "enqueue a job"));
+        }
         self.store.enqueue(job).await
     }
 

@@ -1,8 +1,11 @@
-//! What linkspan's tests share: a gateway process to start, kill and start again, and a client that speaks to it.
+//! What linkspan's tests share: a gateway process to start, kill and start again, a client that speaks to it
+//! with a ledger of what it was answered, and faults.
 //!
 //! Everything listens on port 0 of loopback, lives in a temporary folder and ends with the test.
 
 mod client;
+pub mod faults;
+pub mod ledger;
 mod process;
 
 pub use client::{Answer, Client};

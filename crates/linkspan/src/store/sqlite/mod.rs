@@ -45,7 +45,8 @@ pub struct SqliteStore {
 /// How the file is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SqliteOptions {
-    /// The most bytes that the file may have; beyond it the store is full. The write-ahead log comes on top.
+    /// The most bytes of the file that may be in use; beyond it nothing more is accepted. The results of what was accepted, and the
+    /// write-ahead log, come on top.
     pub max_size: Option<u64>,
 }
 
@@ -93,7 +94,7 @@ impl SqliteStore {
         blobs: Option<Arc<dyn Blobs>>,
         lock: Option<File>,
     ) -> Result<Self, StoreError> {
-        let connection = open::for_writing(path, options)?;
+        let connection = open::for_writing(path)?;
         let gauge = Arc::new(Gauge::default());
         let watchers = Watchers::default();
         let readers = Readers::open(path, Arc::clone(&gauge))?;
@@ -101,6 +102,7 @@ impl SqliteStore {
             connection,
             Arc::clone(&gauge),
             watchers.clone(),
+            options.max_size,
             lock.is_some(),
         )?;
         Ok(Self {

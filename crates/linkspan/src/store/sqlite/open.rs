@@ -9,7 +9,6 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::SqliteOptions;
 use super::schema::{Unfit, migrate};
 use crate::store::error::{ErrorKind, StoreError};
 
@@ -31,13 +30,13 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// The connection that writes.
-pub(super) fn for_writing(path: &Path, options: SqliteOptions) -> Result<Connection, StoreError> {
+pub(super) fn for_writing(path: &Path) -> Result<Connection, StoreError> {
     // SQLite gives its log the permissions of the file.
     drop(private_file(path)?);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_with_flags(path, flags).map_err(|error| failure(error, DOING))?;
-    prepare(&mut connection, options).map_err(|unfit| match unfit {
+    prepare(&mut connection).map_err(|unfit| match unfit {
         Unfit::Newer => StoreError::new(ErrorKind::Newer, DOING),
         Unfit::Foreign => StoreError::new(ErrorKind::Unusable, DOING)
             .because(format!("{} is another program's database", path.display())),
@@ -89,7 +88,7 @@ pub(super) fn kind_of(error: &rusqlite::Error) -> ErrorKind {
     }
 }
 
-fn prepare(connection: &mut Connection, options: SqliteOptions) -> Result<(), Unfit> {
+fn prepare(connection: &mut Connection) -> Result<(), Unfit> {
     connection.busy_timeout(PATIENCE)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -108,11 +107,6 @@ fn prepare(connection: &mut Connection, options: SqliteOptions) -> Result<(), Un
          PRAGMA wal_autocheckpoint = 0;",
     )?;
     migrate(connection)?;
-    if let Some(bytes) = options.max_size {
-        let page: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        let pages = (bytes / page.max(1)).clamp(1, u64::from(u32::MAX - 1));
-        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-    }
     Ok(())
 }
 

@@ -6,7 +6,8 @@
 //! What a failure does:
 //! - a change that fails by itself is undone alone; the others are committed;
 //! - no space: the batch is undone. Growing changes are refused until a probe (at most one a second, on demand) finds space; changes
-//!   that end, erase or move jobs are still tried;
+//!   that end, erase or move jobs are still tried. The limit on the file's size holds for growing changes only: were there no room for
+//!   the results of what was accepted, those jobs could never end;
 //! - a failed read, write or fsync: the batch is undone, and nothing is written any more until the restart. An fsync is never tried
 //!   again, and no later checkpoint is made: the log keeps what was acknowledged.
 
@@ -114,6 +115,8 @@ struct Thread {
     checkpoints: bool,
     log_pages: Arc<AtomicU32>,
     checkpoint_at: u32,
+    /// The most pages in use, beyond which a change that needs space is refused.
+    most_pages: Option<u64>,
     erased: bool,
     emptied: Option<Instant>,
 }
@@ -123,6 +126,7 @@ impl Writer {
         mut connection: Connection,
         gauge: Arc<Gauge>,
         watchers: Watchers,
+        max_size: Option<u64>,
         checkpoints: bool,
     ) -> Result<Self, StoreError> {
         const DOING: &str = "start the job store's thread";
@@ -137,6 +141,14 @@ impl Writer {
                 Ok(())
             }))
             .map_err(|error| failure(error, DOING))?;
+        let most_pages = match max_size {
+            Some(bytes) => {
+                let page =
+                    page_count(&connection, "page_size").map_err(|error| failure(error, DOING))?;
+                Some(bytes / page.max(1))
+            }
+            None => None,
+        };
         let mut thread = Thread {
             connection,
             gauge: Arc::clone(&gauge),
@@ -144,6 +156,7 @@ impl Writer {
             checkpoints,
             log_pages,
             checkpoint_at: LOG_PAGES,
+            most_pages,
             erased: false,
             emptied: None,
         };
@@ -396,6 +409,9 @@ impl Thread {
                 run("ROLLBACK TO change")?;
                 outcomes.push(Err(error));
             } else {
+                if operation.need() == Need::Space {
+                    self.check_size()?;
+                }
                 outcomes.push(outcome);
             }
             run("RELEASE change")?;
@@ -416,9 +432,13 @@ impl Thread {
 
     /// Finds out whether there is space again, by a real commit of some size.
     fn probe(&self) {
-        let filled = self.connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; INSERT INTO probe VALUES (zeroblob({PROBE})); COMMIT; DELETE FROM probe;"
-        ));
+        let filled = self
+            .connection
+            .execute_batch(&format!(
+                "BEGIN IMMEDIATE; INSERT INTO probe VALUES (zeroblob({PROBE}));"
+            ))
+            .and_then(|()| self.check_size())
+            .and_then(|()| self.connection.execute_batch("COMMIT; DELETE FROM probe;"));
         match filled {
             Ok(()) => self.gauge.has_space(),
             Err(error) => {
@@ -430,6 +450,20 @@ impl Thread {
                 }
             }
         }
+    }
+
+    /// Refuses, as SQLite does on a full disk, when more pages are in use than may be.
+    fn check_size(&self) -> rusqlite::Result<()> {
+        let Some(most) = self.most_pages else {
+            return Ok(());
+        };
+        let all = page_count(&self.connection, "page_count")?;
+        let free = page_count(&self.connection, "freelist_count")?;
+        if all.saturating_sub(free) > most {
+            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+            return Err(rusqlite::Error::SqliteFailure(full, None));
+        }
+        Ok(())
     }
 
     /// Brings the log into the file when it is long.
@@ -547,6 +581,13 @@ where
         // The caller may have gone away; the change stands.
         let _ = reply.send(answer);
     }
+}
+
+/// A number that SQLite tells of its pages.
+fn page_count(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(&format!("PRAGMA {pragma}"))?
+        .query_row([], |row| row.get(0))
 }
 
 fn refuse(batch: Vec<Box<dyn Operation>>, kind: ErrorKind) {

@@ -1,0 +1,28 @@
+//! What the gateway does when it is killed, when its disk fails and when its workers do: one test binary, a file a subject.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
+
+mod disk;
+mod kill;
+mod workers;
+
+use std::time::{Duration, Instant};
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_linkspan");
+
+/// Asks again and again until there is an answer.
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited for a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

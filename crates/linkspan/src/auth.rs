@@ -12,9 +12,8 @@ use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
-use crate::gateway::StartError;
-use crate::http::problem::Refusal;
-use crate::keys::{ApiKey, Caller, HashKey, Scope};
+use crate::keys::{ApiKey, Caller, HashKey, HashKeyError, Scope};
+use crate::refusal::Refusal;
 use crate::store::{KeyRecord, Store};
 
 /// Checks who makes a request.
@@ -36,10 +35,10 @@ impl Auth {
     /// # Errors
     ///
     /// When the hash key cannot be read or made.
-    pub fn open(config: &Config, jobs: &Path) -> Result<Self, StartError> {
+    pub fn open(config: &Config, jobs: &Path) -> Result<Self, HashKeyError> {
         let mode = match config.server.auth {
             config::Auth::None => Mode::Off,
-            config::Auth::Keys => Mode::Keys(open_hash_key(jobs)?),
+            config::Auth::Keys => Mode::Keys(HashKey::beside(jobs)?),
         };
         let burst = NonZeroU32::new(config.server.rate_burst).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
@@ -122,16 +121,6 @@ impl Auth {
             Refusal::new(Code::RateLimited, "the key is over its rate limit").retry_after(wait)
         })
     }
-}
-
-/// The hash key beside a store.
-///
-/// # Errors
-///
-/// When it cannot be read or made.
-pub fn open_hash_key(jobs: &Path) -> Result<HashKey, StartError> {
-    let path = jobs.with_extension("key");
-    HashKey::open(&path).map_err(|source| StartError::HashKey { path, source })
 }
 
 fn caller(record: KeyRecord) -> Caller {

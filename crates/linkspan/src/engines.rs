@@ -10,7 +10,7 @@ use linkspan_model::config::Config;
 use tokio::sync::Notify;
 
 use crate::engine::{Engine, Hosted, InProcess};
-use crate::gateway::Integration;
+use crate::integration::Integration;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Step};
 

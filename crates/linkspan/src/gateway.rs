@@ -3,27 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use linkspan_model::config::{self, Config, Overflow, Pattern};
-use linkspan_model::task::Takes;
+use jiff::Timestamp;
+use linkspan_model::config::Config;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Gate;
 use crate::auth::Auth;
-use crate::backoff::Backoff;
 use crate::engines::Engines;
+use crate::integration::Integration;
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
 use crate::runner::{self, InFlight};
 use crate::store::{
     Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore, Store,
-    StoreError,
+    StoreError, signed,
 };
 
 /// A gateway. One per process; every request and every attempt shares it.
@@ -65,96 +61,6 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// One integration, ready to be invoked.
-pub struct Integration {
-    /// Its name.
-    pub name: String,
-    /// How its answers come back.
-    pub pattern: Pattern,
-    /// What a request brings: a document or a text.
-    pub takes: Takes,
-    /// Its steps.
-    pub pipeline: Pipeline,
-    /// How much it does at once.
-    pub gate: Gate,
-    /// How much it does at once, as configured.
-    pub concurrency: usize,
-    /// How many calls may wait.
-    pub queue: usize,
-    /// How many jobs may wait.
-    pub backlog: i64,
-    /// How long a caller waits.
-    pub deadline: Duration,
-    /// What happens then.
-    pub overflow: Overflow,
-    /// The largest body in bytes.
-    pub max_body: u64,
-    /// How often a job is tried.
-    pub attempts: u32,
-    /// How long one attempt of a job may take.
-    pub attempt_time_limit: Duration,
-    /// The waits between attempts.
-    pub backoff: Backoff,
-    /// How long a job's document and result are kept.
-    pub retention: SignedDuration,
-    /// How long an idempotency key holds.
-    pub idempotency_ttl: SignedDuration,
-    queued: AtomicI64,
-}
-
-impl Integration {
-    /// The integration as it is configured.
-    #[must_use]
-    pub fn new(
-        name: &config::IntegrationName,
-        config: &Config,
-        given: &config::Integration,
-        pipeline: Pipeline,
-        freed: Arc<Notify>,
-    ) -> Self {
-        let concurrency = given.concurrency as usize;
-        let queue = given.queue as usize;
-        Self {
-            name: name.to_string(),
-            pattern: given.pattern,
-            takes: config.takes(given),
-            pipeline,
-            gate: Gate::new(concurrency, queue, freed),
-            concurrency,
-            queue,
-            backlog: i64::from(given.backlog),
-            deadline: given.deadline,
-            overflow: given.overflow,
-            max_body: config.max_body(given).bytes(),
-            attempts: given.attempts,
-            attempt_time_limit: given.attempt_time_limit,
-            backoff: Backoff {
-                first: given.backoff.first,
-                max: given.backoff.max,
-            },
-            retention: signed(config.retention(given)),
-            idempotency_ttl: signed(config.store.idempotency_ttl),
-            queued: AtomicI64::new(0),
-        }
-    }
-
-    /// Whether another job may join those that wait. The count is this gateway's own, set right from the store every few seconds.
-    #[must_use]
-    pub fn accepts_another_job(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) < self.backlog
-    }
-
-    /// A job waits.
-    pub fn job_accepted(&self) {
-        self.queued.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A job that waited has started.
-    pub fn job_started(&self) {
-        self.queued.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -162,14 +68,8 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The key with which secrets are hashed is not there and cannot be made.
-    #[error("cannot use the hash key {path}")]
-    HashKey {
-        /// Its file.
-        path: std::path::PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    HashKey(#[from] crate::keys::HashKeyError),
     /// The engines cannot be set up.
     #[error(transparent)]
     Engines(#[from] crate::engines::EnginesError),
@@ -311,7 +211,7 @@ impl Gateway {
                     queued += i64::try_from(count).unwrap_or(i64::MAX);
                 }
             }
-            integration.queued.store(queued, Ordering::Relaxed);
+            integration.set_queued(queued);
         }
         let oldest = counts
             .oldest_due
@@ -356,10 +256,4 @@ impl Gateway {
             }
         }
     }
-}
-
-/// A duration as the store takes it.
-#[must_use]
-pub fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

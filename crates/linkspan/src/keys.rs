@@ -3,7 +3,7 @@
 //! A caller is known by the *name* of its key, so that two keys of one name (a rotation) see the same jobs.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -21,7 +21,23 @@ impl HashKey {
     /// # Errors
     ///
     /// When the file cannot be read or made, or holds anything but 32 bytes in base64.
-    pub fn open(path: &Path) -> std::io::Result<Self> {
+    pub fn open(path: &Path) -> Result<Self, HashKeyError> {
+        Self::read_or_make(path).map_err(|source| HashKeyError {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The hash key beside a store's database.
+    ///
+    /// # Errors
+    ///
+    /// As [`HashKey::open`].
+    pub fn beside(jobs: &Path) -> Result<Self, HashKeyError> {
+        Self::open(&jobs.with_extension("key"))
+    }
+
+    fn read_or_make(path: &Path) -> std::io::Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
@@ -46,6 +62,17 @@ impl HashKey {
     pub fn verify(&self, secret: &str, hash: &[u8]) -> bool {
         hmac::verify(&self.0, secret.as_bytes(), hash).is_ok()
     }
+}
+
+/// The hash key is not there and cannot be made, or is damaged.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the hash key {path}")]
+pub struct HashKeyError {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
 }
 
 fn create(path: &Path) -> std::io::Result<String> {

@@ -8,18 +8,20 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use linkspan_model::{Code, JobState, Problem, ResultDocument, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Place;
-use crate::gateway::{Gateway, Integration};
+use crate::gateway::Gateway;
+use crate::integration::Integration;
 use crate::logging;
 use crate::patterns::{final_outcome, note_fenced, to_json};
 use crate::pipeline::Request;
 use crate::request;
 use crate::store::{
     Attempt, AttemptEnd, Claim, Claimed, Finished, Job, Outcome, Places, Recover, StoreError,
+    signed,
 };
 
 /// How long an attempt may go without a sign of life.
@@ -381,8 +383,4 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
         );
     }
     Ok(())
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

@@ -87,8 +87,6 @@ codes! {
     MemoryLimit = "memory-limit", 422, false, "The document needs more memory than the engine may use";
     /// The caller is over its rate.
     RateLimited = "rate-limited", 429, true, "Too many requests";
-    /// The client went away.
-    Cancelled = "cancelled", 499, false, "The invocation was cancelled";
     /// Something that should not happen.
     Internal = "internal", 500, true, "Something went wrong on our side";
     /// Work is waiting up to the bound.

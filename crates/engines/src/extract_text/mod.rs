@@ -11,7 +11,7 @@ mod odf;
 mod office;
 mod outlook;
 mod package;
-mod pdf;
+pub(crate) mod pdf;
 pub(crate) mod picture;
 mod rtf;
 #[cfg(test)]

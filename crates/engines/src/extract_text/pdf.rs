@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hayro::hayro_interpret::InterpreterCache;
 use hayro::hayro_syntax::page::Page as Sheet;
+use image::GrayImage;
 use linkspan_model::Code;
 use linkspan_model::answer::{Page, TextSource};
 
@@ -21,6 +22,51 @@ use self::layout::Text;
 use super::{Extracted, Reader};
 use crate::engine::{Document, EngineError};
 use crate::ocr::OcrPage;
+
+/// Resolution at which an identity document is rendered, in dots an inch: the lines of its zone are then some 30 pixels high.
+const IDENTITY_DPI: u32 = 300;
+
+/// Whether a file is a PDF: its header stands in the first kilobyte, where readers look for it.
+pub(crate) fn is_pdf(bytes: &[u8]) -> bool {
+    bytes[..bytes.len().min(1024)]
+        .windows(5)
+        .any(|window| window == b"%PDF-")
+}
+
+/// The first pages as pictures, for `proof-of-identity`.
+///
+/// # Errors
+///
+/// As [`extract`], and `unreadable-document` when no page can be rendered.
+pub(crate) fn pictures(
+    bytes: &[u8],
+    password: Option<&str>,
+    max_pages: usize,
+    max_pixels: u64,
+) -> Result<Vec<GrayImage>, EngineError> {
+    let opened = open::open(bytes, password)?;
+    let pages = opened.pdf.pages();
+    let pictures: Vec<_> = pages
+        .iter()
+        .take(max_pages)
+        .filter_map(|page| {
+            // A panic of the renderer costs its page.
+            catch_unwind(AssertUnwindSafe(|| {
+                render::render(page, IDENTITY_DPI, max_pixels)
+            }))
+            .ok()
+            .flatten()
+        })
+        .map(|rendered| rendered.picture)
+        .collect();
+    if pictures.is_empty() {
+        return Err(EngineError::new(
+            Code::UnreadableDocument,
+            "no page of the PDF can be rendered",
+        ));
+    }
+    Ok(pictures)
+}
 
 /// Reads a PDF page by page.
 ///

@@ -20,20 +20,14 @@ use serde_json::{Map, Value};
 use self::judge::Claim;
 use self::search::Outcome;
 use crate::engine::{Builtin, Document, EngineError, Input, Isolation, Work};
+use crate::extract_text::pdf;
 use crate::extract_text::picture::{self, Most};
 use crate::ocr::Ocr;
 use crate::ocr::tesseract::Tesseract;
 
-/// Makes pictures of the first pages of a file that is no picture (a PDF): `None` for a kind of file that it does not know. Takes the
-/// document, the password that came, and the limits.
-pub type Render = dyn Fn(&Document<'_>, Option<&str>, &Options) -> Option<Result<Vec<GrayImage>, EngineError>>
-    + Send
-    + Sync;
-
 /// The built-in `proof-of-identity` engine.
 pub struct IdentityByZone {
     ocr: Box<dyn Ocr>,
-    render: Option<Box<Render>>,
 }
 
 /// The options of a `proof-of-identity` service (`[service.NAME.options]`).
@@ -80,7 +74,7 @@ impl Options {
 // === impl IdentityByZone ===
 
 impl IdentityByZone {
-    /// The engine over Tesseract, for pictures.
+    /// The engine over Tesseract.
     #[must_use]
     pub fn new() -> Self {
         Self::with_ocr(Box::new(Tesseract::new()))
@@ -89,14 +83,7 @@ impl IdentityByZone {
     /// The engine over another OCR.
     #[must_use]
     pub fn with_ocr(ocr: Box<dyn Ocr>) -> Self {
-        Self { ocr, render: None }
-    }
-
-    /// The same, for files too of which `render` makes pictures.
-    #[must_use]
-    pub fn with_renderer(mut self, render: Box<Render>) -> Self {
-        self.render = Some(render);
-        self
+        Self { ocr }
     }
 
     fn pictures(
@@ -120,12 +107,18 @@ impl IdentityByZone {
             })?;
             return Ok(pictures);
         }
-        self.render.as_ref().and_then(|render| render(document, password, options)).unwrap_or_else(|| {
-            Err(EngineError::new(
-                Code::UnsupportedMediaType,
-                "An identity document must be a picture: send a scan or photo as PNG, JPEG, WebP or TIFF.",
-            ))
-        })
+        if pdf::is_pdf(document.bytes) {
+            return pdf::pictures(
+                document.bytes,
+                password,
+                options.max_pages as usize,
+                options.max_pixels,
+            );
+        }
+        Err(EngineError::new(
+            Code::UnsupportedMediaType,
+            "an identity document must be a picture: send a scan or photo as PNG, JPEG, WebP, TIFF or PDF",
+        ))
     }
 }
 

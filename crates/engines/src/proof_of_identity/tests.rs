@@ -349,36 +349,55 @@ fn the_day_of_the_check_decides_on_expiry() {
 }
 
 #[test]
-fn other_files_need_a_renderer() {
-    let refused = perform("pdf/contract.pdf", None, "2026-07-31").unwrap_err();
-    assert_eq!(refused.code, Code::UnsupportedMediaType);
-    let bytes = b"%PDF-1.7".as_slice();
-    let document = Document {
-        bytes,
-        media_type: None,
-        file_name: None,
+fn a_scan_in_a_pdf_is_read_and_other_files_are_refused() {
+    let scan = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/identity/passport-blurred.jpg"
+    ))
+    .unwrap();
+    let picture = image::load_from_memory(&scan).unwrap();
+    let pdf = pdf_of_jpeg(&scan, picture.width(), picture.height());
+    let perform = |bytes: &[u8]| {
+        IdentityByZone::new().perform(&Work {
+            input: Input::Document(Document {
+                bytes,
+                media_type: None,
+                file_name: None,
+            }),
+            options: &Map::new(),
+            params: &Map::from_iter([("as-of".to_owned(), json!("2026-07-31"))]),
+            claim: None,
+        })
     };
-    let engine = IdentityByZone::new().with_renderer(Box::new(|_, _, _| {
-        Some(Ok(vec![GrayImage::from_pixel(99, 99, image::Luma([255]))]))
-    }));
-    let work = Work {
-        input: Input::Document(document),
-        options: &Map::new(),
-        params: &Map::new(),
-        claim: None,
-    };
-    let Answer::ProofOfIdentity(answer) = engine.perform(&work).unwrap() else {
+    let Answer::ProofOfIdentity(answer) = perform(&pdf).unwrap() else {
         panic!("another task's answer")
     };
-    assert_eq!(answer.document, DocumentKind::Unknown);
-    let text = Work {
-        input: Input::Text("P<UTO"),
-        ..work
-    };
-    assert_eq!(
-        engine.perform(&text).unwrap_err().code,
-        Code::UnsupportedMediaType
-    );
+    assert_eq!(answer.document, DocumentKind::Passport);
+    assert_eq!(answer.fields["document-number"].value, "UT4829173");
+    let damaged = perform(b"%PDF-1.7").unwrap_err();
+    assert_eq!(damaged.code, Code::UnreadableDocument);
+    let other = perform(b"PK\x03\x04").unwrap_err();
+    assert_eq!(other.code, Code::UnsupportedMediaType);
+}
+
+/// A PDF of one page that shows a JPEG, as scanners make them (ISO 32000-1, 7.5).
+fn pdf_of_jpeg(jpeg: &[u8], width: u32, height: u32) -> Vec<u8> {
+    // At 300 dots an inch.
+    let (across, down) = (f64::from(width) * 0.24, f64::from(height) * 0.24);
+    let content = format!("{across} 0 0 {down} 0 0 cm /Scan Do");
+    let mut pdf = format!(
+        "%PDF-1.7\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
+         3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 {across} {down}]/Contents 4 0 R/Resources<</XObject<</Scan 5 0 R>>>>>>endobj\n\
+         4 0 obj<</Length {}>>stream\n{content}\nendstream endobj\n\
+         5 0 obj<</Type/XObject/Subtype/Image/Width {width}/Height {height}/ColorSpace/DeviceRGB/BitsPerComponent 8\
+         /Filter/DCTDecode/Length {}>>stream\n",
+        content.len(),
+        jpeg.len()
+    )
+    .into_bytes();
+    pdf.extend_from_slice(jpeg);
+    pdf.extend_from_slice(b"\nendstream endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n");
+    pdf
 }
 
 #[test]

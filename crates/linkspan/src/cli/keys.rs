@@ -8,11 +8,9 @@ use serde::Serialize;
 
 use super::output::{self, Output, Row};
 use super::{DONE, Done, Failure, load, runtime};
-use crate::auth::open_hash_key;
 use crate::configuration;
-use crate::gateway::signed;
-use crate::keys::{ApiKey, Scope};
-use crate::store::{Actor, KeyRecord, KeyStore as _, SqliteStore};
+use crate::keys::{ApiKey, HashKey, Scope};
+use crate::store::{Actor, KeyRecord, KeyStore as _, SqliteStore, signed};
 
 /// The verbs of `linkspan keys`.
 #[derive(Debug, clap::Subcommand)]
@@ -38,7 +36,7 @@ pub(super) enum Verb {
         /// How long the old keys still hold.
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         overlap: String,
-        /// When the new key ends: a time from now (90d, 12h).
+        /// When the new key ends: a time from now (90d, 12h); without it, it lives as long as the old one was given.
         #[arg(long, value_name = "DURATION")]
         expires: Option<String>,
     },
@@ -148,15 +146,14 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             };
             let scopes: Vec<String> =
                 serde_json::from_str(&latest.scopes).map_err(|error| Failure::of(&error))?;
-            let key = add(
-                jobs,
-                store,
-                &name,
-                &scopes,
-                latest.rate,
-                expiry(expires.as_deref())?,
-            )
-            .await?;
+            let expires = match expiry(expires.as_deref())? {
+                Some(given) => Some(given),
+                // As long a life as the old key was given.
+                None => latest
+                    .expires
+                    .and_then(|end| now.checked_add(end.duration_since(latest.created)).ok()),
+            };
+            let key = add(jobs, store, &name, &scopes, latest.rate, expires).await?;
             for one in old
                 .iter()
                 .filter(|key| key.expires.is_none_or(|end| end > ends))
@@ -225,7 +222,7 @@ pub(super) async fn add(
     rate: Option<u32>,
     expires: Option<Timestamp>,
 ) -> Result<ApiKey, Failure> {
-    let hash_key = open_hash_key(jobs).map_err(|error| Failure::of(&error))?;
+    let hash_key = HashKey::beside(jobs).map_err(|error| Failure::of(&error))?;
     let key = ApiKey::generate().map_err(|error| Failure::of(&error))?;
     let record = KeyRecord {
         id: key.id.clone(),

@@ -16,7 +16,7 @@ use super::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, load, runtime};
 use crate::engine::{Content, DocumentFile};
 use crate::engines::Engines;
-use crate::gateway::Integration;
+use crate::integration::Integration;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::pipeline::Request;

@@ -59,7 +59,6 @@ pub const fn what_to_do(code: Code) -> &'static str {
         Code::RateLimited => {
             "Wait for `Retry-After`. The limit is the key's own (`keys add --rate`) or `server.rate_limit`."
         }
-        Code::Cancelled => "Nothing: whoever asked has gone away.",
         Code::Internal => "Retry; if it stays, report it with the log lines of its `request_id`.",
         Code::Overloaded => {
             "Wait for `Retry-After`. If it is often so, raise `concurrency`, `queue` or `backlog`, or use the pattern `async`."

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::openapi;
-use super::problem::Refusal;
 use super::session::Session;
 use crate::keys::Action;
+use crate::refusal::Refusal;
 
 /// An integration as callers see it.
 #[derive(Debug, Serialize, JsonSchema)]

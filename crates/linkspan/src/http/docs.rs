@@ -8,8 +8,8 @@ use linkspan_model::Code;
 
 use super::advice::what_to_do;
 use super::openapi;
-use super::problem::Refusal;
 use super::segment::Segment;
+use crate::refusal::Refusal;
 
 pub(super) async fn openapi() -> Response {
     axum::Json(openapi::description()).into_response()

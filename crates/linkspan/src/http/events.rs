@@ -11,9 +11,9 @@ use http::HeaderMap;
 use linkspan_model::{Code, JobState};
 
 use super::jobs::JobView;
-use super::problem::Refusal;
 use super::segment::Segment;
 use super::session::Session;
+use crate::refusal::Refusal;
 use crate::store::{Job, Watch};
 
 /// How many streams are open in this process.

@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use linkspan_model::Code;
 
-use super::problem::Refusal;
 use super::session::Session;
 use crate::gateway::Gateway;
 use crate::keys::Action;
+use crate::refusal::Refusal;
 
 impl Gateway {
     /// Refuses work that the gateway cannot take, before its body is read.

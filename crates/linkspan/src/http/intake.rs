@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::paced::{Excess, Pace, Paced};
-use super::problem::Refusal;
-use crate::gateway::{Gateway, Integration};
+use crate::gateway::Gateway;
+use crate::integration::Integration;
+use crate::refusal::Refusal;
 use crate::request::{Incoming, IncomingDocument, Rest};
 use crate::store::{Intake, IntakeError};
 

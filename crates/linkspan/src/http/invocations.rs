@@ -9,10 +9,10 @@ use linkspan_model::{Code, InvocationId};
 use super::intake;
 use super::jobs::JobView;
 use super::prefer::Prefer;
-use super::problem::Refusal;
 use super::segment::Segment;
 use super::session::Session;
 use crate::patterns::{self, Arrival, Reply};
+use crate::refusal::Refusal;
 
 const INVOCATION_ID: HeaderName = HeaderName::from_static("linkspan-invocation-id");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

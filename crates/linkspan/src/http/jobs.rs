@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::layers;
 use super::prefer::Prefer;
-use super::problem::Refusal;
 use super::segment::Segment;
 use super::session::Session;
 use crate::keys::Action;
 use crate::patterns::r#async::result_of;
+use crate::refusal::Refusal;
 use crate::store::{Command, Commanded, Filter, Job};
 
 /// A job as callers see it.

@@ -113,7 +113,8 @@ pub async fn observe(
     );
     if let Some(code) = code {
         gateway.metrics.refusal(code);
-        if is_refusal(code) {
+        // A red readiness probe is no refusal of anybody's work.
+        if is_refusal(code) && route != "/readyz" {
             audit(&gateway, &current, &method, &route, code).await;
         }
     }
@@ -163,7 +164,6 @@ fn is_refusal(code: Code) -> bool {
         | Code::UnsupportedLanguage
         | Code::EngineCrashed
         | Code::MemoryLimit
-        | Code::Cancelled
         | Code::Internal
         | Code::EngineUnavailable
         | Code::DeadlineExceeded

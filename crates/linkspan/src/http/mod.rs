@@ -13,7 +13,7 @@ mod linger;
 pub mod openapi;
 mod paced;
 pub mod prefer;
-pub mod problem;
+mod problem;
 mod segment;
 pub mod server;
 mod session;
@@ -32,7 +32,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
 use crate::gateway::Gateway;
-use problem::Refusal;
+use crate::refusal::Refusal;
 
 /// All routes of a gateway.
 pub fn router(gateway: Arc<Gateway>) -> Router {

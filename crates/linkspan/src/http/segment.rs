@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 use linkspan_model::Code;
 
-use super::problem::Refusal;
+use crate::refusal::Refusal;
 
 /// The segment, decoded. One that is not UTF-8 names nothing: 404, as a problem document.
 pub(super) struct Segment(pub(super) String);

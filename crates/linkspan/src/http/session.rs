@@ -8,12 +8,12 @@ use http::request::Parts;
 use linkspan_model::{Code, InvocationId};
 
 use super::layers;
-use super::problem::Refusal;
 use super::trace::RequestIds;
-use crate::gateway::{Gateway, Integration};
+use crate::gateway::Gateway;
+use crate::integration::Integration;
 use crate::keys::{Action, Caller};
-use crate::logging;
-use crate::store::{ErrorKind, Job, StoreError};
+use crate::refusal::Refusal;
+use crate::store::Job;
 
 /// An authenticated request. A handler that takes one cannot be reached without a valid key.
 pub(super) struct Session {
@@ -108,26 +108,4 @@ fn lacks(action: Action, integration: Option<&str>) -> Refusal {
         None => action.to_string(),
     };
     Refusal::new(Code::Forbidden, format!("the key lacks the scope {scope}"))
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        tracing::warn!(error = logging::chain(&error), "the store refused");
-        let code = match error.kind {
-            ErrorKind::Closed => Code::ShuttingDown,
-            ErrorKind::Internal => Code::Internal,
-            ErrorKind::Full
-            | ErrorKind::Io
-            | ErrorKind::Busy
-            | ErrorKind::Corrupt
-            | ErrorKind::Locked
-            | ErrorKind::Newer
-            | ErrorKind::Unusable => Code::StoreUnavailable,
-        };
-        let refusal = Self::new(code, error.to_string());
-        match error.kind.retry_after() {
-            Some(wait) => refusal.retry_after(wait),
-            None => refusal,
-        }
-    }
 }

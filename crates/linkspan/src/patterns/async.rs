@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use linkspan_model::{Code, JobState};
 
 use super::{Arrival, Reply};
-use crate::gateway::{Gateway, Integration};
+use crate::gateway::Gateway;
 use crate::http::prefer::Prefer;
-use crate::http::problem::Refusal;
+use crate::integration::Integration;
+use crate::refusal::Refusal;
 use crate::store::{Enqueued, Idempotency, Job, NewJob, Start};
 
 /// Accepts an invocation as a job, and waits for its end where the client prefers to.

@@ -8,10 +8,10 @@ pub mod sync;
 use linkspan_model::{InvocationId, ResultDocument, Status};
 
 use crate::http::prefer::Prefer;
-use crate::http::problem::Refusal;
 use crate::http::trace::RequestIds;
 use crate::keys::Caller;
 use crate::pipeline::Request;
+use crate::refusal::Refusal;
 use crate::request::Incoming;
 use crate::store::{Finished, Job, Outcome};
 

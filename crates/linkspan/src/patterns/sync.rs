@@ -14,9 +14,10 @@ use linkspan_model::{Code, Problem, ResultDocument};
 use super::r#async::{key_reused, new_job, reply, result_of};
 use super::{Arrival, Reply, failure, final_outcome, note_fenced, to_json};
 use crate::admission::{Place, Ticket};
-use crate::gateway::{Gateway, Integration};
+use crate::gateway::Gateway;
 use crate::http::prefer::Prefer;
-use crate::http::problem::Refusal;
+use crate::integration::Integration;
+use crate::refusal::Refusal;
 use crate::runner;
 use crate::store::{Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start};
 

@@ -30,6 +30,10 @@ pub mod sqlite;
 pub mod upkeep;
 pub mod watch;
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
 pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
 pub use blobs::{
     BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError,
@@ -56,4 +60,10 @@ pub trait Store:
 impl<T: JobStore + JobQueue + Upkeep + KeyStore + AuditLog + std::fmt::Debug + Send + Sync> Store
     for T
 {
+}
+
+/// A duration as the store takes it.
+#[must_use]
+pub fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

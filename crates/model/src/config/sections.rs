@@ -93,7 +93,7 @@ section! {
         max_size: Size = "20 GiB", in "1 MiB" to "1024 TiB";
         /// How long a job's document and result are kept after its end; an integration may set its own.
         retention: Duration = "7d", in "1m" to "3650d";
-        /// How long a job's row is kept after its end; until then its result answers 410.
+        /// How long a job's row is kept after its result was erased; until then its result answers 410.
         row_retention: Duration = "30d", in "1m" to "3650d";
         /// How long audit lines are kept.
         audit_retention: Duration = "365d", in "1d" to "36500d";

@@ -119,6 +119,25 @@ fn assert_judged(name: &str, answer: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_that_run_out_of_memory_cost_their_own_invocation() {
+    let (_setup, _key, gateway, client) = start("memory_limit = \"256 MiB\"");
+    for later in [false, true] {
+        let mut answer = send(&client, fixture("bombs/flate-500-mib.pdf"), later).await;
+        if later {
+            answer = client.result(&answer.job()).await;
+        }
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (422, "memory-limit"),
+            "{}",
+            answer.body
+        );
+        assert_good_document_is_read(&client).await;
+    }
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_that_are_killed_cost_their_own_invocation() {
     let (_setup, _key, gateway, client) = start("max_workers = 2");
     assert_good_document_is_read(&client).await;

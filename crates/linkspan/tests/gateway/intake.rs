@@ -369,6 +369,22 @@ async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_on_after_its_refusal_still_gets_it() {
+    let (_setup, gateway) = gateway("max_header_bytes = \"8 KiB\"");
+    let head = "POST /v1/integrations/brief/invocations HTTP/1.1\r\nhost: x\r\n";
+    let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let chunked = format!(
+        "{head}content-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        piece.repeat(64)
+    );
+    let (status, body) = raw(&gateway, chunked.as_bytes()).await;
+    assert_eq!(status, 413, "{body}");
+    let long_header = format!("{head}x-long: {}\r\n\r\n", "x".repeat(1_000_000));
+    let (status, body) = raw(&gateway, long_header.as_bytes()).await;
+    assert_eq!(status, 431, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_stops_coming_is_408() {
     let (_setup, gateway) = gateway("body_idle_timeout = \"1s\"");
     let begun = |media_type: &str, body: &str| {

@@ -50,6 +50,12 @@ impl Auth {
         })
     }
 
+    /// Whether everyone may do everything.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        matches!(self.mode, Mode::Off)
+    }
+
     /// The caller behind an `Authorization` header.
     ///
     /// # Errors

@@ -32,6 +32,14 @@ pub(super) async fn read(
         claim: gateway.config.limits.max_claim.bytes(),
         idle: gateway.config.server.body_idle_timeout,
     };
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Refusal::new(
+            Code::UnsupportedMediaType,
+            "the body has a Content-Encoding; send it as it is",
+        ));
+    }
     if let Some(length) = content_length(&request)
         && length > limits.body
     {

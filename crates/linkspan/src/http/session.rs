@@ -1,10 +1,13 @@
 //! What a handler knows of its request: who asks, and what is allowed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::header;
 use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, header};
+use linkspan_model::config::Origin;
 use linkspan_model::{Code, InvocationId};
 
 use super::layers;
@@ -29,6 +32,9 @@ impl FromRequestParts<Arc<Gateway>> for Session {
         parts: &mut Parts,
         gateway: &Arc<Gateway>,
     ) -> Result<Self, Refusal> {
+        if gateway.auth.is_off() {
+            same_machine(&parts.headers, &gateway.config.server.cors_origins)?;
+        }
         let authorization = parts
             .headers
             .get(header::AUTHORIZATION)
@@ -100,6 +106,41 @@ impl Session {
             Err(not_found())
         }
     }
+}
+
+/// Without keys, whoever reaches the gateway may do everything; so a web page that a browser on this machine shows must not reach it.
+/// Its requests carry an `Origin`, or after DNS rebinding a `Host` that is not this machine's.
+fn same_machine(headers: &HeaderMap, origins: &[Origin]) -> Result<(), Refusal> {
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    let allowed = |origin: &str| origins.iter().any(|known| known.as_str() == origin);
+    if text(header::ORIGIN).is_some_and(|origin| !allowed(origin)) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "a web page may not call a gateway without authentication; name its origin in server.cors_origins",
+        ));
+    }
+    if text(header::HOST).is_some_and(|host| !is_loopback(host)) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "a gateway without authentication is called by a loopback address or localhost only",
+        ));
+    }
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn lacks(action: Action, integration: Option<&str>) -> Refusal {

@@ -655,3 +655,31 @@ fn an_address_that_others_reach_is_refused_unless_it_is_secured() {
     let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), &behind_proxy);
     linkspan(&setup, &["check"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_authentication_no_web_page_reaches_the_gateway() {
+    let scene = crate::scripted::Scene::start(
+        "[integration.feedback]\npattern = \"sync\"\nsteps = [\"mood\"]\n",
+    )
+    .await;
+    scene.engine.open();
+    let body = serde_json::json!({ "text": "a fine day" });
+    for (header, value) in [
+        ("origin", "https://evil.example"),
+        ("host", "evil.example:8080"),
+    ] {
+        let call = scene.client.invocation("feedback").header(header, value);
+        let refused = Answer::of(call.json(&body)).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (403, "forbidden"),
+            "{header}"
+        );
+    }
+    let local = scene
+        .client
+        .invocation("feedback")
+        .header("host", "localhost:8080");
+    assert_eq!(Answer::of(local.json(&body)).await.status, 200);
+    scene.stop().await;
+}

@@ -108,7 +108,7 @@ section! {
         /// The most workers of one engine at once; absent: one for each processor.
         max_workers: Option<u32>, in 1 to 1024, like "4";
         /// The most memory that one worker may take.
-        memory_limit: Size = "2 GiB", in "128 MiB" to "1 TiB";
+        memory_limit: Size = "2 GiB", in "256 MiB" to "1 TiB";
         /// How long one piece of work may take; then its worker is killed.
         time_limit: Duration = "2m", in "100ms" to "1d";
         /// How many pieces of work a worker does before a fresh one takes its place.

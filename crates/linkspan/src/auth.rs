@@ -13,6 +13,7 @@ use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
 use crate::gateway::StartError;
+use crate::http::layers;
 use crate::http::problem::Refusal;
 use crate::keys::{ApiKey, Caller, HashKey, Scope};
 use crate::store::{KeyRecord, Store};
@@ -85,6 +86,10 @@ impl Auth {
         let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
         let matches = hash_key.verify(&key.secret, hash);
         let now = Timestamp::now();
+        if let Some(record) = record.as_ref().filter(|_| matches) {
+            // Also of a key that is refused, for the audit log.
+            layers::set_caller(&record.name);
+        }
         match record {
             Some(record)
                 if matches

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
+use crate::http::layers;
 use crate::keys::{ApiKey, Caller, HashKey, HashKeyError, Scope};
 use crate::refusal::Refusal;
 use crate::store::{KeyRecord, Store};
@@ -90,6 +91,10 @@ impl Auth {
         let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
         let matches = hash_key.verify(&key.secret, hash);
         let now = Timestamp::now();
+        if let Some(record) = record.as_ref().filter(|_| matches) {
+            // Also of a key that is refused, for the audit log.
+            layers::set_caller(&record.name);
+        }
         match record {
             Some(record)
                 if matches

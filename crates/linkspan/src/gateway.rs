@@ -18,8 +18,8 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::runner::{self, InFlight};
 use crate::store::{
-    Blobs, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore, Store,
-    StoreError, signed,
+    Blobs, Change, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore,
+    Store, StoreError, signed,
 };
 
 /// A gateway. One per process; every request and every attempt shares it.
@@ -162,6 +162,18 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    /// Waits for a job's change. False where none came until `end`, or the gateway stops: nobody may hold up its drain by waiting.
+    pub async fn waited(
+        &self,
+        end: tokio::time::Instant,
+        change: impl Future<Output = Change>,
+    ) -> bool {
+        self.stop
+            .run_until_cancelled(tokio::time::timeout_at(end, change))
+            .await
+            .is_some_and(|waited| waited.is_ok())
     }
 
     /// Stops accepting and claiming, lets attempts end within the drain time, gives the rest back, and closes the store.

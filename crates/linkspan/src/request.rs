@@ -150,7 +150,8 @@ pub fn of_job(
     blobs: &dyn Blobs,
 ) -> Result<Request, Problem> {
     let rest: Rest = serde_json::from_str(request).map_err(|error| {
-        tracing::error!(%error, "a stored request cannot be read");
+        // Not what serde says: it quotes values.
+        tracing::error!(kind = ?error.classify(), column = error.column(), "a stored request cannot be read");
         Problem::new(
             Code::UnreadableDocument,
             "the stored request cannot be read; send it again",

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use linkspan_model::{Code, JobState, Problem, ResultDocument, Status};
+use linkspan_model::{Code, InvocationId, JobState, Problem, ResultDocument, Status};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Place;
@@ -150,10 +150,11 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
     for claimed in claims.claimed {
         let place = places.get_mut(&claimed.job.integration).and_then(Vec::pop);
         let integration = gateway.integrations.get(&claimed.job.integration).cloned();
-        let (Some(place), Some(integration)) = (place, integration) else {
+        let (Some(mut place), Some(integration)) = (place, integration) else {
             tracing::error!(invocation = %claimed.job.id, "the store started a job for which there is no place; it is tried again when its lease is over");
             continue;
         };
+        place.occupy();
         integration.job_started();
         gateway
             .tasks
@@ -162,10 +163,9 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
     let until_next = claims
         .next
         .and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
-    // More is due than there were places: a freed place wakes the runner. Places that were not needed are freed here and would
-    // wake it for nothing.
-    places.clear();
-    let _ = tokio::time::timeout(Duration::ZERO, gateway.place_freed.notified()).await;
+    // More is due than there were places: a freed place wakes the runner. Those that were not needed must not: it would go round
+    // for nothing.
+    places.into_values().flatten().for_each(Place::give_back);
     Ok(until_next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP))
 }
 
@@ -189,12 +189,8 @@ async fn attempt(
                     traceparent: job.traceparent.clone(),
                     ..request
                 };
-                let run = integration.pipeline.run(job.id, &request);
-                tokio::time::timeout(integration.attempt_time_limit, run)
-                    .await
-                    .unwrap_or_else(|_| {
-                        ResultDocument::failed(job.id, &integration.name, too_long(&integration))
-                    })
+                let limit = integration.attempt_time_limit;
+                run_within(&integration, limit, job.id, &request).await
             }
             Err(problem) => ResultDocument::failed(job.id, &integration.name, problem),
         }
@@ -203,15 +199,24 @@ async fn attempt(
     drop(place);
 }
 
-fn too_long(integration: &Integration) -> Problem {
-    // A document that takes this long would take it again: not retried.
-    Problem::new(
-        Code::EngineTimeout,
-        format!(
-            "the attempt took longer than {:?}, the integration's attempt_time_limit",
-            integration.attempt_time_limit
-        ),
-    )
+/// Takes an integration's steps, for so long.
+pub(crate) async fn run_within(
+    integration: &Integration,
+    limit: Duration,
+    id: InvocationId,
+    request: &Request,
+) -> ResultDocument {
+    let run = integration.pipeline.run(id, request);
+    tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
+        // A document that takes this long would take it again: not retried.
+        let problem = Problem::new(
+            Code::EngineTimeout,
+            format!(
+                "the attempt took longer than {limit:?}; raise the integration's attempt_time_limit, or send less"
+            ),
+        );
+        ResultDocument::failed(id, &integration.name, problem)
+    })
 }
 
 /// Waits for an attempt's work, and ends the attempt durably.
@@ -273,7 +278,7 @@ async fn conclude(
 }
 
 /// Resolves when the attempt is no longer this gateway's.
-async fn taken_away(held: &Held) {
+pub(crate) async fn taken_away(held: &Held) {
     let mut watch = held.gateway.store.watchers().watch(held.attempt.id);
     let ended = async {
         // Held attempts change no state but by their own end, so any other state comes from outside.

@@ -32,18 +32,21 @@ pub(super) async fn read(
         claim: gateway.config.limits.max_claim.bytes(),
         idle: gateway.config.server.body_idle_timeout,
     };
-    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Refusal::new(
-            Code::UnsupportedMediaType,
-            "the body has a Content-Encoding; send it as it is",
-        ));
-    }
     if let Some(length) = content_length(&request)
         && length > limits.body
     {
         return Err(limits.too_large());
+    }
+    // Read as it is, a packed text would be taken for a damaged one; unpacked, a small body could be a large one.
+    let packed = request.headers().get_all(header::CONTENT_ENCODING);
+    if packed
+        .iter()
+        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Refusal::new(
+            Code::UnsupportedMediaType,
+            "the body has a Content-Encoding: send it as it is, without one",
+        ));
     }
     let content_type = request
         .headers()

@@ -30,6 +30,15 @@ pub(super) async fn invoke(
         request.headers(),
         session.gateway.config.limits.max_idempotency_key as usize,
     )?;
+    let pattern = match integration.pattern {
+        Pattern::Sync if !prefer.respond_async => Pattern::Sync,
+        Pattern::Sync | Pattern::Async => Pattern::Async,
+    };
+    // At once, not after a body that may take its time; decided again when the body is here.
+    match pattern {
+        Pattern::Sync => patterns::sync::admits(&integration)?,
+        Pattern::Async => patterns::r#async::admits(&integration)?,
+    }
     let incoming = intake::read(&session.gateway, &integration, request).await?;
     integration.pipeline.check(&incoming.to_request())?;
     let arrival = Arrival {
@@ -39,10 +48,6 @@ pub(super) async fn invoke(
         incoming,
         prefer,
         idempotency_key,
-    };
-    let pattern = match integration.pattern {
-        Pattern::Sync if !prefer.respond_async => Pattern::Sync,
-        Pattern::Sync | Pattern::Async => Pattern::Async,
     };
     let answer = match pattern {
         Pattern::Sync => patterns::sync::invoke(&session.gateway, &integration, arrival).await,

@@ -158,7 +158,7 @@ pub(super) async fn result(
     let mut watch = session.gateway.store.watchers().watch(job.id);
     while prefer.wait.is_some() && !job.state.is_terminal() {
         job = session.job(&id).await?;
-        if job.state.is_terminal() || tokio::time::timeout_at(end, watch.changed()).await.is_err() {
+        if job.state.is_terminal() || !session.gateway.waited(end, watch.changed()).await {
             break;
         }
     }
@@ -198,7 +198,7 @@ async fn command(session: Session, id: &str, command: Command) -> Result<Respons
                     job.state
                 ),
                 Command::Retry => format!(
-                    "the job is {}; only failed and cancelled jobs can be retried",
+                    "the job is {}; only failed and cancelled jobs whose document was stored can be retried",
                     job.state
                 ),
                 Command::Delete => format!("the job is {} and cannot be deleted", job.state),
@@ -318,7 +318,7 @@ async fn until_changed(
         // Read after the watch was made, so that no change falls between.
         latest = session.job(&id).await?;
         if !matches_tag(known, &etag(&latest))
-            || tokio::time::timeout_at(end, watch.changed()).await.is_err()
+            || !session.gateway.waited(end, watch.changed()).await
         {
             return Ok(latest);
         }

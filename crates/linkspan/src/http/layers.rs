@@ -1,6 +1,8 @@
 //! What is done around every request: its ids, its log line, its metrics, and the audit line of a refusal.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -11,7 +13,6 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::{HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use linkspan_model::Code;
-use std::num::NonZeroU32;
 
 use super::server::Remote;
 use super::trace::RequestIds;
@@ -33,6 +34,7 @@ struct Current {
     ids: RequestIds,
     remote: Option<SocketAddr>,
     caller: Arc<OnceLock<String>>,
+    denied: Arc<AtomicBool>,
 }
 
 /// The id of the request that this task answers, if it answers one.
@@ -52,6 +54,11 @@ pub fn request_ids() -> Option<RequestIds> {
 /// Remembers who makes the request that this task answers.
 pub fn set_caller(name: &str) {
     let _ = CURRENT.try_with(|current| current.caller.set(name.to_owned()));
+}
+
+/// Remembers that the request reached for what is another's. It is answered as if there were nothing; the audit log says more.
+pub fn deny() {
+    let _ = CURRENT.try_with(|current| current.denied.store(true, Ordering::Relaxed));
 }
 
 /// Who makes the request that this task answers, for the audit log.
@@ -85,6 +92,7 @@ pub async fn observe(
         ids: RequestIds::of(request.headers()),
         remote: request.extensions().get::<Remote>().map(|remote| remote.0),
         caller: Arc::default(),
+        denied: Arc::default(),
     };
     let method = known_method(request.method()).to_owned();
     // Only the pattern: a path may hold what does not belong into a log, and its cardinality has no bound.
@@ -113,6 +121,11 @@ pub async fn observe(
     );
     if let Some(code) = code {
         gateway.metrics.refusal(code);
+        let code = if current.denied.load(Ordering::Relaxed) {
+            Code::Forbidden
+        } else {
+            code
+        };
         // A red readiness probe is no refusal of anybody's work.
         if is_refusal(code) && route != "/readyz" {
             audit(&gateway, &current, &method, &route, code).await;
@@ -171,9 +184,11 @@ fn is_refusal(code: Code) -> bool {
     }
 }
 
-/// Writes the audit line of a refusal. A flood of refusals must not fill the store: beyond a rate they are only logged.
+/// Writes the audit line of a refusal. A flood of refusals must not fill the store: beyond a rate they are only logged. Those of
+/// nobody known have a smaller rate of their own, so that they neither fill the store nor crowd out the others.
 async fn audit(gateway: &Gateway, current: &Current, method: &str, route: &str, code: Code) {
-    static FLOOD: OnceLock<DefaultDirectRateLimiter> = OnceLock::new();
+    static KNOWN: OnceLock<DefaultDirectRateLimiter> = OnceLock::new();
+    static UNKNOWN: OnceLock<DefaultDirectRateLimiter> = OnceLock::new();
     let line = AuditLine {
         at: Timestamp::now(),
         actor: current.actor(),
@@ -186,11 +201,14 @@ async fn audit(gateway: &Gateway, current: &Current, method: &str, route: &str, 
         actor = line.actor.name, remote = line.actor.remote, request_id = line.actor.request_id,
         action = line.action, on = line.target, outcome = line.outcome, "refused"
     );
-    let flood = FLOOD.get_or_init(|| {
-        let a_second = NonZeroU32::MIN.saturating_add(49);
-        RateLimiter::direct(
-            Quota::per_second(a_second).allow_burst(a_second.saturating_mul(a_second)),
-        )
+    let (flood, a_second) = match current.caller.get() {
+        Some(_) => (&KNOWN, 50),
+        None => (&UNKNOWN, 1),
+    };
+    let flood = flood.get_or_init(|| {
+        let burst = NonZeroU32::MIN.saturating_add(2499);
+        let a_second = NonZeroU32::new(a_second).unwrap_or(NonZeroU32::MIN);
+        RateLimiter::direct(Quota::per_second(a_second).allow_burst(burst))
     });
     if flood.check().is_err() {
         return;

@@ -109,6 +109,7 @@ fn cors(gateway: &Gateway) -> Option<CorsLayer> {
         "content-type",
         "idempotency-key",
         "if-none-match",
+        "last-event-id",
         "prefer",
         "traceparent",
         "x-request-id",

@@ -1,5 +1,6 @@
 //! The accept loop: TLS or plain, bounded connections, time limits on headers, and a drain at the end.
 
+use std::io::Cursor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +10,17 @@ use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::linger::Lingering;
+
+/// What an HTTP/2 connection opens with (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The limits of the accept loop.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +78,12 @@ pub async fn serve(
             Some((Err(_), _)) => break,
         };
         let _ = stream.set_nodelay(true);
-        let (builder, router, tls, watcher) = (
+        let (builder, router, tls, watcher, stop) = (
             builder.clone(),
             router.clone(),
             tls.clone(),
             graceful.watcher(),
+            stop.clone(),
         );
         tokio::spawn(async move {
             let _slot = slot;
@@ -97,16 +102,14 @@ pub async fn serve(
                     tracing::debug!(%error, "a connection ended early");
                 }
             };
-            match tls {
-                None => serve(Box::new(stream)).await,
-                Some(acceptor) => {
-                    match tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)).await
-                    {
-                        Ok(Ok(stream)) => serve(Box::new(stream)).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                        Err(_) => tracing::debug!("a TLS handshake took too long"),
-                    }
-                }
+            // Its own limits begin only when the connection has shown which version of HTTP it speaks: one that says nothing must
+            // not keep its slot, nor hold up the drain.
+            let opening = tokio::time::timeout(limits.header_timeout, open(stream, tls));
+            match stop.run_until_cancelled(opening).await {
+                Some(Ok(Ok(io))) => serve(io).await,
+                Some(Ok(Err(error))) => tracing::debug!(%error, "a connection did not open"),
+                Some(Err(_)) => tracing::debug!("a connection took too long to open"),
+                None => {}
             }
         });
     }
@@ -117,6 +120,30 @@ pub async fn serve(
     {
         tracing::warn!("some requests did not end within drain_timeout and were cut off");
     }
+}
+
+/// Makes the TLS handshake, and waits for the first bytes of a request.
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> std::io::Result<Box<dyn Io>> {
+    match tls {
+        None => spoken(stream).await,
+        Some(acceptor) => spoken(acceptor.accept(stream).await?).await,
+    }
+}
+
+/// Waits until the client has said enough to tell HTTP/1 from HTTP/2. What it said is read again from the answer.
+async fn spoken(mut io: impl Io + 'static) -> std::io::Result<Box<dyn Io>> {
+    let mut said = Vec::with_capacity(PREFACE.len());
+    while said.len() < PREFACE.len() && PREFACE.starts_with(&said) {
+        let left = (PREFACE.len() - said.len()) as u64;
+        if (&mut io).take(left).read_buf(&mut said).await? == 0 {
+            break; // the client said all that it has to say
+        }
+    }
+    let (read, write) = tokio::io::split(io);
+    Ok(Box::new(tokio::io::join(
+        Cursor::new(said).chain(read),
+        write,
+    )))
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -103,6 +103,7 @@ impl Session {
         if own || self.caller.may(Action::Admin, &job.integration) {
             Ok(job)
         } else {
+            layers::deny();
             Err(not_found())
         }
     }

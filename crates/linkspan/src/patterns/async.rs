@@ -27,15 +27,7 @@ pub async fn submit(
     integration: &Arc<Integration>,
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
-    if !integration.accepts_another_job() {
-        return Err(Refusal::new(
-            Code::Overloaded,
-            format!(
-                "{} jobs of the integration {} wait already; that is its backlog",
-                integration.backlog, integration.name
-            ),
-        ));
-    }
+    admits(integration)?;
     let (document, request) = arrival.incoming.keep().await?;
     let job = new_job(&arrival, integration, document, request, None);
     let job = match gateway.enqueue(job).await? {
@@ -47,6 +39,24 @@ pub async fn submit(
         Enqueued::KeyMismatch => return Err(key_reused()),
     };
     reply(gateway, job, arrival.prefer).await
+}
+
+/// Refuses a job that would wait behind too many.
+///
+/// # Errors
+///
+/// The backlog is full.
+pub fn admits(integration: &Integration) -> Result<(), Refusal> {
+    if !integration.accepts_another_job() {
+        return Err(Refusal::new(
+            Code::Overloaded,
+            format!(
+                "{} jobs of the integration {} wait already; that is its backlog",
+                integration.backlog, integration.name
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Answers with a job: at once, or after a wait where the client prefers one.
@@ -165,9 +175,7 @@ async fn wait_for_end(gateway: &Gateway, job: Job, wait: Duration) -> Result<Job
         if let Some(now) = gateway.store.get(id).await? {
             latest = now;
         }
-        if latest.state.is_terminal()
-            || tokio::time::timeout_at(end, watch.changed()).await.is_err()
-        {
+        if latest.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
             return Ok(latest);
         }
     }

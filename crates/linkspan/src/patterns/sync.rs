@@ -17,9 +17,12 @@ use crate::admission::{Place, Ticket};
 use crate::gateway::Gateway;
 use crate::http::prefer::Prefer;
 use crate::integration::Integration;
+use crate::logging;
 use crate::refusal::Refusal;
 use crate::runner;
-use crate::store::{Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start};
+use crate::store::{
+    Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start, StoreError,
+};
 
 /// How long a call is held, and what happens then.
 #[derive(Clone, Debug)]
@@ -58,17 +61,16 @@ pub async fn invoke(
     integration: &Arc<Integration>,
     arrival: Arrival,
 ) -> Result<Reply, Refusal> {
-    let ticket = integration.gate.join().ok_or_else(|| {
-        Refusal::new(
-            Code::Overloaded,
-            format!("the integration {} is at its concurrency, and {} calls wait already; that is its queue", integration.name, integration.queue),
-        )
-    })?;
+    let ticket = integration
+        .gate
+        .join()
+        .ok_or_else(|| queue_full(integration))?;
     let patience = Patience::of(integration, arrival.prefer);
     let applied = patience.applied.clone();
     let (gateway, integration) = (gateway.clone(), integration.clone());
     let answer = if arrival.idempotency_key.is_some() {
-        outliving(keyed(gateway, integration, arrival, ticket, patience)).await
+        let work = keyed(gateway.clone(), integration, arrival, ticket, patience);
+        outliving(&gateway, work).await
     } else if patience.overflow == Overflow::Async {
         overflowing(gateway, integration, arrival, ticket, patience).await
     } else {
@@ -77,13 +79,43 @@ pub async fn invoke(
     answer.map(|reply| reply.applying(applied))
 }
 
-/// Runs in a task of its own what must go on when the connection ends.
+/// Refuses a call for which there is no place now.
+///
+/// # Errors
+///
+/// The queue is full.
+pub fn admits(integration: &Integration) -> Result<(), Refusal> {
+    if integration.gate.is_full() {
+        return Err(queue_full(integration));
+    }
+    Ok(())
+}
+
+fn queue_full(integration: &Integration) -> Refusal {
+    Refusal::new(
+        Code::Overloaded,
+        format!(
+            "the integration {} is at its concurrency, and {} calls wait already; that is its queue",
+            integration.name, integration.queue
+        ),
+    )
+}
+
+/// Runs in a task of its own what must go on when the connection ends. The drain waits for it.
 async fn outliving(
+    gateway: &Gateway,
     work: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
 ) -> Result<Reply, Refusal> {
-    tokio::spawn(work)
-        .await
-        .unwrap_or_else(|_| Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping")))
+    gateway.tasks.spawn(work).await.unwrap_or_else(|error| {
+        Err(if error.is_panic() {
+            Refusal::new(
+                Code::Internal,
+                "the gateway met a fault of its own; it is logged under this request_id",
+            )
+        } else {
+            stopping()
+        })
+    })
 }
 
 /// No key, no overflow: nothing outlives the call, and dropping it cancels the work.
@@ -116,7 +148,8 @@ async fn overflowing(
     if let Ok((result, _place)) = tokio::time::timeout(patience.deadline, &mut work).await {
         return answer(&result);
     }
-    outliving(async move {
+    let tasks = gateway.clone();
+    outliving(&tasks, async move {
         let (document, request) = arrival.incoming.keep().await?;
         let start = Some(start(&gateway, false));
         let job = new_job(&arrival, &integration, document, request, start);
@@ -157,22 +190,27 @@ async fn keyed(
         } => (job, attempt),
         Enqueued::Created { job, attempt: None } => return accepted(job),
         Enqueued::Existing(job) => {
-            return existing(&gateway, &integration, job, arrival.prefer).await;
+            return existing(&gateway, patience.overflow, job, arrival.prefer).await;
         }
         Enqueued::KeyMismatch => return Err(key_reused()),
     };
     let lease = runner::hold(&gateway, attempt);
     let arrival = Arc::new(arrival);
     let mut work = Box::pin(work(integration.clone(), arrival.clone(), ticket));
-    match tokio::time::timeout(patience.deadline, &mut work).await {
+    let worked = tokio::select! {
+        biased;
+        () = runner::taken_away(&lease) => return Err(taken_away()),
+        worked = tokio::time::timeout(patience.deadline, &mut work) => worked,
+        () = gateway.abandon.cancelled() => {
+            give_up(&gateway, attempt).await;
+            return Err(stopping());
+        }
+    };
+    match worked {
         Ok((result, _place)) => {
             let json = to_json(&result)?;
-            finish(
-                &gateway,
-                attempt,
-                final_outcome(&result, json.clone(), true),
-            )
-            .await?;
+            let outcome = final_outcome(&result, json.clone(), true);
+            finish(&gateway, attempt, outcome).await?;
             drop(lease);
             match failure(&result) {
                 Some(refusal) => Err(refusal),
@@ -185,32 +223,25 @@ async fn keyed(
             }
         }
         Err(_) if patience.overflow == Overflow::Async => {
-            let (document, request) = arrival.incoming.keep().await?;
-            let detach = Detach {
-                attempt,
-                document,
-                request,
-                now: Timestamp::now(),
-            };
-            match gateway.store.detach(detach).await? {
-                Finished::Done(job) => {
+            match detach(&gateway, &arrival, attempt).await {
+                Ok(Finished::Done(job)) => {
                     drop(lease);
                     runner::adopt(&gateway, &integration, &job, attempt, work);
                     accepted(job)
                 }
-                Finished::Fenced => accepted(job),
+                Ok(Finished::Fenced) => Err(taken_away()),
+                Err(error) => {
+                    give_up(&gateway, attempt).await;
+                    Err(error.into())
+                }
             }
         }
         Err(_) => {
             drop(work);
             let problem = Problem::new(Code::DeadlineExceeded, deadline_detail(&integration));
             let result = ResultDocument::failed(arrival.id, &integration.name, problem.clone());
-            finish(
-                &gateway,
-                attempt,
-                final_outcome(&result, to_json(&result)?, true),
-            )
-            .await?;
+            let outcome = final_outcome(&result, to_json(&result)?, true);
+            finish(&gateway, attempt, outcome).await?;
             drop(lease);
             Err(problem.into())
         }
@@ -225,7 +256,10 @@ async fn work(
 ) -> (ResultDocument, Place) {
     let request = arrival.to_request();
     let place = ticket.enter().await;
-    (integration.pipeline.run(arrival.id, &request).await, place)
+    // Past the deadline the work may be a job's attempt, with the time limit of one.
+    let limit = integration.attempt_time_limit.max(integration.deadline);
+    let result = runner::run_within(&integration, limit, arrival.id, &request).await;
+    (result, place)
 }
 
 fn start(gateway: &Gateway, held: bool) -> Start {
@@ -239,15 +273,15 @@ fn start(gateway: &Gateway, held: bool) -> Start {
 /// The key was used with the same request before.
 async fn existing(
     gateway: &Gateway,
-    integration: &Integration,
+    overflow: Overflow,
     job: Job,
     prefer: Prefer,
 ) -> Result<Reply, Refusal> {
     if job.state.is_terminal() {
         return result_of(gateway, job, true, None).await;
     }
-    // A job that goes on without a connection (overflow, Prefer: respond-async) was answered 202, and is again.
-    if !job.held && integration.overflow == Overflow::Async {
+    // A job that goes on without a connection was answered 202, and is again where this call may overflow too.
+    if !job.held && overflow == Overflow::Async {
         return reply(gateway, job, prefer).await;
     }
     Err(Refusal::new(
@@ -256,6 +290,7 @@ async fn existing(
     ))
 }
 
+/// Ends a held attempt, if it is still this call's.
 async fn finish(gateway: &Gateway, attempt: Attempt, outcome: Outcome) -> Result<(), Refusal> {
     let end = AttemptEnd {
         attempt,
@@ -264,7 +299,54 @@ async fn finish(gateway: &Gateway, attempt: Attempt, outcome: Outcome) -> Result
     };
     let finished = gateway.store.finish(end).await?;
     note_fenced(attempt.id, &finished);
-    Ok(())
+    match finished {
+        Finished::Done(_) => Ok(()),
+        // Its result is nowhere stored: answered, the same key would bring another one later.
+        Finished::Fenced => Err(taken_away()),
+    }
+}
+
+/// Makes a held attempt an ordinary job, with its document.
+async fn detach(
+    gateway: &Gateway,
+    arrival: &Arrival,
+    attempt: Attempt,
+) -> Result<Finished, StoreError> {
+    let (document, request) = arrival.incoming.keep().await?;
+    let detach = Detach {
+        attempt,
+        document,
+        request,
+        now: Timestamp::now(),
+    };
+    gateway.store.detach(detach).await
+}
+
+/// Ends a held attempt that comes to nothing, and frees its key. Where the store refuses this too, recovery does it when the
+/// lease is over.
+async fn give_up(gateway: &Gateway, attempt: Attempt) {
+    let end = AttemptEnd {
+        attempt,
+        outcome: Outcome::Cancelled,
+        now: Timestamp::now(),
+    };
+    if let Err(error) = gateway.store.finish(end).await {
+        tracing::warn!(invocation = %attempt.id, error = logging::chain(&error), "an attempt's end cannot be stored");
+    }
+}
+
+fn taken_away() -> Refusal {
+    Refusal::new(
+        Code::WrongState,
+        "the request's job was cancelled or deleted while it ran; send the request again with a new Idempotency-Key",
+    )
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(
+        Code::ShuttingDown,
+        "the gateway is stopping; send the request again",
+    )
 }
 
 fn answer(result: &ResultDocument) -> Result<Reply, Refusal> {

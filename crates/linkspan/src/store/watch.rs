@@ -54,6 +54,13 @@ impl Watchers {
         }
     }
 
+    /// How many watch a job now.
+    #[must_use]
+    pub fn count(&self, id: InvocationId) -> usize {
+        let jobs = self.shared.jobs();
+        jobs.get(&id).map_or(0, watch::Sender::receiver_count)
+    }
+
     /// Waits until a job was queued since the last call. For one runner: of several, one is woken.
     pub async fn work(&self) {
         self.shared.work.notified().await;

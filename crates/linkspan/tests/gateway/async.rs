@@ -294,3 +294,32 @@ async fn a_stop_gives_running_jobs_back_and_the_next_start_runs_them() {
     );
     scene.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_not_held_up_by_those_who_wait_for_a_job() {
+    let scene = Scene::start(CALLS).await;
+    let job = scene.client.text("calls", "cut off").await.job();
+    scene.engine.begun(1).await;
+    let poll = |path: String| {
+        let request = scene.client.request(Method::GET, &path);
+        tokio::spawn(Answer::of(request.header("prefer", "wait=60")))
+    };
+    let polls = [
+        poll(format!("/v1/jobs/{job}")),
+        poll(format!("/v1/jobs/{job}/result")),
+    ];
+    // Both polls' watches, and that of the attempt itself.
+    let watchers = scene.served.gateway.store.watchers().clone();
+    crate::scripted::until(|| watchers.count(job.parse().unwrap()) == 3).await;
+    scene.served.gateway.abandon.cancel();
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(15), scene.served.stop());
+    stopped
+        .await
+        .expect("the drain does not wait for the polls");
+    let statuses = futures_util::future::join_all(polls).await;
+    let statuses: Vec<_> = statuses
+        .into_iter()
+        .map(|one| one.unwrap().status)
+        .collect();
+    assert_eq!(statuses, [200, 409]);
+}

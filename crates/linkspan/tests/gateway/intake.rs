@@ -417,6 +417,59 @@ async fn a_body_that_stops_coming_is_408() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_says_nothing_loses_its_slot() {
+    let (_setup, gateway) = gateway("header_timeout = \"1s\"\nmax_connections = 2");
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let silent = ["", "PRI * HTTP/2"].map(|said| async move {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(said.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let read = connection.read_to_end(&mut bytes);
+        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        // A reset is an end too.
+        read.expect("the gateway closes the connection").ok();
+        assert!(bytes.is_empty());
+    });
+    futures_util::future::join_all(silent).await;
+    assert_eq!(gateway.client("").get("/healthz").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_spoken_to_who_begins_with_it_even_in_pieces() {
+    let (_setup, gateway) = gateway("");
+    let address = gateway.url.strip_prefix("http://").unwrap();
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.set_nodelay(true).unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    for piece in [&b"PRI * HTT"[..], b"P/2.0\r\n\r\nSM\r\n\r\n", &settings] {
+        connection.write_all(piece).await.unwrap();
+        connection.flush().await.unwrap();
+    }
+    let mut frame = [0; 9];
+    connection.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "a SETTINGS frame");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_body_is_refused_with_what_to_do() {
+    let (_setup, gateway) = gateway("");
+    let client = gateway.client("");
+    let send = |encoding: &str| {
+        let request = client
+            .invocation("feedback")
+            .header("content-encoding", encoding);
+        Answer::of(request.header("content-type", "text/plain").body(HAPPY))
+    };
+    refused(
+        &send("gzip").await,
+        415,
+        "unsupported-media-type",
+        "without one",
+    );
+    assert_eq!(send("identity").await.status, 200);
+}
+
 /// The most memory that a process has had, in bytes.
 fn peak(gateway: &Gateway) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();

@@ -316,6 +316,17 @@ async fn a_caller_sees_its_own_jobs_and_an_administrator_all() {
     let erased = Answer::of(admin.request(Method::DELETE, &format!("/v1/jobs/{first}"))).await;
     assert_eq!(erased.status, 204);
     assert_eq!(one.get(&format!("/v1/jobs/{first}")).await.status, 404);
+    for stranger in ["two", "local"] {
+        let reaches = audit_of(&setup).await;
+        let reaches = reaches
+            .iter()
+            .filter(|line| line.actor.name == stranger && line.outcome == "forbidden");
+        assert_eq!(
+            reaches.count(),
+            6,
+            "each reach for another's job is audited"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,6 +423,9 @@ async fn beyond_its_rate_a_key_is_told_when_to_come_back_and_others_go_on() {
     for _ in 0..5 {
         assert_eq!(quick.get("/v1/jobs").await.status, 200);
     }
+    let lines = audit_of(&setup).await;
+    let said = lines.iter().find(|line| line.outcome == "rate-limited");
+    assert_eq!(said.expect("an audit line").actor.name, "slow");
 }
 
 async fn audit_of(setup: &Setup) -> Vec<AuditLine> {

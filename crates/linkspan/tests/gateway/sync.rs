@@ -239,3 +239,93 @@ async fn prefer_wait_holds_a_sync_call_and_then_answers_202() {
     assert_eq!(held("wait=20").await.status, 200);
     scene.stop().await;
 }
+
+/// A call with the idempotency key `k`.
+fn keyed(scene: &Scene, text: &str, prefer: Option<&str>) -> impl Future<Output = Answer> + use<> {
+    let mut call = scene
+        .client
+        .invocation("feedback")
+        .header("idempotency-key", "k");
+    if let Some(prefer) = prefer {
+        call = call.header("prefer", prefer);
+    }
+    Answer::of(call.json(&serde_json::json!({ "text": text })))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyed_call_whose_job_is_cancelled_stops_and_says_so_each_time() {
+    let scene = Scene::start(FEEDBACK).await;
+    let call = tokio::spawn(keyed(&scene, "stop me", None));
+    scene.engine.begun(1).await;
+    let jobs = scene.client.get("/v1/jobs").await.json();
+    let job = jobs["jobs"][0]["id"].as_str().unwrap();
+    let cancelled = scene.client.post(&format!("/v1/jobs/{job}/cancel")).await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+    until(|| scene.engine.dropped.load(Ordering::SeqCst) == 1).await;
+    let first = call.await.unwrap();
+    scene.engine.open();
+    let again = keyed(&scene, "stop me", None).await;
+    for answer in [first, again] {
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (409, "wrong-state")
+        );
+    }
+    assert_eq!(scene.engine.begun.load(Ordering::SeqCst), 1);
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_overflowed_has_the_time_limit_of_an_attempt() {
+    let scene = Scene::start(&format!(
+        "{FEEDBACK}deadline = \"50ms\"\noverflow = \"async\"\nattempt_time_limit = \"300ms\"\n"
+    ))
+    .await;
+    let jobs = [
+        scene.client.text("feedback", "endless").await.job(),
+        keyed(&scene, "endless too", None).await.job(),
+    ];
+    for job in jobs {
+        let result = scene.client.result(&job).await;
+        assert_eq!(
+            (result.status, result.code().as_str()),
+            (504, "engine-timeout")
+        );
+    }
+    assert_eq!(scene.engine.dropped.load(Ordering::SeqCst), 2);
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_rather_have_a_job_gets_the_same_one_again_for_the_same_key() {
+    let scene = Scene::start(FEEDBACK).await;
+    let first = keyed(&scene, "patient", Some("wait=0")).await.job();
+    let again = keyed(&scene, "patient", Some("wait=0")).await.job();
+    assert_eq!(first, again);
+    let impatient = keyed(&scene, "patient", None).await;
+    assert_eq!(
+        (impatient.status, impatient.code().as_str()),
+        (409, "in-progress")
+    );
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_said_before_the_body_has_come() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let scene = Scene::start(&format!("{FEEDBACK}concurrency = 1\nqueue = 0\n")).await;
+    let client = scene.client.clone();
+    let first = tokio::spawn(async move { client.text("feedback", "first").await });
+    scene.engine.begun(1).await;
+    let mut connection = tokio::net::TcpStream::connect(scene.served.address)
+        .await
+        .unwrap();
+    let head = "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    scene.engine.open();
+    assert_eq!(first.await.unwrap().status, 200);
+    scene.stop().await;
+}

@@ -55,14 +55,6 @@ pub enum TlsError {
     },
 }
 
-/// A rustls configuration whose certificate follows its files.
-pub struct Tls {
-    /// For the acceptor.
-    pub config: Arc<ServerConfig>,
-    current: Arc<Current>,
-    files: TlsFiles,
-}
-
 impl TlsError {
     fn file(what: &'static str, path: &Path, source: rustls::pki_types::pem::Error) -> Self {
         let path = path.to_owned();
@@ -71,6 +63,14 @@ impl TlsError {
             source => Self::File { what, path, source },
         }
     }
+}
+
+/// A rustls configuration whose certificate follows its files.
+pub struct Tls {
+    /// For the acceptor.
+    pub config: Arc<ServerConfig>,
+    current: Arc<Current>,
+    files: TlsFiles,
 }
 
 impl Tls {
@@ -171,7 +171,8 @@ impl ResolvesServerCert for Current {
 
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(&files.cert, "a certificate")?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::file("a private key", &files.key, source))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|source| TlsError::file("a private key", &files.key, source))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
         TlsError::Unusable {
             path: files.cert.clone(),

@@ -77,7 +77,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {listen}")]
+    #[error("cannot listen on {listen} (server.listen or --listen names another address)")]
     Listen {
         /// The address.
         listen: std::net::SocketAddr,

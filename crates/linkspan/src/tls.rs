@@ -36,6 +36,14 @@ pub enum TlsError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
+    /// A file holds nothing of the kind that is wanted.
+    #[error("there is no PEM block with {what} in {path}")]
+    Empty {
+        /// What was wanted.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
     /// The parts do not fit together.
     #[error("the certificate in {path} cannot be used")]
     Unusable {
@@ -45,6 +53,16 @@ pub enum TlsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl TlsError {
+    fn file(what: &'static str, path: &Path, source: rustls::pki_types::pem::Error) -> Self {
+        let path = path.to_owned();
+        match source {
+            rustls::pki_types::pem::Error::NoItemsFound => Self::Empty { what, path },
+            source => Self::File { what, path, source },
+        }
+    }
 }
 
 /// A rustls configuration whose certificate follows its files.
@@ -153,11 +171,8 @@ impl ResolvesServerCert for Current {
 
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(&files.cert, "a certificate")?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::File {
-        what: "a private key",
-        path: files.key.clone(),
-        source,
-    })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|source| TlsError::file("a private key", &files.key, source))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|error| {
         TlsError::Unusable {
             path: files.cert.clone(),
@@ -167,11 +182,7 @@ fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file_error = |source| TlsError::File {
-        what,
-        path: path.to_owned(),
-        source,
-    };
+    let file_error = |source| TlsError::file(what, path, source);
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(file_error)?;

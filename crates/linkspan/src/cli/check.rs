@@ -13,13 +13,17 @@ pub(super) fn run(path: &Path, _args: &Args) -> Done {
     let config = load(path)?;
     let faults = configuration::check_targets(&config, &configuration::folder(path));
     if !faults.is_empty() {
-        return Err(Failure::usage(faults.join("\nlinkspan: ")));
+        return Err(Failure::usage(faults.join("\n")));
     }
     println!(
-        "{}: ok ({} services, {} integrations)",
+        "{}: ok ({}, {})",
         path.display(),
-        config.services.len(),
-        config.integrations.len()
+        counted(config.services.len(), "service"),
+        counted(config.integrations.len(), "integration")
     );
     Ok(DONE)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

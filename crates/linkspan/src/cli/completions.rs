@@ -3,7 +3,7 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Cli, DONE, Done};
+use super::{Cli, DONE, Done, output};
 
 /// The arguments of `linkspan completions`.
 #[derive(Debug, clap::Args)]
@@ -12,13 +12,10 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every verb ends the same way")]
 pub(super) fn run(args: &Args) -> Done {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "linkspan",
-        &mut std::io::stdout(),
-    );
+    // Through memory: the generator panics when its reader goes away (`| head`).
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "linkspan", &mut script);
+    output::write(&script)?;
     Ok(DONE)
 }

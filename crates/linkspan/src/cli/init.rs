@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use linkspan_model::config;
 
-use super::{DONE, Done, Failure};
+use super::{DONE, Done, Failure, output};
 
 /// The arguments of `linkspan init`.
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,7 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
         _ => Failure::work(format!("cannot write {}: {error}", path.display())),
     };
     if path == Path::new("-") {
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(failed)?;
+        output::write(text.as_bytes())?;
         return Ok(DONE);
     }
     let mut options = std::fs::OpenOptions::new();

@@ -69,7 +69,6 @@ impl Row for Listed {
         &["id", "name", "scopes", "state", "created", "expires"];
 
     fn cells(&self) -> Vec<String> {
-        let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M UTC").to_string();
         vec![
             self.id.clone(),
             self.name.clone(),
@@ -120,7 +119,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
                 &name,
                 &scopes,
                 rate,
-                expiry(expires.as_deref())?,
+                expiry("--expires", expires.as_deref())?,
             )
             .await?;
             println!("{}", key.reveal());
@@ -133,7 +132,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             expires,
         } => {
             let now = Timestamp::now();
-            let ends = expiry(Some(&overlap))?.unwrap_or(now);
+            let ends = time_from(now, "--overlap", &overlap)?;
             let old: Vec<KeyRecord> = listed(store)
                 .await?
                 .into_iter()
@@ -146,7 +145,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             };
             let scopes: Vec<String> =
                 serde_json::from_str(&latest.scopes).map_err(|error| Failure::of(&error))?;
-            let expires = match expiry(expires.as_deref())? {
+            let expires = match expiry("--expires", expires.as_deref())? {
                 Some(given) => Some(given),
                 // As long a life as the old key was given.
                 None => latest
@@ -165,8 +164,9 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             }
             println!("{}", key.reveal());
             eprintln!(
-                "the new key {} of {name}; it is shown this once. The old ones hold until {ends}",
-                key.id
+                "the new key {} of {name}; it is shown this once. The old ones hold until {}",
+                key.id,
+                time(ends)
             );
             Ok(DONE)
         }
@@ -198,7 +198,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
                 .collect();
             if keys.is_empty() {
                 return Err(Failure::usage(format!(
-                    "no key has the id or the name {key:?}; linkspan keys list shows them"
+                    "no key that is not revoked has the id or the name {key:?}; linkspan keys list shows them"
                 )));
             }
             for record in keys {
@@ -253,16 +253,32 @@ fn state(key: &KeyRecord, now: Timestamp) -> &'static str {
     }
 }
 
-fn expiry(given: Option<&str>) -> Result<Option<Timestamp>, Failure> {
-    given
-        .map(|text| {
-            let duration = parse_duration(text)
-                .map_err(|clause| Failure::usage(format!("{text:?} {clause}")))?;
-            Timestamp::now()
-                .checked_add(signed(duration))
-                .map_err(|_| Failure::usage(format!("{text:?} is too far away")))
-        })
-        .transpose()
+fn expiry(flag: &str, given: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+    let now = Timestamp::now();
+    let Some(text) = given else { return Ok(None) };
+    let end = time_from(now, flag, text)?;
+    if end <= now {
+        return Err(Failure::usage(format!(
+            "{flag} {text}: the key would have ended already: write a time from now such as 90d"
+        )));
+    }
+    Ok(Some(end))
+}
+
+fn time_from(now: Timestamp, flag: &str, text: &str) -> Result<Timestamp, Failure> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
+        return Err(Failure::usage(format!(
+            "{flag} {text}: has no unit: write {text}d, {text}h, {text}m or {text}s"
+        )));
+    }
+    let duration = parse_duration(text)
+        .map_err(|clause| Failure::usage(format!("{flag} {text:?} {clause}")))?;
+    now.checked_add(signed(duration))
+        .map_err(|_| Failure::usage(format!("{flag} {text} is too far away")))
+}
+
+fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

@@ -115,7 +115,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("linkspan: {}", failure.message);
+            for line in failure.message.lines() {
+                eprintln!("linkspan: {line}");
+            }
             ExitCode::from(failure.code)
         }
     }

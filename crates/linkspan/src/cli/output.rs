@@ -29,42 +29,65 @@ pub(super) trait Row: Serialize {
 
 /// Prints rows to standard output.
 pub(super) fn print<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
-    let text = match output {
+    head::<R>(output)?;
+    for row in rows {
+        line(output, row)?;
+    }
+    tail(output, rows)
+}
+
+/// Prints what comes before the first row: the header of CSV.
+pub(super) fn head<R: Row>(output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Csv => write(&csv_record(R::COLUMNS.iter().copied())?),
+        Output::Table | Output::Json => Ok(()),
+    }
+}
+
+/// Prints one row as soon as it is there; a table waits for its last row, see [`tail`].
+pub(super) fn line<R: Row>(output: Output, row: &R) -> Result<(), Failure> {
+    match output {
+        Output::Table => Ok(()),
+        Output::Json => {
+            let mut text = serde_json::to_string(row).map_err(|error| Failure::of(&error))?;
+            text.push('\n');
+            write(text.as_bytes())
+        }
+        Output::Csv => write(&csv_record(row.cells().iter().map(|cell| harmless(cell)))?),
+    }
+}
+
+/// Prints what comes after the last row: the whole table, whose widths need every row.
+pub(super) fn tail<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
+    match output {
         Output::Table => {
             let mut text = table(R::COLUMNS, rows.iter().map(Row::cells)).to_string();
             text.push('\n');
-            text
+            write(text.as_bytes())
         }
-        Output::Json => {
-            let mut text = String::new();
-            for row in rows {
-                text.push_str(&serde_json::to_string(row).map_err(|error| Failure::of(&error))?);
-                text.push('\n');
-            }
-            text
-        }
-        Output::Csv => {
-            let mut writer = csv::Writer::from_writer(Vec::new());
-            let failed = |error: csv::Error| Failure::of(&error);
-            writer.write_record(R::COLUMNS).map_err(failed)?;
-            for row in rows {
-                writer
-                    .write_record(row.cells().iter().map(|cell| harmless(cell)))
-                    .map_err(failed)?;
-            }
-            let bytes = writer
-                .into_inner()
-                .map_err(|error| Failure::work(error.to_string()))?;
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-    };
-    // A reader that went away (`| head`) is no fault.
-    match std::io::stdout().write_all(text.as_bytes()) {
+        Output::Json | Output::Csv => Ok(()),
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no fault.
+pub(super) fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(
             format!("cannot write to standard output: {error}"),
         )),
         _ => Ok(()),
     }
+}
+
+fn csv_record<C: AsRef<[u8]>>(cells: impl Iterator<Item = C>) -> Result<Vec<u8>, Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer
+        .write_record(cells)
+        .map_err(|error| Failure::of(&error))?;
+    writer
+        .into_inner()
+        .map_err(|error| Failure::work(error.to_string()))
 }
 
 /// A plain table that fits the terminal.

@@ -32,15 +32,16 @@ pub(super) struct Args {
     /// The form of the output.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
-    /// A parameter for the engines, NAME=VALUE; VALUE is JSON or else text, @FILE reads it from a file (a password, say).
+    /// A parameter for the engines, NAME=VALUE; VALUE is JSON or else text (digits alone are a number: a text of digits is
+    /// NAME='"123"'), @FILE reads it as text from a file (a password, say).
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
     /// What is claimed of the documents (name, birth date, address), as JSON or @FILE.
     #[arg(long, value_name = "JSON")]
     claim: Option<String>,
     /// How many files at once; default: one for each processor.
-    #[arg(long, short, value_name = "N")]
-    jobs: Option<usize>,
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
     /// Show no progress bar.
     #[arg(long, short)]
     quiet: bool,
@@ -99,22 +100,35 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
         let bar = progress(files.len() as u64, args.quiet);
         let at_once = args
             .jobs
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-            .max(1);
-        let work = stream::iter(files)
+            .map(usize::from)
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let all = files.len();
+        let mut work = stream::iter(files)
             .map(|file| one(integration, file, params.clone(), claim.clone(), &bar))
-            .buffered(at_once) // keeps the order of the arguments
-            .collect::<Vec<_>>();
-        let outcomes = tokio::select! {
-            outcomes = work => outcomes,
-            () = super::serve::interrupted() => {
-                engines.shutdown().await;
-                return Err(Failure::work("interrupted; nothing was printed"));
-            }
-        };
+            .buffered(at_once); // keeps the order of the arguments
+        let interrupted = super::serve::interrupted();
+        tokio::pin!(interrupted);
+        let mut outcomes = Vec::with_capacity(all);
+        output::head::<Outcome>(args.output)?;
+        loop {
+            let outcome = tokio::select! {
+                outcome = work.next() => outcome,
+                () = &mut interrupted => None,
+            };
+            let Some(outcome) = outcome else { break };
+            bar.suspend(|| output::line(args.output, &outcome))?;
+            outcomes.push(outcome);
+        }
+        drop(work);
         bar.finish_and_clear();
         engines.shutdown().await;
-        output::print(args.output, &outcomes)?;
+        output::tail(args.output, &outcomes)?;
+        if outcomes.len() < all {
+            return Err(Failure::work(format!(
+                "interrupted: {} of {all} files were done and are printed",
+                outcomes.len()
+            )));
+        }
         let failed = outcomes
             .iter()
             .filter(|outcome| outcome.result.status == Status::Failed)
@@ -193,7 +207,12 @@ async fn document(file: &Path, limit: u64) -> Result<DocumentFile, Problem> {
     }
     let data = tokio::fs::metadata(file).await.map_err(unreadable)?;
     if !data.is_file() {
-        return Err(Problem::new(Code::BadRequest, "it is not a file"));
+        let what = if data.is_dir() {
+            "it is a folder: name its files, or quote a pattern such as 'scans/*.pdf'"
+        } else {
+            "it is not a regular file: pipe it in, and write - as the file"
+        };
+        return Err(Problem::new(Code::BadRequest, what));
     }
     if data.len() > limit {
         return Err(too_large(data.len()));
@@ -208,6 +227,11 @@ async fn document(file: &Path, limit: u64) -> Result<DocumentFile, Problem> {
 
 /// The files that the arguments name, in their order. A pattern that fits nothing is an error; a name is taken as it is.
 fn expand(arguments: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    if arguments.iter().filter(|argument| *argument == "-").count() > 1 {
+        return Err(Failure::usage(
+            "- is standard input, which can be read once: name it once",
+        ));
+    }
     let mut files = Vec::new();
     for argument in arguments {
         let is_pattern = argument.contains(['*', '?', '[']) && !Path::new(argument).exists();
@@ -240,7 +264,7 @@ fn params(given: &[String]) -> Result<Map<String, Value>, Failure> {
         .map(|param| {
             let (name, value) = param
                 .split_once('=')
-                .ok_or_else(|| Failure::usage("--param: write NAME=VALUE"))?;
+                .ok_or_else(|| Failure::usage(format!("--param {param}: write NAME=VALUE")))?;
             let value = match value.strip_prefix('@') {
                 Some(file) => Value::String(
                     read_argument(file)?

@@ -14,7 +14,7 @@ use crate::served::Served;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Listen here instead of where the configuration says; the same rules hold.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
 }
 
@@ -46,7 +46,15 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
             std::process::exit(130);
         });
         served.stop().await;
+        tracing::info!("stopped");
         Ok(DONE)
+    })
+}
+
+/// An address and a port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "it is not an IP address and a port such as 127.0.0.1:8080 or [::1]:8080".to_owned()
     })
 }
 

@@ -23,8 +23,9 @@ impl Summary {
                 || "failed".to_owned(),
                 |problem| format!("{}: {}", problem.code, problem.detail),
             );
+            // Whole: its end says what to do.
             return Self {
-                words: shorten(&words),
+                words: harmless(&words),
                 confidence: None,
             };
         }
@@ -125,12 +126,16 @@ impl Summary {
     }
 }
 
-fn shorten(words: &str) -> String {
-    // What came out of a document must not steer the terminal.
-    let clean: String = words
+/// What came out of a document must not steer the terminal.
+fn harmless(words: &str) -> String {
+    words
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+        .collect()
+}
+
+fn shorten(words: &str) -> String {
+    let clean = harmless(words);
     if clean.chars().count() <= LONGEST {
         return clean;
     }

@@ -129,7 +129,9 @@ pub(super) fn new_job(
     request: String,
     start: Option<Start>,
 ) -> NewJob {
+    // As fine as the store keeps it, so that the 202 and later reads say the same time.
     let now = Timestamp::now();
+    let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
     NewJob {
         id: arrival.id,
         integration: integration.name.clone(),

@@ -266,7 +266,7 @@ fn run_names_a_parameter_that_no_step_takes() {
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_right() {
     let setup = setup();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "Usage"),
         (&["serv"], "serve"),
         (&["run"], "INTEGRATION"),
@@ -299,6 +299,17 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
             &["keys", "add", "two words", "--scope", "read"],
             "two words",
         ),
+        (&["run", "feedback", "-", "-"], "name it once"),
+        (&["run", "feedback", "a-good.txt", "-j", "0"], "--jobs"),
+        (
+            &["keys", "add", "crm", "--scope", "read", "--expires", "90"],
+            "--expires 90: has no unit: write 90d",
+        ),
+        (
+            &["keys", "add", "crm", "--scope", "read", "--expires", "0d"],
+            "--expires 0d: the key would have ended already",
+        ),
+        (&["serve", "--listen", "localhost"], "127.0.0.1:8080"),
         (&["keys", "revoke", "nobody"], "nobody"),
         (&["keys", "rotate", "nobody"], "keys add"),
     ];
@@ -312,6 +323,45 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         );
         assert_eq!(said.out, "", "{arguments:?}");
     }
+}
+
+#[test]
+fn an_error_is_never_cut_since_its_end_says_what_to_do() {
+    let setup = setup();
+    let said = linkspan(
+        &setup,
+        &[
+            "run",
+            "feedback",
+            "a-good.txt",
+            "--param",
+            "pasword=x",
+            "--output",
+            "csv",
+        ],
+    );
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let answer = csv::Reader::from_reader(said.out.as_bytes())
+        .records()
+        .next()
+        .unwrap()
+        .unwrap()[2]
+        .to_owned();
+    let whole = linkspan(
+        &setup,
+        &[
+            "run",
+            "feedback",
+            "a-good.txt",
+            "--param",
+            "pasword=x",
+            "--output",
+            "json",
+        ],
+    )
+    .documents();
+    let detail = whole[0]["error"]["detail"].as_str().unwrap();
+    assert_eq!(answer, format!("invalid-parameter: {detail}"));
 }
 
 #[test]

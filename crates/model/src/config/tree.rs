@@ -49,7 +49,8 @@ impl Node {
     pub(super) fn type_name(&self) -> &'static str {
         match self.value {
             Value::Text(_) => "a string",
-            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Integer(_) => "a number",
+            Value::Float(_) => "a number with a decimal point",
             Value::Bool(_) => "a boolean",
             Value::Time(_) => "a date or time",
             Value::List(_) => "a list",

@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long)]
     exit: bool,
     /// Listen here; without it 127.0.0.1:8080, or a free port where that is taken.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::serve::address)]
     listen: Option<SocketAddr>,
 }
 

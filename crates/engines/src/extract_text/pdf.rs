@@ -152,17 +152,20 @@ impl<'pdf> Run<'_, 'pdf> {
                 )
             }
             Layer::Sound => {
-                if unknown > 0 {
-                    self.warn(
-                        number,
-                        "the file does not say which characters some of its glyphs stand for",
-                    );
-                }
+                self.warn_of_unknown(number, unknown);
                 Ok(from_layer(number, layer))
             }
             Layer::Garbled => {
                 let read = self.ocr(number, sheet)?;
                 Ok(match read.filter(|read| visible(&read.text) > 0) {
+                    Some(read) if read.confidence < GOOD => {
+                        self.warn(
+                            number,
+                            "its text layer is garbled, and OCR read the page with little confidence: \
+                             are the document's languages among the service's?",
+                        );
+                        from_ocr(number, read)
+                    }
                     Some(read) => {
                         self.warn(
                             number,
@@ -179,12 +182,12 @@ impl<'pdf> Run<'_, 'pdf> {
                     }
                 })
             }
-            Layer::Doubtful => Ok(self.better(number, sheet, layer)),
+            Layer::Doubtful => Ok(self.better(number, sheet, layer, unknown)),
         }
     }
 
     /// Reads a page with a doubtful text layer by OCR as well and keeps what is clearly better.
-    fn better(&mut self, number: u32, sheet: &Sheet<'pdf>, layer: Text) -> Page {
+    fn better(&mut self, number: u32, sheet: &Sheet<'pdf>, layer: Text, unknown: usize) -> Page {
         match self.ocr(number, sheet) {
             Ok(Some(read))
                 if read.confidence >= GOOD
@@ -197,7 +200,10 @@ impl<'pdf> Run<'_, 'pdf> {
                 );
                 from_ocr(number, read)
             }
-            Ok(_) => from_layer(number, layer),
+            Ok(_) => {
+                self.warn_of_unknown(number, unknown);
+                from_layer(number, layer)
+            }
             Err(_) => {
                 self.warn(
                     number,
@@ -237,6 +243,15 @@ impl<'pdf> Run<'_, 'pdf> {
             .ocr
             .read_page(&rendered.picture, &options.languages)
             .map(Some)
+    }
+
+    fn warn_of_unknown(&mut self, number: u32, glyphs: usize) {
+        if glyphs > 0 {
+            self.warn(
+                number,
+                "the file does not say which characters some of its glyphs stand for (U+FFFD in the text)",
+            );
+        }
     }
 
     fn lost(&mut self, number: u32) -> Page {

@@ -33,6 +33,7 @@ pub(super) fn judge(text: &str, guessed: f64) -> Layer {
         || share(counts.symbols, counts.visible) >= 0.4
         || share(counts.mixed_words, counts.words) >= 0.5 && counts.words >= LEAST_WORDS
         || !letters_are_a_language(&counts)
+        || cases_are_shuffled(&counts)
     {
         Layer::Doubtful
     } else {
@@ -48,6 +49,7 @@ pub(super) fn is_plausible(text: &str) -> bool {
         && share(counts.letters, counts.visible) >= 0.5
         && share(counts.broken, counts.visible) < 0.02
         && share(counts.mixed_words, counts.words) < 0.2
+        && !cases_are_shuffled(&counts)
         && letters_are_a_language(&counts)
 }
 
@@ -73,6 +75,12 @@ fn letters_are_a_language(counts: &Counts) -> bool {
     // Cyrillic or Greek in a font of the eight-bit days comes out as accented Latin letters throughout.
     let accented = share(counts.upper_latin_1, counts.latin);
     common >= 0.55 && (common >= 0.7 || vowels >= 0.3) && accented < 0.5
+}
+
+/// Whether capitals follow small letters within words, as they do where a font's whole table of characters is shuffled: signs then
+/// split the words, and too few letters are left in long ones to judge by. Source code looks so too, hence a mere suspicion.
+fn cases_are_shuffled(counts: &Counts) -> bool {
+    counts.words >= LEAST_WORDS && share(counts.capitals_within, counts.words) >= 0.15
 }
 
 /// The share of a text that is names or numbers of glyphs: `(cid:12)`, `/g12`, `glyph<12>`.
@@ -117,6 +125,8 @@ struct Counts {
     words: usize,
     /// Words in which two scripts meet.
     mixed_words: usize,
+    /// Words in which a capital follows a small letter.
+    capitals_within: usize,
 }
 
 impl Counts {
@@ -166,6 +176,10 @@ impl Counts {
             self.mixed_words += usize::from(
                 word.windows(2)
                     .any(|pair| Script::of(pair[0]) != Script::of(pair[1])),
+            );
+            self.capitals_within += usize::from(
+                word.windows(2)
+                    .any(|pair| pair[0].is_lowercase() && pair[1].is_uppercase()),
             );
         }
         // Short words are often codes and units, which keep to no language's proportions.
@@ -345,5 +359,31 @@ mod tests {
         // Cyrillic of the Windows code page 1251, read as Latin-1.
         let eight_bit = "Óïðàâëåíèå ïîðòà ðåøèëî âî âòîðíèê ïðîäëèòü äîãîâîð àðåíäû ñåâåðíîãî ïðè÷àëà íà ïÿòü ëåò è áîëåå òîãî";
         assert_eq!(judge(&eight_bit.repeat(2), 0.0), Layer::Doubtful);
+    }
+
+    #[test]
+    fn a_shuffled_table_of_characters_is_doubtful_though_its_signs_leave_few_long_words() {
+        // Each printable character of the Latin table stands for another one.
+        let shuffled = |text: &str| -> String {
+            text.chars()
+                .map(|c| {
+                    if c.is_ascii_graphic() {
+                        char::from_u32((u32::from(c) - 33) * 37 % 94 + 33).unwrap() // 37 and 94 have no common factor
+                    } else {
+                        c
+                    }
+                })
+                .collect()
+        };
+        let read = shuffled(&SOUND[0].1.repeat(2));
+        assert_eq!(judge(&read, 0.0), Layer::Doubtful, "{read}");
+        assert!(!is_plausible(&read), "{read}");
+        // Names with a capital within are no sign of it.
+        let names = &SOUND[0]
+            .1
+            .repeat(2)
+            .replace("board", "board of McKay, DeVries and LaRue");
+        assert_eq!(judge(names, 0.0), Layer::Sound);
+        assert!(is_plausible(names));
     }
 }

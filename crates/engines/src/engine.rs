@@ -35,6 +35,12 @@ pub trait Builtin: Send + Sync {
         }
     }
 
+    /// What the engine needs for these options and this machine lacks, in sentences with what to install. For `linkspan check`.
+    fn lacking(&self, options: &Map<String, Value>) -> Vec<String> {
+        let _ = options;
+        Vec::new()
+    }
+
     /// Does the work. Called once for each invocation; it may be killed at any moment and must leave nothing behind. The same
     /// work must give the same answer.
     ///

@@ -105,6 +105,24 @@ pub fn check_options(config: &Config) -> Vec<String> {
     faults
 }
 
+/// What the engines of a configuration need and this machine lacks: the gateway starts without it, and answers 503 where it is needed.
+#[must_use]
+pub fn lacking(config: &Config) -> Vec<String> {
+    let mut lacking = Vec::new();
+    for (name, service) in &config.services {
+        if let Some(engine) = registry::builtin(service.task) {
+            let options = engine.lacking(service.options.as_map());
+            let key = format!("service.{name}.options");
+            lacking.extend(
+                options
+                    .into_iter()
+                    .map(|sentence| config.fault(&key, sentence).to_string()),
+            );
+        }
+    }
+    lacking
+}
+
 /// Whether a folder, or the nearest one above it that is there, can be written.
 fn writable(folder: &Path) -> Result<(), String> {
     let there = folder

@@ -176,6 +176,24 @@ impl Builtin for ExtractText {
             .map_err(|error| error.detail)
     }
 
+    fn lacking(&self, options: &Map<String, Value>) -> Vec<String> {
+        let Ok(options) = Options::parse(options) else {
+            return Vec::new(); // a fault of its own
+        };
+        let installed = match self.ocr.languages() {
+            Ok(installed) => installed,
+            Err(error) => return vec![error.detail],
+        };
+        options
+            .languages
+            .into_iter()
+            .filter(|language| !installed.contains(language))
+            .map(|language| {
+                format!("the OCR has no data for {language:?}; install the package tesseract-ocr-{language}")
+            })
+            .collect()
+    }
+
     fn perform(&self, work: &Work<'_>) -> Result<Answer, EngineError> {
         let options = Options::parse(work.options)?;
         let reader = Reader {

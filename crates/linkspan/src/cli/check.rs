@@ -15,6 +15,9 @@ pub(super) fn run(path: &Path, _args: &Args) -> Done {
     if !faults.is_empty() {
         return Err(Failure::usage(faults.join("\n")));
     }
+    for warning in configuration::lacking(&config) {
+        eprintln!("linkspan: warning: {warning}");
+    }
     println!(
         "{}: ok ({}, {})",
         path.display(),

@@ -32,8 +32,8 @@ pub(super) struct Args {
     /// The form of the output.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
-    /// A parameter for the engines, NAME=VALUE; VALUE is JSON or else text (digits alone are a number: a text of digits is
-    /// NAME='"123"'), @FILE reads it as text from a file (a password, say).
+    /// A parameter for the engines, NAME=VALUE; VALUE is text, or JSON but for plain numbers; @FILE reads it as text from a file (a
+    /// password, say).
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
     /// What is claimed of the documents (name, birth date, address), as JSON or @FILE.
@@ -271,9 +271,11 @@ fn params(given: &[String]) -> Result<Map<String, Value>, Failure> {
                         .trim_end_matches(['\r', '\n'])
                         .to_owned(),
                 ),
-                None => {
-                    serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()))
-                }
+                // Digits stay text: a password may be nothing else.
+                None => serde_json::from_str(value)
+                    .ok()
+                    .filter(|json: &Value| !json.is_number())
+                    .unwrap_or_else(|| Value::String(value.to_owned())),
             };
             Ok((name.to_owned(), value))
         })

@@ -51,7 +51,7 @@ const INTEGRATIONS: &[Shown] = &[
         set: &[
             ("pattern", r#""sync""#),
             ("steps", r#"["identity"]"#),
-            ("deadline", r#""5s""#),
+            ("deadline", r#""20s""#),
             ("overflow", r#""async""#),
         ],
     },

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
-use crate::http::layers;
 use crate::keys::{ApiKey, Caller, HashKey, HashKeyError, Scope};
 use crate::refusal::Refusal;
 use crate::store::{KeyRecord, Store};
@@ -57,7 +56,7 @@ impl Auth {
         matches!(self.mode, Mode::Off)
     }
 
-    /// The caller behind an `Authorization` header.
+    /// The caller behind an `Authorization` header. `known` is told the name that a secret proves, also where its key is refused.
     ///
     /// # Errors
     ///
@@ -66,6 +65,7 @@ impl Auth {
         &self,
         store: &dyn Store,
         authorization: Option<&str>,
+        known: impl FnOnce(&str) + Send,
     ) -> Result<Caller, Refusal> {
         let Mode::Keys(hash_key) = &self.mode else {
             return Ok(Caller::anyone());
@@ -93,7 +93,7 @@ impl Auth {
         let now = Timestamp::now();
         if let Some(record) = record.as_ref().filter(|_| matches) {
             // Also of a key that is refused, for the audit log.
-            layers::set_caller(&record.name);
+            known(&record.name);
         }
         match record {
             Some(record)

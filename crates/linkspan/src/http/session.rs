@@ -39,7 +39,10 @@ impl FromRequestParts<Arc<Gateway>> for Session {
             .headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        let caller = gateway.auth.check(&*gateway.store, authorization).await?;
+        let caller = gateway
+            .auth
+            .check(&*gateway.store, authorization, layers::set_caller)
+            .await?;
         layers::set_caller(&caller.name);
         Ok(Self {
             gateway: gateway.clone(),

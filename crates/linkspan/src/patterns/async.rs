@@ -172,11 +172,13 @@ async fn wait_for_end(gateway: &Gateway, job: Job, wait: Duration) -> Result<Job
     let mut watch = gateway.store.watchers().watch(job.id);
     let end = tokio::time::Instant::now() + wait;
     let id = job.id;
-    let mut latest = job;
     loop {
-        if let Some(now) = gateway.store.get(id).await? {
-            latest = now;
-        }
+        let latest = gateway.store.get(id).await?.ok_or_else(|| {
+            Refusal::new(
+                Code::NotFound,
+                "the job was deleted while you waited for it",
+            )
+        })?;
         if latest.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
             return Ok(latest);
         }

@@ -323,3 +323,19 @@ async fn a_stop_is_not_held_up_by_those_who_wait_for_a_job() {
         .collect();
     assert_eq!(statuses, [200, 409]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_a_job_ends_when_the_job_is_deleted() {
+    let scene = Scene::start(CALLS).await;
+    let call = scene.client.invocation("calls").header("prefer", "wait=60");
+    let call = tokio::spawn(Answer::of(
+        call.json(&serde_json::json!({ "text": "gone" })),
+    ));
+    scene.engine.begun(1).await;
+    let jobs = scene.client.get("/v1/jobs").await.json();
+    let path = format!("/v1/jobs/{}", jobs["jobs"][0]["id"].as_str().unwrap());
+    let erased = Answer::of(scene.client.request(Method::DELETE, &path)).await;
+    assert_eq!(erased.status, 204);
+    assert_eq!(call.await.unwrap().status, 404);
+    scene.stop().await;
+}

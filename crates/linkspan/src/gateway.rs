@@ -176,7 +176,7 @@ impl Gateway {
             .is_some_and(|waited| waited.is_ok())
     }
 
-    /// Stops accepting and claiming, lets attempts end within the drain time, gives the rest back, and closes the store.
+    /// Stops accepting and claiming, lets attempts end within the drain time, and gives the rest back.
     pub async fn drain(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -191,6 +191,10 @@ impl Gateway {
             self.abandon.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
         }
+    }
+
+    /// Ends the workers and closes the store. Nothing may be under way any more.
+    pub async fn close(&self) {
         self.abandon.cancel();
         // A worker that is busy for a connection that was cut off is killed with its pool.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.engines.shutdown()).await;

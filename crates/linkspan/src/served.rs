@@ -92,7 +92,8 @@ impl Served {
     pub async fn stop(self) {
         self.gateway.stop.cancel();
         self.stop.cancel();
-        let _ = self.server.await;
-        self.gateway.drain().await;
+        // Both have the same drain time; open requests may still need the store.
+        let _ = tokio::join!(self.server, self.gateway.drain());
+        self.gateway.close().await;
     }
 }

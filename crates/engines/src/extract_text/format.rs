@@ -155,7 +155,10 @@ fn starts_like_pdf(bytes: &[u8]) -> bool {
         return false;
     };
     // A text or an email may speak of "%PDF-" (its attachment, in plain): a PDF's header starts a line.
+    let tail = &bytes[bytes.len() - bytes.len().min(1024)..];
+    let ends_like_pdf = tail.windows(5).any(|window| window == b"%%EOF");
     at == 0
+        || ends_like_pdf
         || (matches!(head[at - 1], b'\n' | b'\r' | b' ' | 0 | 0xbf)
             && !textual::starts_like_email(head))
 }

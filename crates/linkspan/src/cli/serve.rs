@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -31,7 +32,8 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
         tracing::warn!("{warning}");
     }
     let folder = configuration::folder(path);
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
         // Before anything starts: a signal that comes in between must drain too, not kill.
         let mut interrupts = Interrupts::catch().map_err(|error| Failure::of(&error))?;
         let served = Served::start(config, &folder)
@@ -48,7 +50,10 @@ pub(super) fn run(path: &Path, args: &Args) -> Done {
         served.stop().await;
         tracing::info!("stopped");
         Ok(DONE)
-    })
+    });
+    // An engine in this process that is still at work is not waited for: its invocation was given back.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done
 }
 
 /// An address and a port.

@@ -13,6 +13,7 @@ use http::header;
 use linkspan_model::Code;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::paced::{Excess, Pace, Paced};
 use crate::gateway::Gateway;
@@ -30,7 +31,9 @@ pub(super) async fn read(
     let limits = Limits {
         body: integration.max_body,
         claim: gateway.config.limits.max_claim.bytes(),
+        text: gateway.config.limits.max_text.bytes(),
         idle: gateway.config.server.body_idle_timeout,
+        end: Instant::now() + gateway.config.server.body_timeout,
     };
     if let Some(length) = content_length(&request)
         && length > limits.body
@@ -73,7 +76,10 @@ pub(super) async fn read(
 struct Limits {
     body: u64,
     claim: u64,
+    text: u64,
     idle: Duration,
+    /// When the whole body must be there.
+    end: Instant,
 }
 
 impl Limits {
@@ -83,6 +89,16 @@ impl Limits {
             format!(
                 "the body is larger than {} bytes, the integration's max_body",
                 self.body
+            ),
+        )
+    }
+
+    fn text_too_large(&self) -> Refusal {
+        Refusal::new(
+            Code::BodyTooLarge,
+            format!(
+                "the text is larger than {} bytes; that is limits.max_text: send it as a document (Content-Type: text/plain)",
+                self.text
             ),
         )
     }
@@ -109,12 +125,17 @@ impl Limits {
         &self,
         chunks: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
     ) -> Result<Option<Bytes>, Refusal> {
-        match tokio::time::timeout(self.idle, chunks.next()).await {
+        let silent = self.end.min(Instant::now() + self.idle);
+        match tokio::time::timeout_at(silent, chunks.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
             Ok(Some(Err(error))) => Err(Refusal::new(
                 Code::BadRequest,
                 format!("the body ended early: {error}"),
+            )),
+            Err(_) if Instant::now() >= self.end => Err(Refusal::new(
+                Code::RequestTimeout,
+                "the body took longer than server.body_timeout",
             )),
             Err(_) => Err(Refusal::new(
                 Code::RequestTimeout,
@@ -180,9 +201,15 @@ async fn json(limits: &Limits, body: Body) -> Result<Incoming, Refusal> {
     }
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
+    // The text with its escapes, and beside it the claim and the parameters.
+    let most = limits.text + 2 * limits.claim;
     while let Some(chunk) = limits.next(&mut chunks).await? {
-        if (bytes.len() + chunk.len()) as u64 > limits.body {
+        let size = (bytes.len() + chunk.len()) as u64;
+        if size > limits.body {
             return Err(limits.too_large());
+        }
+        if size > most {
+            return Err(limits.text_too_large());
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -305,7 +332,7 @@ async fn parts(
             }
             "text" => {
                 incoming.rest.text = Some(
-                    small(limits, limits.body, pace, &name, &mut field)
+                    small(limits, limits.text, pace, &name, &mut field)
                         .await?
                         .into(),
                 );

@@ -102,10 +102,7 @@ pub async fn result_of(
             }),
             None => Err(expired()),
         },
-        JobState::Failed => Err(job.problem.map_or_else(
-            || Refusal::new(Code::Internal, "the job failed and its reason is lost"),
-            Refusal::from,
-        )),
+        JobState::Failed => Err(final_problem(job)),
         JobState::Expired => Err(expired()),
         JobState::Cancelled => Err(Refusal::new(
             Code::WrongState,
@@ -119,6 +116,21 @@ pub async fn result_of(
             ),
         )),
     }
+}
+
+/// Why a job failed, for whoever asks for its result: asking again changes nothing, also where the failure itself could have passed.
+fn final_problem(job: Job) -> Refusal {
+    let Some(mut problem) = job.problem else {
+        return Refusal::new(Code::Internal, "the job failed and its reason is lost");
+    };
+    if problem.retryable {
+        problem.retryable = false;
+        problem.detail = format!(
+            "{}; the job has failed for good after {} attempts, POST /v1/jobs/{}/retry runs it again",
+            problem.detail, job.attempts, job.id
+        );
+    }
+    problem.into()
 }
 
 /// A job as the store takes it.

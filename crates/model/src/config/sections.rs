@@ -51,6 +51,8 @@ section! {
         header_timeout: Duration = "30s", in "1s" to "10m";
         /// The longest pause in a request's body.
         body_idle_timeout: Duration = "30s", in "1s" to "10m";
+        /// The longest that a request's body may take in all.
+        body_timeout: Duration = "10m", in "1s" to "1d";
         /// The most connections at once; more wait to be accepted.
         max_connections: u32 = 1024, in 1 to 1000000;
         /// The largest header of a request.
@@ -127,6 +129,8 @@ section! {
         max_wait: Duration = "1m", in "0s" to "1h";
         /// The largest `claim` or `params` of a request.
         max_claim: Size = "64 KiB", in "1 KiB" to "16 MiB";
+        /// The largest text that a request may hold as JSON or as a form's part; a longer one is sent as a document.
+        max_text: Size = "4 MiB", in "1 KiB" to "1 GiB";
         /// The longest idempotency key, in bytes.
         max_idempotency_key: u32 = 255, in 16 to 4096;
         /// The most jobs on one page of a listing.

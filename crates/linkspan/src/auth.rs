@@ -1,27 +1,20 @@
-//! Who makes a request: API keys checked against the store, and the rate limit of each.
+//! Who makes a request: API keys checked against the store, each within its rate limit.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
 use crate::keys::{ApiKey, Caller, HashKey, HashKeyError, Scope};
+use crate::rate_limit::RateLimit;
 use crate::refusal::Refusal;
 use crate::store::{KeyRecord, Store};
 
 /// Checks who makes a request.
 pub struct Auth {
     mode: Mode,
-    limit: Option<Quota>,
-    limiters: Mutex<HashMap<String, Arc<DefaultDirectRateLimiter>>>,
-    clock: DefaultClock,
+    rate_limit: RateLimit,
 }
 
 enum Mode {
@@ -40,13 +33,9 @@ impl Auth {
             config::Auth::None => Mode::Off,
             config::Auth::Keys => Mode::Keys(HashKey::beside(jobs)?),
         };
-        let burst = NonZeroU32::new(config.server.rate_burst).unwrap_or(NonZeroU32::MIN);
         Ok(Self {
             mode,
-            limit: NonZeroU32::new(config.server.rate_limit)
-                .map(|rate| Quota::per_second(rate).allow_burst(burst)),
-            limiters: Mutex::default(),
-            clock: DefaultClock::default(),
+            rate_limit: RateLimit::new(config.server.rate_limit, config.server.rate_burst),
         })
     }
 
@@ -101,7 +90,7 @@ impl Auth {
                     && record.revoked.is_none()
                     && record.expires.is_none_or(|end| end > now) =>
             {
-                self.limit(&record)?;
+                self.rate_limit.check(&record.id, record.rate)?;
                 Ok(caller(record))
             }
             _ => Err(Refusal::new(
@@ -109,28 +98,6 @@ impl Auth {
                 "the key is not known, or has expired or been revoked",
             )),
         }
-    }
-
-    fn limit(&self, key: &KeyRecord) -> Result<(), Refusal> {
-        let quota = match key.rate.and_then(NonZeroU32::new) {
-            Some(rate) => Some(Quota::per_second(rate)),
-            None => self.limit,
-        };
-        let Some(quota) = quota else { return Ok(()) };
-        // Only keys of the store come here, so their number is bounded.
-        let limiter = {
-            let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-            limiters
-                .entry(key.id.clone())
-                .or_insert_with(|| Arc::new(RateLimiter::direct(quota)))
-                .clone()
-        };
-        limiter.check().map_err(|early| {
-            let wait = early
-                .wait_time_from(self.clock.now())
-                .max(Duration::from_millis(1));
-            Refusal::new(Code::RateLimited, "the key is over its rate limit").retry_after(wait)
-        })
     }
 }
 

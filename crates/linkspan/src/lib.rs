@@ -17,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod patterns;
 pub mod pipeline;
+pub mod rate_limit;
 pub mod refusal;
 pub mod request;
 pub mod runner;

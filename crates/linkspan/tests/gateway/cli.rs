@@ -530,7 +530,7 @@ async fn begin(gateway: &Gateway, body: &str) -> TcpStream {
     let address = gateway.url.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+        "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
          content-type: text/plain\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );

@@ -359,7 +359,7 @@ async fn raw(gateway: &Gateway, request: &[u8]) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
     let (_setup, gateway) = gateway("");
-    let request = "POST /v1/integrations/brief/invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n";
+    let request = "POST /v1/integrations/brief/invocations HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n";
     let (status, body) = raw(&gateway, request.as_bytes()).await;
     assert_eq!(status, 413);
     assert_eq!(
@@ -371,7 +371,7 @@ async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_on_after_its_refusal_still_gets_it() {
     let (_setup, gateway) = gateway("max_header_bytes = \"8 KiB\"");
-    let head = "POST /v1/integrations/brief/invocations HTTP/1.1\r\nhost: x\r\n";
+    let head = "POST /v1/integrations/brief/invocations HTTP/1.1\r\nhost: localhost\r\n";
     let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     let chunked = format!(
         "{head}content-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
@@ -389,7 +389,7 @@ async fn a_body_that_stops_coming_is_408() {
     let (_setup, gateway) = gateway("body_idle_timeout = \"1s\"");
     let begun = |media_type: &str, body: &str| {
         format!(
-            "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: {media_type}\r\ncontent-length: 500\r\n\r\n{body}"
         )
     };

@@ -320,7 +320,7 @@ async fn a_full_queue_is_said_before_the_body_has_come() {
     let mut connection = tokio::net::TcpStream::connect(scene.served.address)
         .await
         .unwrap();
-    let head = "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n";
+    let head = "POST /v1/integrations/feedback/invocations HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n";
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     connection.read_exact(&mut answer).await.unwrap();

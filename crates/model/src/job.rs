@@ -135,23 +135,22 @@ mod tests {
 
     use super::*;
 
-    fn any_event() -> impl Strategy<Value = JobEvent> {
-        use JobEvent as E;
-        prop::sample::select(vec![
-            E::Start,
-            E::Succeed,
-            E::Fail,
-            E::Postpone,
-            E::Requeue,
-            E::Cancel,
-            E::Retry,
-            E::Expire,
-        ])
-    }
+    use JobEvent as E;
+
+    const EVENTS: [E; 8] = [
+        E::Start,
+        E::Succeed,
+        E::Fail,
+        E::Postpone,
+        E::Requeue,
+        E::Cancel,
+        E::Retry,
+        E::Expire,
+    ];
 
     proptest! {
         #[test]
-        fn a_terminal_job_leaves_its_state_only_by_retry_or_expiry(events in prop::collection::vec(any_event(), 0..40)) {
+        fn a_terminal_job_leaves_its_state_only_by_retry_or_expiry(events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..40)) {
             let mut state = JobState::Queued;
             for event in events {
                 if let Some(next) = state.after(event) {
@@ -169,17 +168,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_expiry() {
-        use JobEvent as E;
-        for event in [
-            E::Start,
-            E::Succeed,
-            E::Fail,
-            E::Postpone,
-            E::Requeue,
-            E::Cancel,
-            E::Retry,
-            E::Expire,
-        ] {
+        for event in EVENTS {
             assert_eq!(JobState::Expired.after(event), None);
         }
     }

@@ -1,11 +1,12 @@
-#![expect(
-    unsafe_code,
-    reason = "what runs between fork and exec is unsafe to say; it is two system calls"
-)]
 //! An outside program dies with its host.
 //!
 //! Our own worker asks for this itself (see [`crate::sandbox`]); a function's program does not know of it, so it is asked for before
 //! the program starts.
+
+#![expect(
+    unsafe_code,
+    reason = "what runs between fork and exec is unsafe to say; it is two system calls"
+)]
 
 use tokio::process::Command;
 

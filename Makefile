@@ -17,7 +17,7 @@ test: setup
 
 # Speed lives here, never in a test.
 bench: setup
-	$(CARGO) bench --locked -p linkspan
+	$(CARGO) bench --locked -p linkspan --bench store
 
 # System libraries: says what is missing and why, installs it where it may.
 setup:

@@ -63,11 +63,7 @@ pub fn folder(path: &Path) -> PathBuf {
 pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
     let mut faults = check_options(config);
     if let Some(tls) = &config.server.tls {
-        let files = TlsFiles {
-            cert: folder.join(&tls.cert),
-            key: folder.join(&tls.key),
-            client_ca: tls.client_ca.as_ref().map(|path| folder.join(path)),
-        };
+        let files = TlsFiles::of(tls, folder);
         if let Err(error) = Tls::load(files) {
             faults.push(
                 config

@@ -56,11 +56,7 @@ impl Served {
         let tls = match &config.server.tls {
             None => None,
             Some(tls) => {
-                let files = TlsFiles {
-                    cert: folder.join(&tls.cert),
-                    key: folder.join(&tls.key),
-                    client_ca: tls.client_ca.as_ref().map(|path| folder.join(path)),
-                };
+                let files = TlsFiles::of(tls, folder);
                 let reload = tls.reload_interval;
                 let tls = Tls::load(files)?;
                 let acceptor = TlsAcceptor::from(tls.config.clone());

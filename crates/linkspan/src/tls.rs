@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
+use linkspan_model::config;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,6 +21,18 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Where given, every client must show a certificate that this authority signed.
     pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files that a configuration in `folder` names.
+    #[must_use]
+    pub fn of(tls: &config::Tls, folder: &Path) -> Self {
+        Self {
+            cert: folder.join(&tls.cert),
+            key: folder.join(&tls.key),
+            client_ca: tls.client_ca.as_ref().map(|path| folder.join(path)),
+        }
+    }
 }
 
 /// Why TLS cannot start.

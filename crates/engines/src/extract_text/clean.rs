@@ -85,6 +85,16 @@ fn is_visible(c: char) -> bool {
     c == '\t' || !(c.is_control() || c == '\u{feff}' || c == '\u{ad}')
 }
 
+/// A table cell's paragraphs, and the rows of a table in it, on one line.
+pub(super) fn one_line(cell: &str) -> String {
+    let lines: Vec<&str> = cell
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(" ").replace('\t', " ")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! The lines of a page: white space, blocks and tables.
 
+use crate::extract_text::clean::one_line;
+
 /// Deeper tables are read as lines.
 const MAX_TABLES: usize = 32;
 
@@ -213,13 +215,4 @@ impl Flow {
         self.space = false;
         self.marked = false;
     }
-}
-
-fn one_line(cell: &str) -> String {
-    let lines: Vec<&str> = cell
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join(" ").replace('\t', " ")
 }

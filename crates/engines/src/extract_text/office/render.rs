@@ -6,6 +6,7 @@ use office_oxide::ir::{
 };
 
 use super::damage_warning;
+use crate::extract_text::clean::one_line;
 use crate::extract_text::format::OfficeKind;
 
 /// The library bounds its tree; this is for the stack's sake.
@@ -181,14 +182,4 @@ impl Text {
             self.list(nested, depth + 1);
         }
     }
-}
-
-/// A cell's paragraphs, and the rows of a table in it, on one line.
-fn one_line(cell: &str) -> String {
-    let lines: Vec<&str> = cell
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join(" ").replace('\t', " ")
 }

@@ -140,6 +140,7 @@ async fn lives(store: Arc<SqliteStore>, batch: usize, jobs: usize) -> Outcomes {
                 outcome: Outcome::Succeeded {
                     result: format!("{{\"text\":\"{}\"}}", "word ".repeat(200)),
                 },
+                deliveries: Vec::new(),
                 now: Timestamp::now(),
             };
             tokio::spawn(async move { store.finish(end).await })

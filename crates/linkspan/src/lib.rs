@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod auth;
 pub mod backoff;
+pub mod channels;
 pub mod cli;
 pub mod configuration;
 pub mod engine;

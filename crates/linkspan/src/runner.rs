@@ -247,6 +247,7 @@ async fn conclude(
         let end = AttemptEnd {
             attempt: held.attempt,
             outcome: outcome.clone(),
+            deliveries: Vec::new(),
             now: Timestamp::now(),
         };
         match gateway.store.finish(end).await {
@@ -377,6 +378,7 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
                 let backoff = backoffs.get(&job.integration).copied().unwrap_or(default);
                 signed(backoff.jittered(job.attempts.max(1)))
             }),
+            outbox: Arc::new(|_, _| Vec::new()),
             now: Timestamp::now(),
         })
         .await?;

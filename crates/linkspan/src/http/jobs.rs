@@ -272,6 +272,7 @@ pub(super) async fn list(
             state,
             after,
             limit: query.limit.unwrap_or(50).clamp(1, most),
+            ..Filter::default()
         })
         .await?;
     let jobs = page

@@ -295,6 +295,7 @@ async fn finish(gateway: &Gateway, attempt: Attempt, outcome: Outcome) -> Result
     let end = AttemptEnd {
         attempt,
         outcome,
+        deliveries: Vec::new(), // the response is the delivery
         now: Timestamp::now(),
     };
     let finished = gateway.store.finish(end).await?;
@@ -328,6 +329,7 @@ async fn give_up(gateway: &Gateway, attempt: Attempt) {
     let end = AttemptEnd {
         attempt,
         outcome: Outcome::Cancelled,
+        deliveries: Vec::new(), // the response is the delivery
         now: Timestamp::now(),
     };
     if let Err(error) = gateway.store.finish(end).await {

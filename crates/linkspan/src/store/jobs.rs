@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use linkspan_model::{InvocationId, JobState, Problem};
+use linkspan_model::{Code, InvocationId, JobState, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::audit::Actor;
 use super::blobs::DocumentRef;
@@ -172,6 +174,45 @@ pub struct Job {
     pub traceparent: Option<String>,
     /// Whether a connection waits for it: see [`Start::held`].
     pub held: bool,
+    /// The latest [`REMEMBERED_ATTEMPTS`] attempts that ended, oldest first, over all retries.
+    pub history: Vec<AttemptRecord>,
+}
+
+/// How many attempts a job's row remembers; older ones are left out.
+pub const REMEMBERED_ATTEMPTS: usize = 20;
+
+/// One attempt that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptRecord {
+    /// When it started (RFC 3339).
+    #[schemars(with = "String")]
+    pub started: Timestamp,
+    /// When it ended, or was taken for dead.
+    #[schemars(with = "String")]
+    pub ended: Timestamp,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// The problem's code, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AttemptOutcome {
+    /// The job succeeded.
+    Succeeded,
+    /// The job failed for good.
+    Failed,
+    /// It failed, and another followed.
+    Retried,
+    /// The job was cancelled.
+    Cancelled,
+    /// It was given back by a gateway that stopped.
+    Released,
+    /// Its gateway ended without a word.
+    Lost,
 }
 
 /// Which jobs to list.
@@ -183,6 +224,12 @@ pub struct Filter {
     pub integration: Option<String>,
     /// Only in this state.
     pub state: Option<JobState>,
+    /// Only those that this request made.
+    pub request_id: Option<String>,
+    /// Only those made at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only those made before this time.
+    pub until: Option<Timestamp>,
     /// Only jobs older than this one: the `next` of the page before.
     pub after: Option<InvocationId>,
     /// At most so many; 0 counts as 1, and more than 1,000 as 1,000.

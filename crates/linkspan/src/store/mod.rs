@@ -1,4 +1,4 @@
-//! The durable store: jobs, documents, results, API keys and the audit log.
+//! The durable store: jobs, documents, results, deliveries, API keys, sessions and the audit log.
 //!
 //! What holds, whatever the implementation:
 //! - A call that changes something returns `Ok` only after the change is on disk. An error means that nothing was changed, with one
@@ -12,7 +12,8 @@
 //! - A job is kept by [`JobState`]'s rules, and its `version` grows at each change.
 //!
 //! The traits are small and by role: [`JobStore`] for the door, [`JobQueue`] for the runner, [`Upkeep`] for the sweeper and the
-//! health page, [`KeyStore`] and [`AuditLog`]. [`Store`] is all of them. [`Blobs`] holds the documents that are too big for a row.
+//! health page, [`DeliveryQueue`] for the sender, [`DeliveryStore`] for who looks at deliveries, [`KeyStore`],
+//! [`SessionStore`] and [`AuditLog`]. [`Store`] is all of them. [`Blobs`] holds the documents that are too big for a row.
 //! Every implementation passes the cases of `conformance`.
 //!
 //! [`JobState`]: linkspan_model::JobState
@@ -21,11 +22,13 @@ pub mod audit;
 pub mod blobs;
 #[cfg(test)]
 mod conformance;
+pub mod deliveries;
 mod error;
 mod gauge;
 pub mod jobs;
 pub mod keys;
 pub mod queue;
+pub mod sessions;
 pub mod sqlite;
 pub mod upkeep;
 pub mod watch;
@@ -38,29 +41,46 @@ pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
 pub use blobs::{
     BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError,
 };
+pub use deliveries::{
+    ClaimedDelivery, DeliveriesCommanded, Delivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims,
+    DeliveryCommand, DeliveryEnd, DeliveryOutcome, DeliveryPage, DeliveryQuery, DeliveryQueue,
+    DeliveryStore, Endpoint, EndpointStatus, NewDelivery, Pause, Try, TryOutcome,
+};
 pub use error::{ErrorKind, StoreError};
 pub use jobs::{
-    Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page, Start,
+    AttemptOutcome, AttemptRecord, Command, Commanded, Enqueued, Filter, Idempotency, Job,
+    JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
     Recover, Recovered,
 };
+pub use sessions::{SessionRecord, SessionStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 pub use watch::{Change, Watch, Watchers};
 
-/// Everything that a gateway's store does.
-pub trait Store:
-    JobStore + JobQueue + Upkeep + KeyStore + AuditLog + std::fmt::Debug + Send + Sync
-{
+/// Lists the roles of a store: [`Store`] is all of them.
+macro_rules! roles {
+    ($first:ident $(+ $role:ident)+) => {
+        /// Everything that a gateway's store does.
+        pub trait Store: $first $(+ $role)+ + std::fmt::Debug + Send + Sync {}
+
+        impl<T: $first $(+ $role)+ + std::fmt::Debug + Send + Sync> Store for T {}
+    };
 }
 
-impl<T: JobStore + JobQueue + Upkeep + KeyStore + AuditLog + std::fmt::Debug + Send + Sync> Store
-    for T
-{
-}
+roles!(
+    JobStore
+        + JobQueue
+        + DeliveryQueue
+        + DeliveryStore
+        + Upkeep
+        + KeyStore
+        + SessionStore
+        + AuditLog
+);
 
 /// A duration as the store takes it.
 #[must_use]

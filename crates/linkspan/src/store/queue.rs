@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use linkspan_model::{InvocationId, Problem};
+use linkspan_model::{InvocationId, Problem, ResultDocument};
 
 use super::blobs::DocumentRef;
+use super::deliveries::NewDelivery;
 use super::error::StoreError;
 use super::jobs::Job;
 
@@ -123,6 +124,8 @@ pub struct AttemptEnd {
     pub attempt: Attempt,
     /// How it ended.
     pub outcome: Outcome,
+    /// The deliveries of its result, stored in the same transaction where the outcome has a result, else dropped.
+    pub deliveries: Vec<NewDelivery>,
     /// The time.
     pub now: Timestamp,
 }
@@ -190,6 +193,8 @@ pub struct Recover {
     pub all: bool,
     /// How long a job waits for its next attempt.
     pub backoff: Arc<dyn Fn(&Job) -> SignedDuration + Send + Sync>,
+    /// The deliveries of the result of a job that fails here, and that is not held.
+    pub outbox: Arc<dyn Fn(&Job, &ResultDocument) -> Vec<NewDelivery> + Send + Sync>,
     /// The time.
     pub now: Timestamp,
 }

@@ -29,6 +29,9 @@ pub trait Upkeep: Send + Sync {
     /// probe is a second old.
     fn health(&self) -> Health;
 
+    /// Whether other gateways may use the store at the same time: then what is running now is perhaps theirs.
+    fn is_shared(&self) -> bool;
+
     /// Where changes are told to those who wait in this process.
     fn watchers(&self) -> &Watchers;
 

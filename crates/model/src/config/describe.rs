@@ -187,8 +187,15 @@ macro_rules! section {
                 table: &$crate::config::tree::Node,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Option<Self> {
+                reader.refuse_unknown(table, &<Self as $crate::config::setting::Section>::describe());
+                <Self as $crate::config::setting::Section>::read_keys(table, reader)
+            }
+
+            fn read_keys(
+                table: &$crate::config::tree::Node,
+                reader: &mut $crate::config::reader::Reader<'_>,
+            ) -> Option<Self> {
                 let description = <Self as $crate::config::setting::Section>::describe();
-                reader.refuse_unknown(table, &description);
                 let mut keys = description.keys.iter();
                 $(let $key = keys.next().and_then(|key| reader.key::<$type>(table, key));)*
                 Some(Self { $($key: $key?),* })

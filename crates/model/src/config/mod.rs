@@ -6,12 +6,14 @@
 //! Paths are kept as they stand in the file. They are relative to the folder of the file; whoever opens them joins the two.
 
 mod check;
+pub mod deliver;
 mod describe;
 mod example;
 mod fault;
 mod kind;
 mod lines;
 mod name;
+mod outside;
 mod reader;
 mod reference;
 mod schema;
@@ -35,17 +37,24 @@ use lines::Lines;
 use reader::Reader;
 use setting::Setting;
 
+pub use deliver::Deliver;
 pub use example::annotated_example;
 pub use fault::{Fault, Faults};
-pub use name::{BadName, IntegrationName, MAX_NAME, ServiceName};
+pub use name::{BadName, ChannelName, IntegrationName, MAX_NAME, ServiceName};
+pub use outside::{Headers, HttpUrl, Jq, Mailboxes, StatusRange};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{Reference, Resolve, Secret};
-pub use sections::{Backoff, Integration, Limits, Server, Service, Store, Tls, Worker};
+pub use sections::{
+    Backoff, Integration, Limits, Outbound, Server, Service, Smtp, Store, Tls, Worker,
+};
 pub use setting::Options;
 pub use store::{BlobStore, JobStore};
 pub use units::{Size, format_duration, parse_duration, parse_size};
-pub use words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern};
+pub use words::{
+    Auth, EmailContent, Engine, FileFormat, LogFormat, Method, Origin, Overflow, Pattern, Shape,
+    SmtpTls,
+};
 
 use crate::Task;
 use crate::task::Takes;
@@ -69,6 +78,10 @@ pub struct Config {
     pub worker: Worker,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[outbound]`.
+    pub outbound: Outbound,
+    /// `[email]`.
+    pub email: Option<Smtp>,
     /// `[service.NAME]`.
     pub services: BTreeMap<ServiceName, Service>,
     /// `[integration.NAME]`. Each step names a service, and each has its input.
@@ -119,6 +132,8 @@ impl Config {
             store: sections.store,
             worker: sections.worker,
             limits: sections.limits,
+            outbound: sections.outbound,
+            email: sections.email,
             services: sections.service,
             integrations: sections.integration,
             warnings,

@@ -52,6 +52,8 @@ names! {
     ServiceName;
     /// An integration's name: `[integration.NAME]`.
     IntegrationName;
+    /// A channel's name within its integration: `name` in an item of `deliver`.
+    ChannelName;
 }
 
 /// The text is no name.

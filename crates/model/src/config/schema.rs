@@ -86,6 +86,10 @@ fn kind(kind: &Kind) -> Value {
             "propertyNames": { "pattern": NAME_PATTERN },
             "additionalProperties": table(description),
         }),
+        Kind::Forms(forms) => {
+            let forms: Vec<_> = forms.iter().map(table).collect();
+            json!({ "oneOf": forms })
+        }
         Kind::Free => json!({ "type": "object" }),
     }
 }

@@ -5,12 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::deliver::Deliver;
 use super::describe::{TABLE, section};
 use super::name::{IntegrationName, ServiceName};
+use super::outside::{HttpUrl, Mailboxes};
+use super::secret::Secret;
 use super::setting::Options;
 use super::store::{BlobStore, JobStore};
 use super::units::Size;
-use super::words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern};
+use super::words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern, SmtpTls};
 use crate::Task;
 
 section! {
@@ -24,6 +29,10 @@ section! {
         worker: Worker = TABLE;
         /// The bounds of a request that no other section names.
         limits: Limits = TABLE;
+        /// What the gateway may call.
+        outbound: Outbound = TABLE;
+        /// The server by which emails leave.
+        email: Option<Smtp>;
         /// The AI services, each declared once.
         service: BTreeMap<ServiceName, Service> = TABLE;
         /// The ways in which the estate uses the services.
@@ -43,6 +52,8 @@ section! {
         tls_terminated_by_proxy: bool = false;
         /// How callers prove who they are.
         auth: Auth = "keys";
+        /// The gateway's own address as others reach it, for links; absent: `http://` or `https://` and `listen`.
+        public_url: Option<HttpUrl>, like r#""https://linkspan.example.com""#;
         /// The web origins whose pages may call the gateway (CORS); empty: none.
         cors_origins: Vec<Origin> = [];
         /// How long running requests may take to end when the gateway stops.
@@ -141,6 +152,38 @@ section! {
 }
 
 section! {
+    /// What the gateway may call. Addresses of this machine and of private networks are refused, whatever name led to them.
+    pub struct Outbound {
+        /// The private networks whose addresses may be called all the same.
+        private_networks: Vec<IpNet> = [];
+        /// Certificates of authorities that are trusted besides the system's own, PEM.
+        ca: Option<PathBuf>, like r#""tls/company-ca.pem""#;
+        /// How long a connection may take to be made.
+        connect_timeout: Duration = "10s", in "100ms" to "2m";
+        /// The largest answer that is read; the rest of a larger one is not.
+        max_answer: Size = "1 MiB", in "1 KiB" to "64 MiB";
+    }
+}
+
+section! {
+    /// The server by which emails leave (SMTP, RFC 5321).
+    pub struct Smtp {
+        /// The server's name and port.
+        server: String, like r#""smtp.example.com:587""#;
+        /// How the connection is encrypted.
+        tls: SmtpTls = "starttls";
+        /// The user to sign in as; absent: without signing in.
+        username: Option<String>, like r#""linkspan""#;
+        /// The user's password.
+        password: Option<Secret>, like r#""${env:SMTP_PASSWORD}""#;
+        /// The sender's address.
+        from: Mailboxes, like r#""linkspan <linkspan@example.com>""#;
+        /// The domains to which emails may go; empty: none.
+        allowed_domains: Vec<String>, like r#"["example.com"]"#;
+    }
+}
+
+section! {
     /// An AI service: a task, bound to an engine.
     pub struct Service {
         /// The kind of AI work.
@@ -183,9 +226,10 @@ section! {
         attempt_time_limit: Duration = "10m", in "100ms" to "1d";
         /// How long a job's document and result are kept after its end; absent: `store.retention`.
         retention: Option<Duration>, in "1m" to "3650d", like r#""30d""#;
+        /// The channels by which a job's result leaves; each gets it at least once.
+        deliver: Vec<Deliver> = [];
     }
     later {
-        deliver: "deliveries come in a later release; remove it, and fetch results from /v1/jobs/{id}/result";
         source: "sources come in a later release, with the patterns stream-in and full-stream; remove it";
     }
 }

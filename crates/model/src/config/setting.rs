@@ -54,6 +54,9 @@ pub(super) trait Section: Sized {
 
     /// Reads a node that is known to be a table.
     fn read_entries(table: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// Reads its own keys of such a node; others may stand there.
+    fn read_keys(table: &Node, reader: &mut Reader<'_>) -> Option<Self>;
 }
 
 impl Setting for Secret {

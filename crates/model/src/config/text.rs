@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{Kind, TextKind};
-use super::name::{BadName, IntegrationName, ServiceName};
+use super::name::{BadName, ChannelName, IntegrationName, ServiceName};
 use super::reader::Reader;
 use super::setting::Setting;
 use super::tree::Node;
@@ -116,6 +116,18 @@ impl FromText for IntegrationName {
     const TEXT: TextKind = TextKind {
         name: "integration",
         expected: "the name of an integration",
+        pattern: NAME_PATTERN,
+    };
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|bad: BadName| bad.to_string())
+    }
+}
+
+impl FromText for ChannelName {
+    const TEXT: TextKind = TextKind {
+        name: "channel name",
+        expected: "the name of a channel",
         pattern: NAME_PATTERN,
     };
 

@@ -78,6 +78,68 @@ impl Setting for Engine {
     }
 }
 
+choice! {
+    /// How the result document comes along with an email.
+    pub enum EmailContent {
+        /// A signed link to it, which holds for a while.
+        Link = "link",
+        /// The document as an attachment.
+        Attachment = "attachment",
+    }
+}
+
+choice! {
+    /// The method of a call.
+    pub enum Method {
+        /// POST.
+        Post = "POST",
+        /// PUT.
+        Put = "PUT",
+        /// PATCH.
+        Patch = "PATCH",
+        /// DELETE.
+        Delete = "DELETE",
+        /// GET, without a body.
+        Get = "GET",
+    }
+}
+
+choice! {
+    /// The form of a call's body.
+    pub enum Shape {
+        /// The result document, or what `map` makes of it, as JSON.
+        Json = "json",
+        /// A message for a Slack incoming webhook (Block Kit).
+        Slack = "slack",
+        /// A message for a Microsoft Teams workflow (an Adaptive Card).
+        Teams = "teams",
+    }
+}
+
+choice! {
+    /// What a file channel writes.
+    pub enum FileFormat {
+        /// One line of JSON a result, added to one file.
+        JsonLines = "json-lines",
+        /// One row of CSV (RFC 4180) a result, added to one file; the columns are the keys of the first one.
+        Csv = "csv",
+        /// One JSON file a result in a folder, named by the delivery's id.
+        FilePerResult = "file-per-result",
+    }
+}
+
+choice! {
+    /// How a connection to the mail server is encrypted.
+    pub enum SmtpTls {
+        /// TLS after STARTTLS; a server without it is refused.
+        Starttls = "starttls",
+        /// TLS from the first byte.
+        Implicit = "implicit",
+        /// None: for a relay on this machine only.
+        None = "none",
+    }
+}
+
 /// A web origin (RFC 6454): scheme, host and perhaps a port, as browsers send it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);

@@ -175,6 +175,7 @@ impl Open {
         let end = AttemptEnd {
             attempt,
             outcome,
+            deliveries: Vec::new(),
             now: at(now),
         };
         self.store.finish(end).await.unwrap()
@@ -205,6 +206,7 @@ impl Open {
         let recover = Recover {
             all,
             backoff: Arc::new(|_| seconds(10)),
+            outbox: Arc::new(|_, _| Vec::new()),
             now: at(now),
         };
         let recovered = self.store.recover(recover).await.unwrap();

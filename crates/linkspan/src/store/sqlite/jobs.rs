@@ -212,6 +212,7 @@ fn enqueue(scope: &mut Scope<'_>, new: &NewJob) -> rusqlite::Result<Enqueued> {
             request_id: new.request_id.clone(),
             traceparent: new.traceparent.clone(),
             held: new.start.as_ref().is_some_and(|start| start.held),
+            history: Vec::new(),
         },
     };
     if let Some(start) = &new.start {

@@ -4,6 +4,7 @@
 //! connections ([`readers`]). Write-ahead log, `synchronous=FULL`. Nothing checkpoints but the writer: SQLite's own checkpoint would
 //! hide a failed fsync and try it again, which is how acknowledged data gets lost.
 
+mod deliveries;
 mod jobs;
 mod keys;
 mod open;

@@ -57,6 +57,7 @@ impl Row {
                 request_id: row.get(17)?,
                 traceparent: row.get(18)?,
                 held: row.get(16)?,
+                history: Vec::new(),
             },
         })
     }

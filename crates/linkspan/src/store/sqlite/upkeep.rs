@@ -85,6 +85,10 @@ impl Upkeep for SqliteStore {
         }
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn watchers(&self) -> &Watchers {
         &self.watchers
     }

@@ -1,0 +1,124 @@
+//! Channels: the ways a result leaves. A file a channel, and its line in [`open`].
+//!
+//! A channel sends and says what became of it; when it is tried again, how many at once, and what is remembered is the sender's
+//! business ([`crate::deliveries`]). Nothing that a channel returns or logs holds a secret, a document or an answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use linkspan_model::{DeliveryId, InvocationId};
+use serde_json::Value;
+
+use crate::store::Endpoint;
+
+/// One channel of one integration.
+#[async_trait]
+pub trait Channel: fmt::Debug + Send + Sync {
+    /// Where it sends to, without secrets, for lists and logs: an origin, a mail domain, a file's name.
+    fn receiver(&self) -> String;
+
+    /// How many deliveries one call of [`Channel::send`] may take. They are of one endpoint, and in the order in which they were made.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// When a delivery that is made now may first be sent: now, or at the end of a digest's time.
+    fn due(&self, now: Timestamp) -> Timestamp {
+        now
+    }
+
+    /// Sends. Called for each attempt, `concurrency` of them at once, in a task of its own, and dropped when the endpoint's `timeout`
+    /// is over or the gateway stops; a drop leaves open whether the receiver has it. Gives one verdict for each parcel, in order.
+    async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict>;
+}
+
+/// One delivery, as a channel takes it.
+#[derive(Clone)]
+pub struct Parcel {
+    /// The delivery: the same at each attempt and replay.
+    pub id: DeliveryId,
+    /// The invocation whose result it is.
+    pub job: InvocationId,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When the delivery was made: the same at each attempt and replay.
+    pub created: Timestamp,
+    /// The result document.
+    pub result: Value,
+    /// What to send: the result document, or what the channel's `map` made of it.
+    pub content: Value,
+    /// The W3C trace context of the invocation.
+    pub traceparent: Option<String>,
+}
+
+/// What became of sending one delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What follows.
+    pub kind: VerdictKind,
+    /// The receiver's status, where it gave one: HTTP's or SMTP's.
+    pub status: Option<u16>,
+    /// A sentence for people: the receipt, or why it failed.
+    pub detail: String,
+}
+
+/// What follows after sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictKind {
+    /// The receiver has it.
+    Delivered,
+    /// It may arrive later: the next attempt follows the schedule, or comes after `after` where that is longer. It counts against the
+    /// endpoint's circuit breaker.
+    Retry {
+        /// What the receiver asked for (`Retry-After`).
+        after: Option<Duration>,
+    },
+    /// It will never arrive as it is: a dead letter, at once.
+    Dead,
+    /// The receiver wants no more of anything (410): its endpoint is paused.
+    Gone,
+}
+
+impl Verdict {
+    /// The receiver has it; `receipt` says how we know.
+    pub fn delivered(status: Option<u16>, receipt: impl Into<String>) -> Self {
+        Self {
+            kind: VerdictKind::Delivered,
+            status,
+            detail: receipt.into(),
+        }
+    }
+
+    /// It may arrive later.
+    pub fn retry(status: Option<u16>, detail: impl Into<String>) -> Self {
+        Self {
+            kind: VerdictKind::Retry { after: None },
+            status,
+            detail: detail.into(),
+        }
+    }
+
+    /// It will never arrive as it is.
+    pub fn dead(status: Option<u16>, detail: impl Into<String>) -> Self {
+        Self {
+            kind: VerdictKind::Dead,
+            status,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the result.
+        f.debug_struct("Parcel")
+            .field("id", &self.id)
+            .field("endpoint", &self.endpoint)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,221 @@
+//! `deliver`: the channels by which an integration's results leave, a section a channel.
+//!
+//! An item is one table: the channel's own keys, of which the first names the channel, and those that every channel has.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::describe::{Description, section};
+use super::kind::Kind;
+use super::name::ChannelName;
+use super::outside::{Headers, HttpUrl, Jq, Mailboxes, StatusRange};
+use super::reader::Reader;
+use super::secret::Secret;
+use super::setting::{Section, Setting};
+use super::tree::Node;
+use super::units::Size;
+use super::words::{EmailContent, FileFormat, Method, Shape};
+
+/// One item of `deliver`.
+#[derive(Clone, Debug)]
+pub struct Deliver {
+    /// What every channel has.
+    pub common: Delivery,
+    /// The channel.
+    pub channel: Channel,
+}
+
+section! {
+    /// What every channel has.
+    pub struct Delivery {
+        /// The channel's name within its integration, by which its deliveries are known; absent: the kind of channel, and for the
+        /// second of a kind `webhook-2`. Give it a name where the order of the channels may change.
+        name: Option<ChannelName>, like r#""crm""#;
+        /// A jq filter over the result document: the result is delivered only where it gives true. Absent: every result, of failed
+        /// jobs too.
+        when: Option<Jq>, like r#"'.status == "succeeded"'"#;
+        /// A jq filter over the result document whose (first) output is sent in its place.
+        map: Option<Jq>, like r#"'{id, label: .answers.mood.label}'"#;
+        /// The waits before each further attempt, each shortened by a random part of up to a fifth; after the last one the delivery is
+        /// a dead letter.
+        retry: Vec<Duration> = ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"];
+        /// The most deliveries that are on their way to the receiver at once.
+        concurrency: u32 = 4, in 1 to 1000;
+        /// The most deliveries a second, over time; 0: no limit.
+        rate_limit: u32 = 0, in 0 to 100000;
+        /// How long one attempt may take.
+        timeout: Duration = "15s", in "100ms" to "10m";
+    }
+}
+
+section! {
+    /// A webhook after Standard Webhooks 1.0: a signed CloudEvents 1.0 event with the result document as its `data`.
+    pub struct Webhook {
+        /// The receiver's address. A reference where the address itself is a secret.
+        webhook: HttpUrl, like r#""https://crm.example.com/hooks/calls""#;
+        /// What the events are signed with: `whsec_…` (HMAC-SHA256) or `whsk_…` (ed25519), both with base64 after the prefix.
+        secret: Secret, like r#""${env:CRM_SECRET}""#;
+        /// While the secret is rotated: the one before, with which the events are signed as well.
+        previous_secret: Option<Secret>, like r#""${env:CRM_OLD_SECRET}""#;
+        /// Headers to send as well.
+        headers: Option<Headers>, like r#"{ x-tenant = "acme" }"#;
+        /// The largest event that is sent whole; a larger one holds a signed link to the result instead.
+        max_size: Size = "256 KiB", in "1 KiB" to "64 MiB";
+        /// How long such a link holds.
+        link_ttl: Duration = "7d", in "1m" to "365d";
+    }
+}
+
+section! {
+    /// A message by email, through the server of `[email]`.
+    pub struct Email {
+        /// The recipients' addresses, with commas between them.
+        email: Mailboxes, like r#""support@example.com""#;
+        /// The subject; `{{ result }}` and `{{ delivery }}` are known in it.
+        subject: Option<String>, like r#""{{ result.integration }}: {{ result.status }}""#;
+        /// How the result document comes along.
+        content: EmailContent = "link";
+        /// How long the link to the result holds.
+        link_ttl: Duration = "7d", in "1m" to "365d";
+        /// The results of so long a time in one message.
+        digest: Option<Duration>, in "1m" to "7d", like r#""1h""#;
+        /// A template (Jinja) of the message's text in place of the built-in one.
+        text_template: Option<PathBuf>, like r#""templates/result.txt""#;
+        /// A template (Jinja, autoescaped) of the message's HTML in place of the built-in one.
+        html_template: Option<PathBuf>, like r#""templates/result.html""#;
+    }
+}
+
+section! {
+    /// A call of anybody's HTTP API.
+    pub struct Http {
+        /// The address. A reference where the address itself is a secret.
+        http: HttpUrl, like r#""https://api.example.com/cases""#;
+        /// The method.
+        method: Method = "POST";
+        /// The form of the body.
+        shape: Shape = "json";
+        /// Headers to send; a secret one is a reference.
+        headers: Option<Headers>, like r#"{ authorization = "${env:API_TOKEN}" }"#;
+        /// A jq filter over the result document that gives an object with any of `method`, `path`, `query`, `headers` and `body`,
+        /// each in place of what is set here. The address's origin stays.
+        request: Option<Jq>, like r#"'{method: "PUT", path: "/cases/\(.id)", body: .answers}'"#;
+        /// The statuses that mean success.
+        expect: Vec<StatusRange> = ["2xx"];
+        /// OAuth 2 client credentials (RFC 6749 section 4.4) with which the call is authorised.
+        oauth2: Option<Oauth2>, like r#"{ token_url = "https://id.example.com/token", client_id = "linkspan", client_secret = "${env:API_CLIENT_SECRET}" }"#;
+    }
+}
+
+section! {
+    /// OAuth 2 client credentials.
+    pub struct Oauth2 {
+        /// Where tokens are got.
+        token_url: HttpUrl, like r#""https://id.example.com/token""#;
+        /// The client's id.
+        client_id: String, like r#""linkspan""#;
+        /// The client's secret.
+        client_secret: Secret, like r#""${env:API_CLIENT_SECRET}""#;
+        /// The scopes, with spaces between them.
+        scope: Option<String>, like r#""cases.write""#;
+        /// The audience, where the server wants one.
+        audience: Option<String>, like r#""https://api.example.com""#;
+    }
+}
+
+section! {
+    /// A file, or a folder of files, on the gateway's machine.
+    pub struct File {
+        /// The file that lines are added to, or the folder for one file a result.
+        file: PathBuf, like r#""out/results.jsonl""#;
+        /// What is written.
+        format: FileFormat = "json-lines";
+    }
+}
+
+/// Lists the channels: a line a channel.
+macro_rules! channels {
+    ($($(#[doc = $doc:expr])+ $channel:ident = $key:literal;)+) => {
+        /// A channel: a way a result leaves.
+        #[derive(Clone, Debug)]
+        pub enum Channel {
+            $($(#[doc = $doc])+ $channel($channel),)+
+        }
+
+        impl Channel {
+            /// The key that names the channel.
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self { $(Self::$channel(_) => $key,)+ }
+            }
+
+            fn describe() -> Vec<(&'static str, Description)> {
+                vec![$(($key, <$channel as Section>::describe())),+]
+            }
+
+            fn read(kind: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+                match kind {
+                    $($key => <$channel as Section>::read_keys(node, reader).map(Self::$channel),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+channels! {
+    /// A signed event to an HTTP endpoint.
+    Webhook = "webhook";
+    /// A message by SMTP.
+    Email = "email";
+    /// A call of an API.
+    Http = "http";
+    /// A file.
+    File = "file";
+}
+
+impl Setting for Deliver {
+    fn kind() -> Kind {
+        let forms = Channel::describe().into_iter().map(|(_, mut form)| {
+            form.keys.extend(Delivery::describe().keys);
+            form
+        });
+        Kind::Forms(forms.collect())
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.table(node)?;
+        let mut forms = Channel::describe();
+        let named: Vec<_> = forms
+            .iter()
+            .map(|(kind, _)| *kind)
+            .filter(|kind| node.get(kind).is_some())
+            .collect();
+        let [kind] = named[..] else {
+            let kinds: Vec<_> = forms.iter().map(|(kind, _)| *kind).collect();
+            let message = if named.is_empty() {
+                format!(
+                    "names no channel; give one of the keys {}",
+                    kinds.join(", ")
+                )
+            } else {
+                format!(
+                    "names {} channels ({}); give each an item of its own",
+                    named.len(),
+                    named.join(", ")
+                )
+            };
+            return reader.fault(node.line, &message);
+        };
+        if let Some((_, form)) = forms.iter_mut().find(|(known, _)| *known == kind) {
+            form.keys.extend(Delivery::describe().keys);
+            reader.refuse_unknown(node, form);
+        }
+        let channel = Channel::read(kind, node, reader);
+        let common = Delivery::read_keys(node, reader);
+        Some(Self {
+            common: common?,
+            channel: channel?,
+        })
+    }
+}

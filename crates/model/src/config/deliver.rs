@@ -176,11 +176,8 @@ channels! {
 
 impl Setting for Deliver {
     fn kind() -> Kind {
-        let forms = Channel::describe().into_iter().map(|(_, mut form)| {
-            form.keys.extend(Delivery::describe().keys);
-            form
-        });
-        Kind::Forms(forms.collect())
+        let forms = Channel::describe().into_iter().map(|(_, form)| form);
+        Kind::Forms(forms.collect(), Delivery::describe())
     }
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {

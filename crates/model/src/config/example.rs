@@ -1,6 +1,6 @@
 //! The annotated file that `linkspan init` writes: it runs as it is, and shows every key.
 
-use super::describe::{Description, Key, prose};
+use super::describe::{Description, Key, Presence, prose};
 use super::kind::Kind;
 use super::sections::Sections;
 use super::setting::Section;
@@ -92,7 +92,11 @@ pub fn annotated_example() -> String {
             Kind::Table(description) => {
                 file.push('\n');
                 comment(&mut file, &prose(description.about));
-                file.push_str(&format!("[{}]\n", key.name));
+                let off = match key.presence {
+                    Presence::Optional => "#",
+                    Presence::Default(_) | Presence::Required => "",
+                };
+                file.push_str(&format!("{off}[{}]\n", key.name));
                 for key in &description.keys {
                     explained(&mut file, key, None);
                 }
@@ -133,7 +137,7 @@ fn explained(file: &mut String, key: &Key, value: Option<&str>) {
     }
     comment(file, &doc.replace('`', ""));
     let default = key.default_toml();
-    match (value, default.as_deref().or(key.example)) {
+    match (value, key.example.or(default.as_deref())) {
         (Some(value), _) => file.push_str(&format!("{} = {value}\n", key.name)),
         (None, Some(value)) => file.push_str(&format!("#{} = {value}\n", key.name)),
         (None, None) => {}

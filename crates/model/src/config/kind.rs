@@ -14,8 +14,8 @@ pub(super) enum Kind {
     Table(Description),
     /// Named tables of one description.
     Tables(Description),
-    /// A table of one of several forms; the first key of each tells it from the others.
-    Forms(Vec<Description>),
+    /// A table of one of several forms, of which the first key tells it from the others, with the keys that all of them have.
+    Forms(Vec<Description>, Description),
     /// A table that someone else checks.
     Free,
 }
@@ -48,7 +48,7 @@ impl Kind {
             Self::Integer => "a whole number".to_owned(),
             Self::Choice(words) => one_of(words.iter().map(|word| word.name)),
             Self::List(of) => format!("a list, each item {}", of.expected()),
-            Self::Table(_) | Self::Forms(_) | Self::Free => "a table".to_owned(),
+            Self::Table(_) | Self::Forms(..) | Self::Free => "a table".to_owned(),
             Self::Tables(_) => "a table of named tables".to_owned(),
         }
     }
@@ -68,7 +68,7 @@ impl Kind {
                 words.join(", ")
             }
             Self::List(of) => format!("list of {}s", of.name()),
-            Self::Table(_) | Self::Forms(_) | Self::Free => "table".to_owned(),
+            Self::Table(_) | Self::Forms(..) | Self::Free => "table".to_owned(),
             Self::Tables(_) => "named tables".to_owned(),
         }
     }

@@ -34,8 +34,13 @@ pub fn reference() -> String {
 }
 
 fn section(page: &mut String, path: &str, level: &str, kind: &Kind) {
-    let (Kind::Table(description) | Kind::Tables(description)) = kind else {
-        return;
+    let description = match kind {
+        Kind::Table(description) | Kind::Tables(description) => description,
+        Kind::List(items) => match &**items {
+            Kind::Forms(forms, common) => return items_of(page, path, level, forms, common),
+            _ => return,
+        },
+        _ => return,
     };
     let path = match kind {
         Kind::Tables(_) => format!("{path}.NAME"),
@@ -45,11 +50,37 @@ fn section(page: &mut String, path: &str, level: &str, kind: &Kind) {
         "\n{level} `[{path}]`\n\n{}\n\n",
         prose(description.about)
     ));
+    rows(page, description);
+    tables_inside(page, &path, level, description);
+}
+
+/// The items of a list whose tables have several forms.
+fn items_of(
+    page: &mut String,
+    path: &str,
+    level: &str,
+    forms: &[Description],
+    common: &Description,
+) {
+    for form in forms {
+        let kind = form.keys.first().map_or("", |key| key.name);
+        let path = format!("{path}.{kind}");
+        page.push_str(&format!("\n{level} `{path}`\n\n{}\n\n", prose(form.about)));
+        rows(page, form);
+        tables_inside(page, &path, level, form);
+    }
+    page.push_str(&format!(
+        "\n{level} `{path}`, every item\n\n{}\n\n",
+        prose(common.about)
+    ));
+    rows(page, common);
+}
+
+fn rows(page: &mut String, description: &Description) {
     page.push_str("| key | value | default | meaning |\n| --- | --- | --- | --- |\n");
     for key in &description.keys {
         page.push_str(&row(key));
     }
-    tables_inside(page, &path, level, description);
 }
 
 fn tables_inside(page: &mut String, path: &str, level: &str, description: &Description) {

@@ -86,9 +86,12 @@ fn kind(kind: &Kind) -> Value {
             "propertyNames": { "pattern": NAME_PATTERN },
             "additionalProperties": table(description),
         }),
-        Kind::Forms(forms) => {
-            let forms: Vec<_> = forms.iter().map(table).collect();
-            json!({ "oneOf": forms })
+        Kind::Forms(forms, common) => {
+            let forms = forms.iter().cloned().map(|mut form| {
+                form.keys.extend(common.keys.iter().cloned());
+                table(&form)
+            });
+            json!({ "oneOf": forms.collect::<Vec<_>>() })
         }
         Kind::Free => json!({ "type": "object" }),
     }

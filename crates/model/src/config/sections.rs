@@ -227,7 +227,7 @@ section! {
         /// How long a job's document and result are kept after its end; absent: `store.retention`.
         retention: Option<Duration>, in "1m" to "3650d", like r#""30d""#;
         /// The channels by which a job's result leaves; each gets it at least once.
-        deliver: Vec<Deliver> = [];
+        deliver: Vec<Deliver> = [], like r#"[{ webhook = "https://crm.example.com/hooks", secret = "${env:CRM_SECRET}" }]"#;
     }
     later {
         source: "sources come in a later release, with the patterns stream-in and full-stream; remove it";

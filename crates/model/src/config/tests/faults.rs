@@ -47,7 +47,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
     check(
         "\"two\\nlines\" = 1",
         &[
-            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, service, integration",
+            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, outbound, email, service, integration",
         ],
     );
 }
@@ -151,11 +151,9 @@ fn a_value_of_the_wrong_kind_or_size_says_what_is_right() {
 #[test]
 fn what_a_later_release_brings_is_known_and_refused() {
     check_integration(
-        "deliver = [{ webhook = \"https://crm.example.com\" }]\nsource = { kafka = \"in\" }",
+        "source = { kafka = \"in\" }",
         &[
-            "7: integration.reviews.deliver: deliveries come in a later release; remove it, and fetch results from \
-             /v1/jobs/{id}/result",
-            "8: integration.reviews.source: sources come in a later release, with the patterns stream-in and full-stream; remove it",
+            "7: integration.reviews.source: sources come in a later release, with the patterns stream-in and full-stream; remove it",
         ],
     );
     check(

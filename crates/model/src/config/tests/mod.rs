@@ -1,5 +1,6 @@
 //! Tests of the configuration, as data: a file, and every fault that it has.
 
+mod deliver;
 mod faults;
 mod pages;
 

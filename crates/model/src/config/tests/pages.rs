@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{SMALL, parse};
-use crate::config::{annotated_example, reference, schema};
+use crate::config::{Config, Reference, annotated_example, reference, schema};
 
 #[test]
 fn the_annotated_example_is_valid_and_has_no_warning() {
@@ -33,7 +33,9 @@ fn every_key_that_the_example_comments_out_can_be_put_in() {
         .lines()
         .map(|line| if is_key(line) { &line[1..] } else { line })
         .collect();
-    parse(&all.join("\n")).unwrap();
+    let all = all.join("\n");
+    let known = |_: Reference<'_>| Ok("a value".to_owned());
+    Config::parse(&all, "linkspan.toml", &known).unwrap();
 }
 
 #[test]
@@ -53,6 +55,7 @@ fn every_default_in_the_reference_is_the_one_that_holds() {
                 "integration.NAME" => {
                     "[integration.reviews]\npattern = \"sync\"\nsteps = [\"mood\"]\n".to_owned()
                 }
+                "email" => "[email]\nserver = \"localhost:25\"\nfrom = \"a@example.com\"\nallowed_domains = []\n".to_owned(),
                 section => format!("[{section}]\n"),
             });
         }

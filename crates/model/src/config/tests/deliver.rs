@@ -1,0 +1,122 @@
+//! Tests of `deliver`: what is read, and what is refused.
+
+use std::time::Duration;
+
+use super::{SMALL, parse};
+use crate::config::deliver::Channel;
+use crate::config::{Deliver, FileFormat, Method, Shape};
+
+fn deliver(item: &str) -> Result<Deliver, String> {
+    let file = format!("{SMALL}deliver = [{item}]\n");
+    let mut config = parse(&file).map_err(|faults| faults.to_string())?;
+    let mut integration = config.integrations.remove("reviews").unwrap();
+    Ok(integration.deliver.remove(0))
+}
+
+#[test]
+fn a_channel_has_its_own_keys_and_those_of_every_channel() {
+    let item = deliver(
+        r#"{ webhook = "https://crm.example.com/hooks?k=1", secret = "${env:TOKEN}", name = "crm", when = ".status", retry = ["1s", "2m"], timeout = "3s" }"#,
+    )
+    .unwrap();
+    assert_eq!(item.common.name.unwrap().as_str(), "crm");
+    assert_eq!(item.common.when.unwrap().as_str(), ".status");
+    assert_eq!(item.common.retry, [1, 120].map(Duration::from_secs));
+    assert_eq!(item.common.timeout, Duration::from_secs(3));
+    assert_eq!(item.channel.kind(), "webhook");
+    let Channel::Webhook(webhook) = item.channel else {
+        panic!("no webhook")
+    };
+    assert_eq!(webhook.webhook.reveal().path(), "/hooks");
+    assert_eq!(webhook.secret.reveal(), "open sesame");
+    assert_eq!(
+        format!("{webhook:?}").matches("hooks").count(),
+        0,
+        "the address may be a secret: {webhook:?}"
+    );
+}
+
+#[test]
+fn each_channel_is_told_by_its_key() {
+    let http = r#"{ http = "http://api.example.com", method = "PUT", shape = "teams", headers = { Authorization = "${env:TOKEN}" }, expect = ["2xx", "404", "200-204"] }"#;
+    let Channel::Http(http) = deliver(http).unwrap().channel else {
+        panic!("no http")
+    };
+    assert_eq!((http.method, http.shape), (Method::Put, Shape::Teams));
+    let statuses: Vec<_> = http
+        .expect
+        .iter()
+        .map(|range| (range.first, range.last))
+        .collect();
+    assert_eq!(statuses, [(200, 299), (404, 404), (200, 204)]);
+    let headers = http.headers.unwrap();
+    assert_eq!(format!("{headers:?}"), r#"{"authorization"}"#);
+    let values: Vec<_> = headers.iter().map(|(_, value)| value.reveal()).collect();
+    assert_eq!(values, ["open sesame"]);
+    let Channel::File(file) = deliver(r#"{ file = "out.csv", format = "csv" }"#)
+        .unwrap()
+        .channel
+    else {
+        panic!("no file")
+    };
+    assert_eq!(file.format, FileFormat::Csv);
+    let email = deliver(r#"{ email = "Ada <ada@example.com>, bo@example.com", digest = "1h" }"#);
+    assert_eq!(email.unwrap().channel.kind(), "email");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_item() {
+    let at = |rest: &str| format!("linkspan.toml:7: integration.reviews.deliver[0]{rest}");
+    for (item, fault) in [
+        (
+            "{}",
+            at(": names no channel; give one of the keys webhook, email, http, file"),
+        ),
+        (
+            r#"{ file = "a", http = "http://a.example" }"#,
+            at(": names 2 channels (http, file); give each an item of its own"),
+        ),
+        (
+            r#"{ file = "a", secrte = "b" }"#,
+            at(
+                ".secrte: unknown key; the keys here are file, format, name, when, map, retry, concurrency, rate_limit, timeout",
+            ),
+        ),
+        (
+            r#"{ file = "a", timeuot = "1s" }"#,
+            at(".timeuot: unknown key; did you mean \"timeout\"?"),
+        ),
+        (
+            r#"{ webhook = "https://a.example", secret = "sesame" }"#,
+            at(
+                ".secret: a secret must not stand in the file: write \"${env:NAME}\" or \"${file:PATH}\"",
+            ),
+        ),
+        (
+            r#"{ http = "https://user:sesame@a.example" }"#,
+            at(".http: the address holds a user or a password: send them in a header"),
+        ),
+        (
+            r#"{ http = "ftp://a.example" }"#,
+            at(
+                ".http: \"ftp://a.example\" is not an address such as \"https://crm.example.com/hooks\"",
+            ),
+        ),
+        (
+            r#"{ http = "http://a.example", headers = { "a b" = "c" } }"#,
+            at(".headers.\"a b\": is not the name of a header"),
+        ),
+        (
+            r#"{ http = "http://a.example", expect = ["600"] }"#,
+            at(".expect[0]: \"600\" is not a status such as \"204\", \"2xx\" or \"200-204\""),
+        ),
+        (
+            r#"{ email = "nobody" }"#,
+            at(
+                ".email: \"nobody\" is not email addresses such as \"Support <support@example.com>\"",
+            ),
+        ),
+    ] {
+        assert_eq!(deliver(item).unwrap_err(), fault, "{item}");
+    }
+}

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod extract_text;
 pub mod host;
 pub mod ocr;
+pub mod page_picture;
 pub mod proof_of_identity;
 pub mod registry;
 pub mod sandbox;

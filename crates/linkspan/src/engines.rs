@@ -117,11 +117,11 @@ impl Engines {
     }
 }
 
-/// Workers for a task: this program again, with the hidden verb.
-fn workers(config: &Config, task: Task) -> std::io::Result<WorkerPool> {
+/// What one kind of worker may use.
+pub(crate) fn worker_limits(config: &Config) -> Limits {
     let given = &config.worker;
     let defaults = Limits::default();
-    let limits = Limits {
+    Limits {
         max_workers: given
             .max_workers
             .map_or(defaults.max_workers, |most| most as usize),
@@ -131,11 +131,15 @@ fn workers(config: &Config, task: Task) -> std::io::Result<WorkerPool> {
         recycle_after: given.recycle_after,
         memory: given.memory_limit.bytes(),
         max_answer: usize::try_from(given.max_answer.bytes()).unwrap_or(usize::MAX),
-    };
+    }
+}
+
+/// Workers for a task: this program again, with the hidden verb.
+fn workers(config: &Config, task: Task) -> std::io::Result<WorkerPool> {
     let spec = WorkerSpec::own(
         task.name(),
         std::env::current_exe()?,
         ["worker", task.name()],
     );
-    WorkerPool::new(spec, limits)
+    WorkerPool::new(spec, worker_limits(config))
 }

@@ -16,6 +16,7 @@ use crate::engines::Engines;
 use crate::integration::Integration;
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::preview::Previews;
 use crate::runner::{self, InFlight};
 use crate::store::{
     Blobs, Change, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore,
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub abandon: CancellationToken,
     /// Cancelled last: nothing is under way any more.
     pub closed: CancellationToken,
+    /// Pictures of documents' pages.
+    pub previews: Previews,
     engines: Engines,
 }
 
@@ -123,6 +126,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
             closed: CancellationToken::new(),
+            previews: Previews::new(&config),
             engines,
             config,
         });
@@ -197,7 +201,8 @@ impl Gateway {
     pub async fn close(&self) {
         self.abandon.cancel();
         // A worker that is busy for a connection that was cut off is killed with its pool.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.engines.shutdown()).await;
+        let workers = async { tokio::join!(self.engines.shutdown(), self.previews.shutdown()) };
+        let _ = tokio::time::timeout(Duration::from_secs(5), workers).await;
         self.closed.cancel();
         self.store.close().await;
     }

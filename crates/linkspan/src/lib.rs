@@ -18,6 +18,7 @@ pub mod logging;
 pub mod metrics;
 pub mod patterns;
 pub mod pipeline;
+pub mod preview;
 pub mod rate_limit;
 pub mod refusal;
 pub mod request;

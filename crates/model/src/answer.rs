@@ -79,6 +79,9 @@ pub struct Page {
     /// The degrees (0, 90, 180, 270) by which the page was turned clockwise to stand upright.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rotated: u16,
+    /// The upright page's width and height, in the unit of its lines' boxes. Absent where the format has no layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[f64; 2]>,
     /// The page's lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<Line>,

@@ -22,6 +22,7 @@ mod text;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use image::GrayImage;
 use linkspan_model::answer::{ExtractedText, Page, TextSource};
 use linkspan_model::{Answer, Code, Task};
 use serde::Deserialize;
@@ -29,7 +30,7 @@ use serde_json::{Map, Value};
 
 use self::format::Format;
 use crate::engine::{Builtin, Document, EngineError, Input, Isolation, Work};
-use crate::ocr::Ocr;
+use crate::ocr::{Ocr, OcrPage};
 
 /// What one format's reader found.
 #[derive(Debug, Default)]
@@ -298,6 +299,13 @@ fn too_many_pages(found: usize, options: &Options) -> EngineError {
     )
 }
 
+pub(crate) fn no_such_page(number: u32, pages: usize) -> EngineError {
+    EngineError::new(
+        Code::BadRequest,
+        format!("there is no page {number}: the document has {pages}"),
+    )
+}
+
 /// A page whose text the file held.
 fn text_page(number: usize, text: String) -> Page {
     Page {
@@ -306,6 +314,24 @@ fn text_page(number: usize, text: String) -> Page {
         text,
         source: TextSource::TextLayer,
         ..Page::default()
+    }
+}
+
+/// A page that was read from a picture.
+fn from_ocr(number: u32, picture: &GrayImage, read: OcrPage) -> Page {
+    let (width, height) = picture.dimensions();
+    let size = match read.rotated {
+        90 | 270 => [height, width],
+        _ => [width, height],
+    };
+    Page {
+        number,
+        text: read.text,
+        confidence: read.confidence,
+        source: TextSource::Ocr,
+        rotated: read.rotated,
+        size: Some(size.map(f64::from)),
+        lines: read.lines,
     }
 }
 

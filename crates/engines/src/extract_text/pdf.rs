@@ -13,15 +13,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hayro::hayro_interpret::InterpreterCache;
 use hayro::hayro_syntax::page::Page as Sheet;
-use image::GrayImage;
+use image::{GrayImage, RgbaImage};
 use linkspan_model::Code;
 use linkspan_model::answer::{Page, TextSource};
 
 use self::garble::Layer;
 use self::layout::Text;
-use super::{Extracted, Reader};
+use super::{Extracted, Reader, from_ocr, no_such_page};
 use crate::engine::{Document, EngineError};
-use crate::ocr::OcrPage;
 
 /// Resolution at which an identity document is rendered, in dots an inch: the lines of its zone are then some 30 pixels high.
 const IDENTITY_DPI: u32 = 300;
@@ -66,6 +65,34 @@ pub(crate) fn pictures(
         ));
     }
     Ok(pictures)
+}
+
+/// One page as a picture in colour whose longer side is at most so long, with its number of pages and its size in points.
+///
+/// # Errors
+///
+/// As [`extract`]; `bad-request` where there is no such page, `unreadable-document` where it cannot be rendered.
+pub(crate) fn picture_of(
+    bytes: &[u8],
+    password: Option<&str>,
+    number: u32,
+    longest: u32,
+) -> Result<(RgbaImage, usize, [f64; 2]), EngineError> {
+    let opened = open::open(bytes, password)?;
+    let pages = opened.pdf.pages();
+    let page = (number as usize)
+        .checked_sub(1)
+        .and_then(|nth| pages.get(nth))
+        .ok_or_else(|| no_such_page(number, pages.len()))?;
+    let rendered = catch_unwind(AssertUnwindSafe(|| render::in_colour(page, longest)));
+    let picture = rendered.ok().flatten().ok_or_else(|| {
+        EngineError::new(
+            Code::UnreadableDocument,
+            format!("page {number} of the PDF cannot be rendered"),
+        )
+    })?;
+    let (width, height) = page.render_dimensions();
+    Ok((picture, pages.len(), [width.into(), height.into()]))
 }
 
 /// Reads a PDF page by page.
@@ -134,7 +161,7 @@ impl<'pdf> Run<'_, 'pdf> {
                 return Ok(blank(number));
             }
             return Ok(match self.ocr(number, sheet)? {
-                Some(read) => from_ocr(number, read),
+                Some(read) => read,
                 None => blank(number),
             });
         }
@@ -146,14 +173,14 @@ impl<'pdf> Run<'_, 'pdf> {
                     match read.filter(|read| {
                         visible(&read.text) * 2 > letters * 3 && read.confidence >= POOR
                     }) {
-                        Some(read) => from_ocr(number, read),
-                        None => from_layer(number, layer),
+                        Some(read) => read,
+                        None => from_layer(number, sheet, layer),
                     },
                 )
             }
             Layer::Sound => {
                 self.warn_of_unknown(number, unknown);
-                Ok(from_layer(number, layer))
+                Ok(from_layer(number, sheet, layer))
             }
             Layer::Garbled => {
                 let read = self.ocr(number, sheet)?;
@@ -164,21 +191,21 @@ impl<'pdf> Run<'_, 'pdf> {
                             "its text layer is garbled, and OCR read the page with little confidence: \
                              are the document's languages among the service's?",
                         );
-                        from_ocr(number, read)
+                        read
                     }
                     Some(read) => {
                         self.warn(
                             number,
                             "its text layer is garbled, so the page was read by OCR",
                         );
-                        from_ocr(number, read)
+                        read
                     }
                     None => {
                         self.warn(
                             number,
                             "its text layer is garbled, and OCR found nothing on it",
                         );
-                        from_layer(number, layer)
+                        from_layer(number, sheet, layer)
                     }
                 })
             }
@@ -198,24 +225,24 @@ impl<'pdf> Run<'_, 'pdf> {
                     number,
                     "its text layer looks garbled, so the page was read by OCR",
                 );
-                from_ocr(number, read)
+                read
             }
             Ok(_) => {
                 self.warn_of_unknown(number, unknown);
-                from_layer(number, layer)
+                from_layer(number, sheet, layer)
             }
             Err(_) => {
                 self.warn(
                     number,
                     "its text layer looks garbled, and OCR was not available to check it",
                 );
-                from_layer(number, layer)
+                from_layer(number, sheet, layer)
             }
         }
     }
 
     /// Renders a page and reads it by OCR; `None` where it shows nothing.
-    fn ocr(&mut self, number: u32, sheet: &Sheet<'pdf>) -> Result<Option<OcrPage>, EngineError> {
+    fn ocr(&mut self, number: u32, sheet: &Sheet<'pdf>) -> Result<Option<Page>, EngineError> {
         let options = self.reader.options;
         let rendered = catch_unwind(AssertUnwindSafe(|| {
             render::render(sheet, options.dpi, options.max_pixels)
@@ -239,10 +266,11 @@ impl<'pdf> Run<'_, 'pdf> {
         if render::is_uniform(&rendered.picture) {
             return Ok(None);
         }
-        self.reader
+        let read = self
+            .reader
             .ocr
-            .read_page(&rendered.picture, &options.languages)
-            .map(Some)
+            .read_page(&rendered.picture, &options.languages)?;
+        Ok(Some(from_ocr(number, &rendered.picture, read)))
     }
 
     fn warn_of_unknown(&mut self, number: u32, glyphs: usize) {
@@ -286,24 +314,15 @@ fn blank(number: u32) -> Page {
     }
 }
 
-fn from_layer(number: u32, layer: Text) -> Page {
+fn from_layer(number: u32, sheet: &Sheet<'_>, layer: Text) -> Page {
+    let (width, height) = sheet.render_dimensions();
     Page {
         number,
         text: layer.text,
         confidence: 1.0,
         source: TextSource::TextLayer,
         rotated: 0,
+        size: Some([width.into(), height.into()]),
         lines: layer.lines,
-    }
-}
-
-fn from_ocr(number: u32, read: OcrPage) -> Page {
-    Page {
-        number,
-        text: read.text,
-        confidence: read.confidence,
-        source: TextSource::Ocr,
-        rotated: read.rotated,
-        lines: read.lines,
     }
 }

@@ -5,11 +5,10 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader};
 use linkspan_model::Code;
-use linkspan_model::answer::{Page, TextSource};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use super::{Extracted, Reader};
+use super::{Extracted, Reader, from_ocr};
 use crate::engine::{Document, EngineError};
 
 /// Reads every page of a picture.
@@ -25,14 +24,8 @@ pub(super) fn extract(
     let pages = &mut extracted.pages;
     extracted.warnings = each_page(document, most, &mut |picture| {
         let read = reader.ocr.read_page(&picture, &reader.options.languages)?;
-        pages.push(Page {
-            number: u32::try_from(pages.len() + 1).unwrap_or(u32::MAX),
-            text: read.text,
-            confidence: read.confidence,
-            source: TextSource::Ocr,
-            rotated: read.rotated,
-            lines: read.lines,
-        });
+        let number = u32::try_from(pages.len() + 1).unwrap_or(u32::MAX);
+        pages.push(from_ocr(number, &picture, read));
         Ok(())
     })?;
     Ok(extracted)

@@ -7,7 +7,7 @@ use linkspan_model::{Code, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::engine::EngineError;
+use crate::engine::{Document, EngineError};
 
 /// Where a worker asks for its next invocation.
 pub const NEXT: &str = "/2018-06-01/runtime/invocation/next";
@@ -64,6 +64,17 @@ pub struct Event {
     /// What the caller says of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Value>,
+}
+
+impl Event {
+    /// The document, where there is one, with its content.
+    pub(crate) fn document<'a>(&'a self, bytes: &'a [u8]) -> Option<Document<'a>> {
+        self.document.as_ref().map(|document| Document {
+            bytes,
+            media_type: document.media_type.as_deref(),
+            file_name: document.file_name.as_deref(),
+        })
+    }
 }
 
 /// Where a worker finds the document.

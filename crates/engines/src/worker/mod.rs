@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use linkspan_model::Code;
 
 use self::client::{Client, Lost, Next};
-use crate::engine::{Builtin, Document, EngineError, Input, Work};
+use crate::engine::{Builtin, EngineError, Input, Work};
 use crate::host::event::{Event, Fault, HOST_PID, LOG_PREFIX, MEMORY_SIZE, Performed};
 use crate::sandbox::{self, Enforcement, Policy};
 
@@ -24,14 +24,24 @@ const STACK: usize = 64 << 20;
 /// Memory that the worker may use where the host does not say.
 const MEMORY: u64 = 2 << 30;
 
-/// Serves an engine as a worker until the host ends the connection.
+/// What a worker does with a piece of work: an engine's task, or another thing that needs a process of its own.
+pub trait Performs: Send + Sync {
+    /// Does what the event asks for. `file` is the content of its document; empty where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builtin::perform`].
+    fn perform(&self, event: &Event, file: &[u8]) -> Result<Performed, EngineError>;
+}
+
+/// Serves as a worker until the host ends the connection.
 ///
 /// Call it from `main` before any thread is started: the sandbox covers later threads only. All that the worker needs to know is in its
 /// environment; started by hand it says so and fails.
 #[must_use]
-pub fn run(engine: Box<dyn Builtin>) -> ExitCode {
+pub fn run(work: impl Performs + 'static) -> ExitCode {
     panics::keep_quiet();
-    match serve(engine) {
+    match serve(work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);
@@ -45,10 +55,10 @@ fn say(message: &str) {
     eprintln!("{LOG_PREFIX}{message}");
 }
 
-fn serve(engine: Box<dyn Builtin>) -> Result<(), String> {
+fn serve(performs: impl Performs + 'static) -> Result<(), String> {
     let client = Client::connect()?;
     let enforcement = sandbox::enter(&policy()?).map_err(|gone| gone.to_string())?;
-    let work = move || take_work(client, engine.as_ref(), &enforcement);
+    let work = move || take_work(client, &performs, &enforcement);
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .stack_size(STACK)
@@ -74,7 +84,7 @@ fn policy() -> Result<Policy, String> {
 
 fn take_work(
     mut client: Client,
-    engine: &dyn Builtin,
+    work: &dyn Performs,
     enforcement: &Enforcement,
 ) -> Result<(), String> {
     loop {
@@ -85,8 +95,7 @@ fn take_work(
             Err(Lost::Failed(error)) => return Err(format!("no next invocation: {error}")),
         };
         sandbox::allow_processor_time(time_left(&next).as_secs());
-        let (sent, goes_on) = match catch_unwind(AssertUnwindSafe(|| perform(engine, &next.event)))
-        {
+        let (sent, goes_on) = match catch_unwind(AssertUnwindSafe(|| perform(work, &next.event))) {
             Ok(Ok(answer)) => (client.respond(&next.id, answer), true),
             Ok(Err(error)) => (client.fail(&next.id, &Fault::from(&error)), true),
             // After a panic nobody knows the engine's state.
@@ -108,14 +117,11 @@ fn time_left(next: &Next) -> Duration {
     Duration::from_millis(next.deadline_ms).saturating_sub(now)
 }
 
-fn perform(engine: &dyn Builtin, event: &[u8]) -> Result<Vec<u8>, EngineError> {
+fn perform(work: &dyn Performs, event: &[u8]) -> Result<Vec<u8>, EngineError> {
     let internal = |detail: &str| EngineError::new(Code::Internal, detail);
     // The parser's words are left out: they may quote the event.
     let event: Event =
         serde_json::from_slice(event).map_err(|_| internal("The worker cannot read its event."))?;
-    if event.task != engine.task() {
-        return Err(internal("The worker was given another task than its own."));
-    }
     let file = match &event.document {
         Some(document) => std::fs::read(&document.path).map_err(|error| {
             EngineError::new(
@@ -128,33 +134,41 @@ fn perform(engine: &dyn Builtin, event: &[u8]) -> Result<Vec<u8>, EngineError> {
         })?,
         None => Vec::new(),
     };
-    let input = match (&event.text, &event.document) {
-        (None, Some(document)) => Input::Document(Document {
-            bytes: &file,
-            media_type: document.media_type.as_deref(),
-            file_name: document.file_name.as_deref(),
-        }),
-        (Some(text), None) => Input::Text(text),
-        _ => {
-            return Err(internal(
-                "The worker needs a text or a document, and not both.",
-            ));
+    let performed = work.perform(&event, &file)?;
+    serde_json::to_vec(&performed).map_err(|_| internal("The answer cannot be written as JSON."))
+}
+
+impl Performs for Box<dyn Builtin> {
+    fn perform(&self, event: &Event, file: &[u8]) -> Result<Performed, EngineError> {
+        let internal = |detail: &str| EngineError::new(Code::Internal, detail);
+        if event.task != self.task() {
+            return Err(internal("The worker was given another task than its own."));
         }
-    };
-    let work = Work {
-        input,
-        options: &event.options,
-        params: &event.params,
-        claim: event.claim.as_ref(),
-    };
-    let answer = engine.perform(&work)?;
-    let written = || -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&Performed {
-            engine: engine.label(),
-            answer: serde_json::to_value(&answer)?,
+        let input = match (&event.text, event.document(file)) {
+            (None, Some(document)) => Input::Document(document),
+            (Some(text), None) => Input::Text(text),
+            _ => {
+                return Err(internal(
+                    "The worker needs a text or a document, and not both.",
+                ));
+            }
+        };
+        let answer = Builtin::perform(
+            self.as_ref(),
+            &Work {
+                input,
+                options: &event.options,
+                params: &event.params,
+                claim: event.claim.as_ref(),
+            },
+        )?;
+        let answer = serde_json::to_value(&answer)
+            .map_err(|_| internal("The answer cannot be written as JSON."))?;
+        Ok(Performed {
+            engine: self.label(),
+            answer,
         })
-    };
-    written().map_err(|_| internal("The answer cannot be written as JSON."))
+    }
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> EngineError {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use linkspan_engines::page_picture::{PAGE_PICTURE, PagePictures};
 use linkspan_engines::{registry, worker};
 use linkspan_model::Task;
 
@@ -10,11 +11,14 @@ use super::WRONG_USAGE;
 /// The arguments of `linkspan worker`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The task.
+    /// The task, or `page-picture`.
     task: String,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
+    if args.task == PAGE_PICTURE {
+        return worker::run(PagePictures);
+    }
     let engine = args.task.parse::<Task>().ok().and_then(registry::builtin);
     match engine {
         Some(engine) => worker::run(engine),

@@ -53,8 +53,8 @@ pub use jobs::{
 };
 pub use keys::{KeyRecord, KeyStore};
 pub use queue::{
-    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
-    Recover, Recovered,
+    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outbox, Outcome,
+    Places, Recover, Recovered,
 };
 pub use sessions::{SessionRecord, SessionStore};
 pub use sqlite::{SqliteOptions, SqliteStore};

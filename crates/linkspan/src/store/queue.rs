@@ -194,10 +194,13 @@ pub struct Recover {
     /// How long a job waits for its next attempt.
     pub backoff: Arc<dyn Fn(&Job) -> SignedDuration + Send + Sync>,
     /// The deliveries of the result of a job that fails here, and that is not held.
-    pub outbox: Arc<dyn Fn(&Job, &ResultDocument) -> Vec<NewDelivery> + Send + Sync>,
+    pub outbox: Outbox,
     /// The time.
     pub now: Timestamp,
 }
+
+/// Makes the deliveries of a job's result.
+pub type Outbox = Arc<dyn Fn(&Job, &ResultDocument) -> Vec<NewDelivery> + Send + Sync>;
 
 /// What was recovered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

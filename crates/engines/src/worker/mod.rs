@@ -138,7 +138,7 @@ fn perform(work: &dyn Performs, event: &[u8]) -> Result<Vec<u8>, EngineError> {
     serde_json::to_vec(&performed).map_err(|_| internal("The answer cannot be written as JSON."))
 }
 
-impl Performs for Box<dyn Builtin> {
+impl<B: Builtin + ?Sized> Performs for Box<B> {
     fn perform(&self, event: &Event, file: &[u8]) -> Result<Performed, EngineError> {
         let internal = |detail: &str| EngineError::new(Code::Internal, detail);
         if event.task != self.task() {

@@ -46,34 +46,28 @@ impl Guard {
     /// Whether an address may be called. Gives it in the form in which it is to be called (a mapped IPv4 address as IPv4).
     pub(super) fn judge(&self, address: IpAddr) -> Result<IpAddr, Refused> {
         let address = address.to_canonical();
-        let faces = match address {
-            IpAddr::V4(_) => Vec::new(),
-            IpAddr::V6(outer) => embedded(outer),
+        let (refused, inside) = match address {
+            IpAddr::V4(address) => (refused_v4(address), Vec::new()),
+            IpAddr::V6(address) => (refused_v6(address), embedded(address)),
         };
-        // Who allows the outer address of a tunnel has allowed what is behind it, but for metadata.
-        let outer_allowed = self.allows(address);
-        for face in faces {
-            match refused_v4(face) {
-                Some(Refused::Metadata) if !self.names(face.into()) => {
-                    return Err(Refused::Metadata);
-                }
-                Some(refused) if !outer_allowed && !self.allows(face.into()) => {
-                    return Err(refused);
-                }
-                _ => {}
+        // What the address itself is, then what it leads to.
+        let faces = std::iter::once((address, refused)).chain(
+            inside
+                .into_iter()
+                .map(|face| (face.into(), refused_v4(face))),
+        );
+        let faces = faces.filter_map(|(face, refused)| refused.map(|refused| (face, refused)));
+        let mut why = None;
+        for (face, refused) in faces {
+            if refused == Refused::Metadata && !self.names(face) {
+                return Err(Refused::Metadata);
+            }
+            // Who allows a translator's address has allowed what is behind it, but for metadata.
+            if !self.allows(face) && !self.allows(address) {
+                why.get_or_insert(refused);
             }
         }
-        let refused = match address {
-            IpAddr::V4(address) => refused_v4(address),
-            IpAddr::V6(address) => refused_v6(address),
-        };
-        match refused {
-            None => Ok(address),
-            Some(Refused::Metadata) if self.names(address) => Ok(address),
-            Some(Refused::Metadata) => Err(Refused::Metadata),
-            Some(_) if outer_allowed => Ok(address),
-            Some(refused) => Err(refused),
-        }
+        why.map_or(Ok(address), Err)
     }
 
     fn allows(&self, address: IpAddr) -> bool {
@@ -213,5 +207,4 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
 mod tests;

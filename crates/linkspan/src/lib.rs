@@ -16,6 +16,7 @@ pub mod integration;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
+pub mod outbound;
 pub mod patterns;
 pub mod pipeline;
 pub mod preview;

@@ -5,11 +5,11 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use linkspan_model::config;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 /// The files that TLS needs.
@@ -78,6 +78,21 @@ impl TlsError {
     }
 }
 
+/// Adds the authorities of a PEM file to those that are trusted.
+///
+/// # Errors
+///
+/// When the file cannot be read, holds no certificate, or one that cannot be an authority's.
+pub fn add_authorities(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    for authority in certificates(path, "an authority's certificate")? {
+        roots.add(authority).map_err(|error| TlsError::Unusable {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+    }
+    Ok(())
+}
+
 /// A rustls configuration whose certificate follows its files.
 pub struct Tls {
     /// For the acceptor.
@@ -105,12 +120,8 @@ impl Tls {
         let builder = match &files.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for authority in certificates(path, "the client authority")? {
-                    roots
-                        .add(authority)
-                        .map_err(|error| unusable(error.into()))?;
-                }
+                let mut roots = RootCertStore::empty();
+                add_authorities(&mut roots, path)?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .build()
                     .map_err(|error| unusable(error.into()))?;

@@ -162,8 +162,8 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
             caller: caller.map(str::to_owned),
             integration: integration.map(str::to_owned),
             state,
-            after: None,
             limit: 10,
+            ..Filter::default()
         };
         let store = &open.store;
         async move {

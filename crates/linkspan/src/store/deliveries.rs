@@ -84,8 +84,8 @@ pub trait DeliveryStore: Send + Sync {
     /// As [`JobStore::get`](super::JobStore::get).
     async fn list_deliveries(&self, query: DeliveryQuery) -> Result<DeliveryPage, StoreError>;
 
-    /// Replays or gives up the deliveries that a query finds, newest first, up to [`COMMANDED_AT_ONCE`] of them, and writes one audit
-    /// line in the same transaction. Those whose state or result does not allow it are left as they are and counted. `next` is the
+    /// Replays or gives up the deliveries that a query finds, newest first, up to its `limit` and [`COMMANDED_AT_ONCE`] of them, and
+    /// writes one audit line in the same transaction. Those whose state or result does not allow it are left as they are and counted. `next` is the
     /// `after` of the next call. A replayed delivery is pending and due now, its attempts start from 0, its id and its tries stay; where
     /// its endpoint is paused it is paused.
     ///
@@ -181,7 +181,7 @@ pub struct Delivery {
     pub finished: Option<Timestamp>,
     /// The latest [`REMEMBERED_TRIES`] tries, oldest first, over all replays.
     pub tries: Vec<Try>,
-    /// Why it is dead, or what its last try met.
+    /// Why it is dead or was paused, or what its last try met. None once it has arrived or is replayed.
     pub reason: Option<String>,
     /// True where its job was retried since: its result is no longer there, and it cannot be replayed.
     pub superseded: bool,

@@ -59,7 +59,7 @@ pub use queue::{
 pub use sessions::{SessionRecord, SessionStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
-pub use watch::{Change, Watch, Watchers};
+pub use watch::{Change, Event, Watch, Watchers};
 
 /// Lists the roles of a store: [`Store`] is all of them.
 macro_rules! roles {

@@ -17,8 +17,9 @@ pub trait Upkeep: Send + Sync {
     /// As [`JobStore::get`](super::JobStore::get).
     async fn counts(&self) -> Result<Counts, StoreError>;
 
-    /// Removes what has outlived its time, a bounded piece a call: results and documents, rows, keys, audit lines, blobs without a
-    /// row. Called every minute or so, and again at once where `Swept::more` says so.
+    /// Removes what has outlived its time, a bounded piece a call: results and documents, rows, keys, audit lines, sessions, blobs
+    /// without a row. A job with an open delivery expires when that has ended, or by [`Retention::rows`]; then the delivery is dead,
+    /// and the row, which says so, stays as long again. Called every minute or so, and again at once where `Swept::more` says so.
     ///
     /// # Errors
     ///
@@ -64,7 +65,8 @@ pub struct Tally {
 /// How long things are kept. (A job's result and document: [`NewJob::keep`](super::NewJob::keep).)
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// A job's row, after its result expired. Its idempotency key goes with it: give rows more time than keys.
+    /// A job's row, after its result expired. Its idempotency key goes with it: give rows more time than keys. Also how long a result
+    /// is kept past its time for a delivery that is still open.
     pub rows: SignedDuration,
     /// An audit line.
     pub audit: SignedDuration,

@@ -1,11 +1,16 @@
-//! Telling those who wait in this process: for one job's next change, or for work.
+//! Telling those who wait in this process: for one job's next change, for work, or for whatever changes.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use linkspan_model::{InvocationId, JobState};
-use tokio::sync::{Notify, watch};
+use linkspan_model::{DeliveryId, DeliveryState, InvocationId, JobState};
+use tokio::sync::{Notify, broadcast, watch};
+
+use super::deliveries::Endpoint;
+
+/// How many events a slow listener may lag behind; older ones are lost to it.
+const LAG: usize = 1024;
 
 /// The changes of a store's jobs, told after they are durable. Cheap to clone; every clone tells the same.
 ///
@@ -31,10 +36,47 @@ pub struct Change {
     pub state: Option<JobState>,
 }
 
-#[derive(Default)]
+/// What changed, for those who look at the whole store: the console's event stream. It tells that something is to be read again; it
+/// is not the thing itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A job.
+    Job {
+        /// The invocation.
+        id: InvocationId,
+        /// The integration that was invoked.
+        integration: String,
+        /// Who invoked it: what a listener may be told depends on it.
+        caller: String,
+        /// Its state; none where it was deleted, and its deliveries with it.
+        state: Option<JobState>,
+        /// Its version since then.
+        version: u64,
+    },
+    /// A delivery.
+    Delivery {
+        /// The delivery.
+        id: DeliveryId,
+        /// The job whose result it carries.
+        job: InvocationId,
+        /// Where it goes.
+        endpoint: Endpoint,
+        /// Who invoked the job.
+        caller: String,
+        /// Its state.
+        state: DeliveryState,
+        /// Its version since then.
+        version: u64,
+    },
+    /// An endpoint was paused or goes on, with all its deliveries: they are not told one by one.
+    Endpoint(Endpoint),
+}
+
 struct Shared {
     jobs: Mutex<HashMap<InvocationId, watch::Sender<Option<Change>>>>,
     work: Notify,
+    delivery_work: Notify,
+    events: broadcast::Sender<Event>,
 }
 
 impl Watchers {
@@ -66,7 +108,30 @@ impl Watchers {
         self.shared.work.notified().await;
     }
 
-    /// Tells a job's change. For stores.
+    /// Waits until a delivery became pending since the last call. For one sender: of several, one is woken.
+    pub async fn delivery_work(&self) {
+        self.shared.delivery_work.notified().await;
+    }
+
+    /// Every change from now on. Who falls behind by more than a thousand is told so, and goes on with what is left.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Tells a change to all who listen, and a job's also to those who watch it. For stores, after the change is durable.
+    pub fn publish(&self, event: Event) {
+        if let Event::Job {
+            id, state, version, ..
+        } = event
+        {
+            self.tell(id, Change { version, state });
+        }
+        // An error means that nobody listens.
+        let _ = self.shared.events.send(event);
+    }
+
+    /// Tells a job's change to those who watch it.
     pub fn tell(&self, id: InvocationId, change: Change) {
         if let Some(sender) = self.shared.jobs().get(&id) {
             sender.send_modify(|last| {
@@ -81,6 +146,11 @@ impl Watchers {
     /// Tells that a job was queued. For stores.
     pub fn tell_work(&self) {
         self.shared.work.notify_one();
+    }
+
+    /// Tells that a delivery became pending. For stores.
+    pub fn tell_delivery_work(&self) {
+        self.shared.delivery_work.notify_one();
     }
 }
 
@@ -108,6 +178,17 @@ impl Drop for Watch {
             .is_some_and(|sender| sender.receiver_count() <= 1)
         {
             jobs.remove(&self.id);
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            jobs: Mutex::default(),
+            work: Notify::new(),
+            delivery_work: Notify::new(),
+            events: broadcast::Sender::new(LAG),
         }
     }
 }
@@ -168,5 +249,29 @@ mod tests {
         let watchers = Watchers::default();
         watchers.tell_work();
         watchers.work().await;
+        watchers.tell_delivery_work();
+        watchers.delivery_work().await;
+    }
+
+    #[tokio::test]
+    async fn an_event_reaches_all_who_listen_and_a_jobs_also_those_who_watch_it() {
+        let watchers = Watchers::default();
+        let id = InvocationId::new();
+        let event = Event::Job {
+            id,
+            integration: "bills".to_owned(),
+            caller: "finance".to_owned(),
+            state: RUNNING.state,
+            version: RUNNING.version,
+        };
+        watchers.publish(event.clone());
+        let (mut first, mut second) = (watchers.subscribe(), watchers.subscribe());
+        let mut watch = watchers.watch(id);
+        watchers.publish(event.clone());
+        assert_eq!(watch.changed().await, RUNNING);
+        for listener in [&mut first, &mut second] {
+            assert_eq!(listener.recv().await, Ok(event.clone()));
+            assert!(listener.is_empty(), "what was before is not told");
+        }
     }
 }

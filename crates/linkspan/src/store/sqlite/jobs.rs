@@ -9,6 +9,7 @@ use rusqlite::types::{ToSql, Type};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::SqliteStore;
+use super::deliveries::outbox::supersede;
 use super::keys::write_audit;
 use super::rows::{COLUMNS, Row, code, damaged, time};
 use super::writer::{Need, Scope};
@@ -16,10 +17,9 @@ use crate::store::audit::{Actor, AuditLine};
 use crate::store::blobs::{BlobRef, Content, Digest, DocumentRef};
 use crate::store::error::StoreError;
 use crate::store::jobs::{
-    Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page,
+    AttemptOutcome, Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page,
 };
 use crate::store::queue::Attempt;
-use crate::store::watch::Change;
 
 #[async_trait]
 impl JobStore for SqliteStore {
@@ -295,6 +295,18 @@ fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Page> {
         conditions.push("state = ?");
         values.push(Box::new(code(state)));
     }
+    if let Some(request_id) = &filter.request_id {
+        conditions.push("request_id = ?");
+        values.push(Box::new(request_id.clone()));
+    }
+    if let Some(from) = filter.from {
+        conditions.push("created >= ?");
+        values.push(Box::new(from.as_microsecond()));
+    }
+    if let Some(until) = filter.until {
+        conditions.push("created < ?");
+        values.push(Box::new(until.as_microsecond()));
+    }
     if let Some(after) = filter.after {
         conditions.push("id < ?");
         values.push(Box::new(*after.as_bytes()));
@@ -327,6 +339,9 @@ fn perform(
     };
     match command {
         Command::Cancel => {
+            if row.job.state == JobState::Running {
+                row.remember(AttemptOutcome::Cancelled, None, now);
+            }
             if !row.advance(JobEvent::Cancel, now) {
                 return Ok(Commanded::WrongState(row.job));
             }
@@ -340,23 +355,18 @@ fn perform(
                 .connection
                 .prepare_cached("DELETE FROM results WHERE seq = ?1")?
                 .execute([row.seq])?;
+            supersede(scope, row.seq, now)?;
             scope.effects.erased = true;
         }
         Command::Delete => {
             bin_blob(scope, row.seq)?;
-            // Document, result and key go with the row.
+            // Document, result, key and deliveries go with the row.
             scope
                 .connection
                 .prepare_cached("DELETE FROM jobs WHERE seq = ?1")?
                 .execute([row.seq])?;
             scope.effects.erased = true;
-            scope.tell(
-                id,
-                Change {
-                    version: row.job.version + 1,
-                    state: None,
-                },
-            );
+            scope.tell(row.farewell());
             return Ok(Commanded::Deleted);
         }
     }

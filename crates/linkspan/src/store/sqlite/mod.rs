@@ -12,6 +12,7 @@ mod queue;
 mod readers;
 mod rows;
 mod schema;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod upkeep;

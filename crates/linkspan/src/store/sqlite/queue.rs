@@ -3,14 +3,16 @@
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::job::JobEvent;
-use linkspan_model::{Code, InvocationId, JobState, Problem, ResultDocument, Status};
+use linkspan_model::{Code, JobState, Problem, ResultDocument};
 use rusqlite::params;
 
 use super::SqliteStore;
+use super::deliveries::outbox::send_out;
 use super::jobs::{release_key, store_request, stored_request};
 use super::rows::{COLUMNS, Row, code, optional_time};
 use super::writer::{Need, Scope};
 use crate::store::error::StoreError;
+use crate::store::jobs::AttemptOutcome;
 use crate::store::queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Recover,
     Recovered,
@@ -138,32 +140,39 @@ fn finish(scope: &mut Scope<'_>, end: &AttemptEnd) -> rusqlite::Result<Finished>
     let now = end.now;
     match &end.outcome {
         Outcome::Succeeded { result } => {
+            row.remember(AttemptOutcome::Succeeded, None, now);
             row.advance(JobEvent::Succeed, now);
             row.job.problem = None;
             store_result(scope, &row, result)?;
+            send_out(scope, &row, &end.deliveries, now)?;
         }
         Outcome::Failed {
             problem,
             result,
             release_key: release,
         } => {
+            row.remember(AttemptOutcome::Failed, Some(problem.code), now);
             row.advance(JobEvent::Fail, now);
             row.job.problem = Some(problem.clone());
             store_result(scope, &row, result)?;
+            send_out(scope, &row, &end.deliveries, now)?;
             if *release {
                 release_key(scope, row.seq)?;
             }
         }
         Outcome::Retry { due, problem } => {
+            row.remember(AttemptOutcome::Retried, Some(problem.code), now);
             row.advance(JobEvent::Postpone, now);
             row.job.due = *due;
             row.job.problem = Some(problem.clone());
         }
         Outcome::Cancelled => {
+            row.remember(AttemptOutcome::Cancelled, None, now);
             row.advance(JobEvent::Cancel, now);
             release_key(scope, row.seq)?;
         }
         Outcome::Released => {
+            row.remember(AttemptOutcome::Released, None, now);
             row.advance(JobEvent::Postpone, now);
             row.advance(JobEvent::Requeue, now);
             row.job.attempts = row.job.attempts.saturating_sub(1);
@@ -204,14 +213,18 @@ fn recover_dead(scope: &mut Scope<'_>, recover: &Recover) -> rusqlite::Result<Re
         } else {
             None
         };
+        row.remember(AttemptOutcome::Lost, None, recover.now);
         match verdict {
             Some(problem) => {
                 row.advance(JobEvent::Fail, recover.now);
-                let result = failed_result(row.job.id, &row.job.integration, &problem)?;
-                store_result(scope, &row, &result)?;
-                row.job.problem = Some(problem);
+                row.job.problem = Some(problem.clone());
+                let result = ResultDocument::failed(row.job.id, &row.job.integration, problem);
+                store_result(scope, &row, &json(&result)?)?;
                 if row.job.held {
                     release_key(scope, row.seq)?;
+                } else {
+                    let deliveries = (recover.outbox)(&row.job, &result);
+                    send_out(scope, &row, &deliveries, recover.now)?;
                 }
                 recovered.failed += 1;
             }
@@ -241,18 +254,7 @@ fn store_result(scope: &Scope<'_>, row: &Row, result: &str) -> rusqlite::Result<
         .map(|_| ())
 }
 
-fn failed_result(
-    id: InvocationId,
-    integration: &str,
-    problem: &Problem,
-) -> rusqlite::Result<String> {
-    serde_json::to_string(&ResultDocument {
-        id,
-        integration: integration.to_owned(),
-        status: Status::Failed,
-        answers: serde_json::Map::new(),
-        steps: Vec::new(),
-        error: Some(problem.clone()),
-    })
-    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+fn json(result: &ResultDocument) -> rusqlite::Result<String> {
+    serde_json::to_string(result)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -2,17 +2,17 @@
 
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::job::JobEvent;
-use linkspan_model::{InvocationId, JobState};
+use linkspan_model::{Code, InvocationId, JobState};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::writer::Scope;
-use crate::store::jobs::Job;
-use crate::store::watch::Change;
+use crate::store::jobs::{AttemptOutcome, AttemptRecord, Job, REMEMBERED_ATTEMPTS};
+use crate::store::watch::Event;
 
 /// The columns that [`Row::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "seq, id, integration, caller, state, version, token, attempts, max_attempts, created, updated, \
-                                  due, started, finished, keep, expires, held, request_id, traceparent, problem, owner, lease";
+                                  due, started, finished, keep, expires, held, request_id, traceparent, problem, owner, lease, history";
 
 /// A job with what only the store knows of it.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Row {
                 request_id: row.get(17)?,
                 traceparent: row.get(18)?,
                 held: row.get(16)?,
-                history: Vec::new(),
+                history: list(row, 22)?,
             },
         })
     }
@@ -109,6 +109,41 @@ impl Row {
         ));
     }
 
+    /// Remembers how the attempt that is under way ends. Call it before the job moves on.
+    pub(super) fn remember(&mut self, outcome: AttemptOutcome, code: Option<Code>, now: Timestamp) {
+        let history = &mut self.job.history;
+        history.push(AttemptRecord {
+            started: self.job.started.unwrap_or(now),
+            ended: now,
+            outcome,
+            code,
+        });
+        let over = history.len().saturating_sub(REMEMBERED_ATTEMPTS);
+        history.drain(..over);
+    }
+
+    /// What is told of it.
+    pub(super) fn event(&self) -> Event {
+        Event::Job {
+            id: self.job.id,
+            integration: self.job.integration.clone(),
+            caller: self.job.caller.clone(),
+            state: Some(self.job.state),
+            version: self.job.version,
+        }
+    }
+
+    /// What is told when it is gone.
+    pub(super) fn farewell(&self) -> Event {
+        Event::Job {
+            id: self.job.id,
+            integration: self.job.integration.clone(),
+            caller: self.job.caller.clone(),
+            state: None,
+            version: self.job.version + 1,
+        }
+    }
+
     /// Stores a new job and sets its `seq`.
     pub(super) fn insert(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()> {
         let job = &self.job;
@@ -155,12 +190,13 @@ impl Row {
         self.job.updated = now;
         let job = &self.job;
         let problem = self.problem()?;
+        let history = some_json(&job.history)?;
         scope
             .connection
             .prepare_cached(
                 "UPDATE jobs SET state = :state, version = :version, token = :token, attempts = :attempts, updated = :updated, \
                  due = :due, started = :started, finished = :finished, expires = :expires, owner = :owner, lease = :lease, \
-                 held = :held, problem = :problem WHERE seq = :seq",
+                 held = :held, problem = :problem, history = :history WHERE seq = :seq",
             )?
             .execute(named_params! {
                 ":seq": self.seq,
@@ -177,6 +213,7 @@ impl Row {
                 ":lease": self.lease.as_ref().map(|(_, until)| until.as_microsecond()),
                 ":held": job.held,
                 ":problem": problem,
+                ":history": history,
             })?;
         self.tell(scope);
         Ok(())
@@ -184,13 +221,7 @@ impl Row {
 
     fn tell(&self, scope: &mut Scope<'_>) {
         scope.effects.work |= matches!(self.job.state, JobState::Queued | JobState::Waiting);
-        scope.tell(
-            self.job.id,
-            Change {
-                version: self.job.version,
-                state: Some(self.job.state),
-            },
-        );
+        scope.tell(self.event());
     }
 
     fn problem(&self) -> rusqlite::Result<Option<String>> {
@@ -201,6 +232,26 @@ impl Row {
             .transpose()
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     }
+}
+
+/// A list as JSON text; none where it is empty.
+pub(super) fn some_json<T: serde::Serialize>(list: &[T]) -> rusqlite::Result<Option<String>> {
+    (!list.is_empty())
+        .then(|| serde_json::to_string(list))
+        .transpose()
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// A list from its column of JSON text.
+pub(super) fn list<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Vec<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map(Option::unwrap_or_default)
+        .map_err(|error| damaged(column, Type::Text, error))
 }
 
 /// A state's number in the tables.

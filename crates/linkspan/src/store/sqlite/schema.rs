@@ -1,14 +1,14 @@
 //! The tables, as numbered steps. A step that was published is never changed; a new one is added below it.
 //!
 //! Times are microseconds since 1970. States are [`super::rows::code`]'s numbers: 0 queued, 1 running, 2 waiting, 3 succeeded,
-//! 4 failed, 5 cancelled, 6 expired.
+//! 4 failed, 5 cancelled, 6 expired; a delivery's: 0 pending, 1 sending, 2 delivered, 3 dead, 4 paused.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What keeps `linkspan` from using a file that is another program's: "lspn".
-const APPLICATION: i32 = 0x6c73_706e;
+pub(super) const APPLICATION: i32 = 0x6c73_706e;
 
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     // 1: jobs, keys, audit.
     "
     CREATE TABLE jobs (
@@ -115,6 +115,87 @@ const STEPS: &[&str] = &[
 
     -- What a probe for space writes and removes.
     CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
+    ",
+    // 2: deliveries, sessions, what jobs remember of their attempts.
+    "
+    ALTER TABLE jobs ADD COLUMN history TEXT;
+
+    CREATE TABLE deliveries (
+        seq         INTEGER PRIMARY KEY,
+        id          BLOB NOT NULL UNIQUE,
+        job         INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+        integration TEXT NOT NULL,
+        channel     TEXT NOT NULL,
+        caller      TEXT NOT NULL,
+        kind        TEXT NOT NULL,
+        receiver    TEXT NOT NULL,
+        state       INTEGER NOT NULL,
+        version     INTEGER NOT NULL,
+        token       INTEGER NOT NULL,
+        attempts    INTEGER NOT NULL,
+        created     INTEGER NOT NULL,
+        updated     INTEGER NOT NULL,
+        due         INTEGER NOT NULL,
+        finished    INTEGER,
+        owner       TEXT,
+        lease       INTEGER,
+        tries       TEXT,
+        reason      TEXT,
+        superseded  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX deliveries_by_job    ON deliveries (job, state);
+    CREATE INDEX deliveries_by_state  ON deliveries (state, id);
+    CREATE INDEX deliveries_by_caller ON deliveries (caller, id);
+    CREATE INDEX deliveries_due       ON deliveries (integration, channel, due, seq) WHERE state = 0;
+    CREATE INDEX deliveries_leased    ON deliveries (lease) WHERE state = 1;
+    CREATE INDEX deliveries_dead      ON deliveries (integration, channel, id) WHERE state = 3;
+    CREATE INDEX deliveries_paused    ON deliveries (integration, channel) WHERE state = 4;
+
+    -- How many deliveries of which endpoint are in which state.
+    CREATE TABLE delivery_tallies (
+        integration TEXT NOT NULL,
+        channel     TEXT NOT NULL,
+        state       INTEGER NOT NULL,
+        deliveries  INTEGER NOT NULL,
+        PRIMARY KEY (integration, channel, state)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER deliveries_come AFTER INSERT ON deliveries BEGIN
+        INSERT INTO delivery_tallies VALUES (new.integration, new.channel, new.state, 1)
+            ON CONFLICT DO UPDATE SET deliveries = deliveries + 1;
+    END;
+    CREATE TRIGGER deliveries_move AFTER UPDATE OF state ON deliveries WHEN old.state <> new.state BEGIN
+        UPDATE delivery_tallies SET deliveries = deliveries - 1
+            WHERE integration = old.integration AND channel = old.channel AND state = old.state;
+        INSERT INTO delivery_tallies VALUES (new.integration, new.channel, new.state, 1)
+            ON CONFLICT DO UPDATE SET deliveries = deliveries + 1;
+    END;
+    CREATE TRIGGER deliveries_go AFTER DELETE ON deliveries BEGIN
+        UPDATE delivery_tallies SET deliveries = deliveries - 1
+            WHERE integration = old.integration AND channel = old.channel AND state = old.state;
+    END;
+
+    -- Endpoints that are paused.
+    CREATE TABLE pauses (
+        integration TEXT NOT NULL,
+        channel     TEXT NOT NULL,
+        since       INTEGER NOT NULL,
+        reason      TEXT NOT NULL,
+        PRIMARY KEY (integration, channel)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE sessions (
+        hash    BLOB PRIMARY KEY,
+        data    TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_by_expiry ON sessions (expires);
+
+    -- What all gateways on this store agree on.
+    CREATE TABLE settings (
+        name  TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
     ",
 ];
 

@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::job::JobEvent;
 use rusqlite::types::Type;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
+use super::deliveries::outbox::give_up;
 use super::jobs::{digest, erase_content};
 use super::rows::{COLUMNS, Row, damaged, optional_time, state};
 use super::writer::{Need, Scope};
 use crate::store::blobs::{Condemned, Digest};
 use crate::store::error::StoreError;
 use crate::store::upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
-use crate::store::watch::{Change, Watchers};
+use crate::store::watch::Watchers;
 
 /// How much of each kind a sweep removes at once, so that it holds up nobody for long.
 const PIECE: usize = 500;
@@ -34,11 +35,17 @@ impl Upkeep for SqliteStore {
     }
 
     async fn sweep(&self, retention: Retention, now: Timestamp) -> Result<Swept, StoreError> {
+        let before = moment(now, retention.rows);
+        let over = self
+            .readers
+            .read(SWEEPING, move |connection| over(connection, now, before))
+            .await?;
         let mut swept = Swept {
-            expired: self.write(move |scope| expire(scope, now)).await?,
+            expired: self
+                .write(move |scope| expire(scope, &over, now, before))
+                .await?,
             ..Swept::default()
         };
-        let before = moment(now, retention.rows);
         swept.rows = self.write(move |scope| remove_rows(scope, before)).await?;
         swept.keys = self
             .write(move |scope| {
@@ -60,6 +67,15 @@ impl Upkeep for SqliteStore {
                 )
             })
             .await?;
+        let sessions = self
+            .write(move |scope| {
+                remove(
+                    scope,
+                    "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= ?1 LIMIT ?2)",
+                    now.as_microsecond(),
+                )
+            })
+            .await?;
         swept.blobs = self.find_orphans().await? + self.bury().await?;
         let full = PIECE as u64;
         swept.more = [
@@ -68,6 +84,7 @@ impl Upkeep for SqliteStore {
             swept.keys,
             swept.audit,
             swept.blobs,
+            sessions,
         ]
         .into_iter()
         .any(|removed| removed >= full);
@@ -205,19 +222,44 @@ fn count(connection: &Connection) -> rusqlite::Result<Counts> {
     })
 }
 
-fn expire(scope: &mut Scope<'_>, now: Timestamp) -> rusqlite::Result<u64> {
-    let over = scope
-        .connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE state IN (3, 4, 5) AND expires <= ?1 LIMIT ?2"
-        ))?
-        .query_map(params![now.as_microsecond(), PIECE], Row::read)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let count = over.len() as u64;
-    for mut row in over {
+/// What is to expire: jobs whose time is over and whose result no open delivery needs, or has needed for as long as a row is kept.
+const OVER: &str = "state IN (3, 4, 5) AND expires <= ?1 AND (expires <= ?2 \
+                    OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job = jobs.seq AND d.state IN (0, 1, 4)))";
+
+/// The next jobs that are to expire. Found outside the writing thread: many jobs may be kept by a receiver that is down.
+fn over(connection: &Connection, now: Timestamp, before: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(&format!("SELECT seq FROM jobs WHERE {OVER} LIMIT ?3"))?
+        .query_map(params![now.as_microsecond(), before, PIECE], |row| {
+            row.get(0)
+        })?
+        .collect()
+}
+
+fn expire(
+    scope: &mut Scope<'_>,
+    over: &[i64],
+    now: Timestamp,
+    before: i64,
+) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    for seq in over {
+        let row = scope
+            .connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM jobs WHERE {OVER} AND seq = ?3"
+            ))?
+            .query_row(params![now.as_microsecond(), before, seq], Row::read)
+            .optional()?;
+        let Some(mut row) = row else { continue };
         if row.advance(JobEvent::Expire, now) {
+            if give_up(scope, row.seq, now)? > 0 {
+                // Kept for its deliveries until now. Its row, with the reason why they are dead, stays its time from here.
+                row.job.expires = Some(now);
+            }
             erase_content(scope, row.seq)?;
             row.save(scope, now)?;
+            count += 1;
         }
     }
     Ok(count)
@@ -236,13 +278,7 @@ fn remove_rows(scope: &mut Scope<'_>, before: i64) -> rusqlite::Result<u64> {
             .connection
             .prepare_cached("DELETE FROM jobs WHERE seq = ?1")?
             .execute([row.seq])?;
-        scope.tell(
-            row.job.id,
-            Change {
-                version: row.job.version + 1,
-                state: None,
-            },
-        );
+        scope.tell(row.farewell());
     }
     Ok(over.len() as u64)
 }

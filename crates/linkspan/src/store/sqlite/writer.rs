@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use linkspan_model::InvocationId;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
@@ -25,7 +24,7 @@ use super::open::{PATIENCE, failure, kind_of};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::gauge::Gauge;
 use crate::store::upkeep::Health;
-use crate::store::watch::{Change, Watchers};
+use crate::store::watch::{Event, Watchers};
 
 /// So many changes wait at most; more callers wait to hand theirs in.
 const WAITING: usize = 4096;
@@ -69,10 +68,12 @@ pub(super) struct Scope<'c> {
 /// What is told and done after the commit.
 #[derive(Default)]
 pub(super) struct Effects {
-    /// Jobs that changed.
-    pub(super) changes: Vec<(InvocationId, Change)>,
+    /// What changed.
+    pub(super) events: Vec<Event>,
     /// Whether a job was queued.
     pub(super) work: bool,
+    /// Whether a delivery became pending.
+    pub(super) delivery_work: bool,
     /// Whether content was erased, so that the log must be emptied.
     pub(super) erased: bool,
 }
@@ -249,9 +250,9 @@ impl Drop for Writer {
 }
 
 impl Scope<'_> {
-    /// Tells a job's change after the commit.
-    pub(super) fn tell(&mut self, id: InvocationId, change: Change) {
-        self.effects.changes.push((id, change));
+    /// Tells a change after the commit.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.effects.events.push(event);
     }
 }
 
@@ -422,11 +423,14 @@ impl Thread {
 
     fn after(&mut self, effects: Effects) {
         self.erased |= effects.erased;
-        for (id, change) in effects.changes {
-            self.watchers.tell(id, change);
+        for event in effects.events {
+            self.watchers.publish(event);
         }
         if effects.work {
             self.watchers.tell_work();
+        }
+        if effects.delivery_work {
+            self.watchers.tell_delivery_work();
         }
     }
 

@@ -29,6 +29,10 @@ pub enum ErrorKind {
     /// Another process held the store for too long, or too much waits. Nothing was changed. Try again soon.
     #[error("it is busy")]
     Busy,
+    /// The store is on another machine and cannot be reached, or does not let this gateway in. Nothing is known to have changed. Answer
+    /// 503: the store finds out by itself when it can be reached again.
+    #[error("it cannot be reached; see the log for the reason")]
+    Unreachable,
     /// The store's content is damaged, or not what this program wrote. Poisoned like [`ErrorKind::Io`].
     #[error("its content is damaged; restore it from a backup")]
     Corrupt,
@@ -55,6 +59,7 @@ impl ErrorKind {
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Busy => Some(Duration::from_secs(1)),
+            Self::Unreachable => Some(Duration::from_secs(5)),
             Self::Full => Some(Duration::from_secs(10)),
             Self::Io
             | Self::Corrupt

@@ -1,4 +1,4 @@
-//! Whether a store accepts: yes, not until there is space, or not until the restart.
+//! Whether a store accepts: yes, not until there is space or it can be reached, or not until the restart.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,10 @@ const FULL: u8 = 1;
 const IO: u8 = 2;
 const CORRUPT: u8 = 3;
 const CLOSED: u8 = 4;
+const UNREACHABLE: u8 = 5;
 
-/// The state of one store, shared by the threads that use it. It only gets worse, except that space can be found again.
+/// The state of one store, shared by the threads that use it. It only gets worse, except that space can be
+/// found and a far store be reached again.
 #[derive(Debug)]
 pub(super) struct Gauge {
     state: AtomicU8,
@@ -41,6 +43,7 @@ impl Gauge {
             FULL => Health::Refusing(ErrorKind::Full),
             CORRUPT => Health::Refusing(ErrorKind::Corrupt),
             CLOSED => Health::Refusing(ErrorKind::Closed),
+            UNREACHABLE => Health::Refusing(ErrorKind::Unreachable),
             _ => Health::Refusing(ErrorKind::Io),
         }
     }
@@ -57,6 +60,20 @@ impl Gauge {
         self.change(FULL, ACCEPTING);
     }
 
+    /// The store cannot be reached. The next probe is a while away. True where it was reached until now.
+    pub(super) fn unreachable(&self) -> bool {
+        let news = self.change(ACCEPTING, UNREACHABLE);
+        if news {
+            self.probed.store(self.now(), Ordering::Release);
+        }
+        news
+    }
+
+    /// The store was reached. True where that is new.
+    pub(super) fn reached(&self) -> bool {
+        self.change(UNREACHABLE, ACCEPTING)
+    }
+
     /// What is on the disk is unknown or damaged: refuse until the restart.
     pub(super) fn poison(&self, kind: ErrorKind) {
         let worse = if kind == ErrorKind::Corrupt {
@@ -64,17 +81,17 @@ impl Gauge {
         } else {
             IO
         };
-        let _ = self.change(ACCEPTING, worse) || self.change(FULL, worse);
+        self.end_as(worse);
     }
 
     /// The store is closed.
     pub(super) fn close(&self) {
-        let _ = self.change(ACCEPTING, CLOSED) || self.change(FULL, CLOSED);
+        self.end_as(CLOSED);
     }
 
     /// Whether a probe is due now. Says yes to one caller; that one makes it.
     pub(super) fn probe_is_due(&self) -> bool {
-        if self.state.load(Ordering::Acquire) != FULL {
+        if !matches!(self.state.load(Ordering::Acquire), FULL | UNREACHABLE) {
             return false;
         }
         let (last, now) = (self.probed.load(Ordering::Acquire), self.now());
@@ -83,6 +100,15 @@ impl Gauge {
                 .probed
                 .compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
+    }
+
+    /// Goes to a state that is never left, unless it is in one.
+    fn end_as(&self, state: u8) {
+        for passing in [ACCEPTING, FULL, UNREACHABLE] {
+            if self.change(passing, state) {
+                return;
+            }
+        }
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -113,5 +139,20 @@ mod tests {
         gauge.has_space();
         gauge.close();
         assert_eq!(gauge.health(), Health::Refusing(ErrorKind::Io));
+    }
+
+    #[test]
+    fn a_far_store_is_lost_once_and_found_again() {
+        let gauge = Gauge::default();
+        assert!(!gauge.reached());
+        assert!(gauge.unreachable());
+        assert!(!gauge.unreachable(), "known already");
+        assert_eq!(gauge.health(), Health::Refusing(ErrorKind::Unreachable));
+        assert!(gauge.reached());
+        assert_eq!(gauge.health(), Health::Accepting);
+        gauge.unreachable();
+        gauge.close();
+        assert!(!gauge.reached());
+        assert_eq!(gauge.health(), Health::Refusing(ErrorKind::Closed));
     }
 }

@@ -49,6 +49,8 @@ pub struct Counts {
     /// When the job that has been due for longest (queued or waiting) was due; it may lie ahead. None where no job is queued or
     /// waiting.
     pub oldest_due: Option<Timestamp>,
+    /// The same for each integration of which a job is queued or waiting.
+    pub oldest: Vec<(String, Timestamp)>,
 }
 
 /// One integration's jobs in one state.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::fault::Fault;
 use super::lines::Lines;
-use super::reader::nearest;
-use super::sections::{Sections, Server};
+use super::outside::Grants;
+use super::reader::{nearest, step_down};
+use super::sections::{Oidc, Sections, Server};
 use super::units::format_duration;
 use super::words::Auth;
 use super::{Integration, IntegrationName, ServiceName};
@@ -19,6 +20,9 @@ pub(super) fn check(sections: &Sections, lines: &Lines, told: &[Fault]) -> Vec<F
         faults.extend(exposure(&sections.server, lines));
     }
     faults.extend(retention(sections, lines));
+    if let Some(oidc) = &sections.console.oidc {
+        faults.extend(sign_in(oidc, sections, lines));
+    }
     for (name, integration) in &sections.integration {
         faults.extend(steps(name, integration, sections, lines));
         faults.extend(bounds(name, integration, sections, lines));
@@ -194,6 +198,58 @@ fn retention(sections: &Sections, lines: &Lines) -> Vec<Fault> {
             lines.fault("store.row_retention", message)
         })
         .collect()
+}
+
+/// Who may sign in through the identity provider, and where they come back to.
+fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
+    const AT: &str = "console.oidc";
+    let mut faults = Vec::new();
+    let mut tell = |key: &str, message: &str| faults.push(lines.fault(key, message));
+    match (&oidc.scope_claim, &oidc.scopes) {
+        (None, None) if oidc.admin.is_empty() => tell(
+            AT,
+            "nobody could sign in: name people in admin, or give scopes to the values of a claim by scope_claim and scopes",
+        ),
+        (None, Some(_)) => tell(
+            &format!("{AT}.scopes"),
+            "needs scope_claim, which says whose values these are",
+        ),
+        (Some(_), None) => tell(
+            &format!("{AT}.scope_claim"),
+            "needs scopes, which says what its values allow",
+        ),
+        _ => {}
+    }
+    if sections.server.auth == Auth::None {
+        let message = "with server.auth = \"none\" nobody signs in: use auth = \"keys\", or remove this";
+        tell(AT, message);
+    }
+    let reachable = sections.server.listen.ip().to_canonical().is_loopback();
+    if sections.server.public_url.is_none() && !reachable {
+        let message = "people come back from the provider to server.public_url: set it to the address at which they reach the gateway";
+        tell(AT, message);
+    }
+    for (value, scopes) in oidc.scopes.iter().flat_map(Grants::iter) {
+        for scope in scopes {
+            let (action, integration) = match scope.split_once(':') {
+                Some((action, integration)) => (action, Some(integration)),
+                None => (scope.as_str(), None),
+            };
+            let mut at = format!("{AT}.scopes");
+            step_down(&mut at, value);
+            if !["invoke", "read", "admin"].contains(&action) {
+                let message = format!(
+                    "{scope:?} is no scope; the scopes are invoke, read and admin, each alone or with :INTEGRATION"
+                );
+                tell(&at, &message);
+            } else if let Some(integration) = integration
+                && !lines.has(&format!("integration.{integration}"))
+            {
+                tell(&at, &format!("{scope:?}: there is no integration {integration:?}"));
+            }
+        }
+    }
+    faults
 }
 
 /// Anyone may reach an address that is not a loopback one: it needs authentication and TLS.

@@ -41,12 +41,13 @@ pub use deliver::Deliver;
 pub use example::annotated_example;
 pub use fault::{Fault, Faults};
 pub use name::{BadName, ChannelName, IntegrationName, MAX_NAME, ServiceName};
-pub use outside::{Headers, HttpUrl, Jq, Mailboxes, StatusRange};
+pub use outside::{Grants, Headers, HttpUrl, Issuer, Jq, Mailboxes, StatusRange};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{Reference, Resolve, Secret};
 pub use sections::{
-    Backoff, Integration, Limits, Outbound, Server, Service, Smtp, Store, Tls, Worker,
+    Backoff, Console, Integration, Limits, Oidc, Outbound, Server, Service, Smtp, Store, Tls,
+    Worker,
 };
 pub use setting::Options;
 pub use store::{BlobStore, JobStore};
@@ -80,6 +81,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[outbound]`.
     pub outbound: Outbound,
+    /// `[console]`.
+    pub console: Console,
     /// `[email]`.
     pub email: Option<Smtp>,
     /// `[service.NAME]`.
@@ -133,6 +136,7 @@ impl Config {
             worker: sections.worker,
             limits: sections.limits,
             outbound: sections.outbound,
+            console: sections.console,
             email: sections.email,
             services: sections.service,
             integrations: sections.integration,

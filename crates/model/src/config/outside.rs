@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ipnet::IpNet;
-use url::Url;
+use url::{Host, Url};
 
 use super::kind::{Kind, TextKind};
 use super::reader::Reader;
@@ -63,6 +63,89 @@ impl FromText for HttpUrl {
             return Err("has a fragment (#…), which is never sent: remove it".to_owned());
         }
         Ok(Self(url))
+    }
+}
+
+/// The issuer identifier of an OpenID provider (OpenID Connect Discovery 1.0 section 3), as it is written: it is compared as a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer(String);
+
+impl Issuer {
+    /// The identifier as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromText for Issuer {
+    const TEXT: TextKind = TextKind {
+        name: "issuer",
+        expected: "an issuer such as \"https://id.example.com\"",
+        pattern: "^https?://[^@ ?#]+$",
+    };
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let bad = || format!("is not {}", Self::TEXT.expected);
+        let HttpUrl(url) = HttpUrl::from_text(text)?;
+        if url.query().is_some() {
+            return Err(bad());
+        }
+        let here = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if url.scheme() != "https" && !here {
+            return Err("is reached without TLS: whoever stands in between could sign in as anybody; an issuer is https://".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Which scopes the values of a claim give, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(Vec<(String, Vec<String>)>);
+
+impl Grants {
+    /// The values with the scopes that each gives.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0
+            .iter()
+            .map(|(value, scopes)| (value.as_str(), scopes.as_slice()))
+    }
+}
+
+impl Setting for Grants {
+    fn kind() -> Kind {
+        Kind::Free
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.table(node)?;
+        if node.entries().is_empty() {
+            return reader.fault(
+                node.line,
+                "is empty: write a value of scope_claim and the scopes that it gives, such as ai-users = [\"invoke\", \"read\"]",
+            );
+        }
+        let grants: Vec<_> = node
+            .entries()
+            .iter()
+            .map(|entry| {
+                let line = entry.node.line;
+                let scopes = reader.at(&entry.key, |reader| {
+                    let scopes = Vec::<String>::read(&entry.node, reader)?;
+                    if scopes.is_empty() {
+                        return reader.fault(line, "gives no scope; the scopes are invoke, read and admin");
+                    }
+                    Some(scopes)
+                });
+                scopes.map(|scopes| (entry.key.clone(), scopes))
+            })
+            .collect();
+        grants.into_iter().collect::<Option<_>>().map(Self)
     }
 }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::deliver::Deliver;
 use super::describe::{TABLE, section};
 use super::name::{IntegrationName, ServiceName};
-use super::outside::{HttpUrl, Mailboxes};
+use super::outside::{Grants, HttpUrl, Issuer, Mailboxes};
 use super::secret::Secret;
 use super::setting::Options;
 use super::store::{BlobStore, JobStore};
@@ -31,6 +31,8 @@ section! {
         limits: Limits = TABLE;
         /// What the gateway may call.
         outbound: Outbound = TABLE;
+        /// The web application for people, at `/`.
+        console: Console = TABLE;
         /// The server by which emails leave.
         email: Option<Smtp>;
         /// The AI services, each declared once.
@@ -162,6 +164,41 @@ section! {
         connect_timeout: Duration = "10s", in "100ms" to "2m";
         /// The largest answer that is read; the rest of a larger one is not.
         max_answer: Size = "1 MiB", in "1 KiB" to "64 MiB";
+    }
+}
+
+section! {
+    /// The web application for people, at `/`. They sign in with a key, or through an identity provider.
+    pub struct Console {
+        /// Whether it is served.
+        enabled: bool = true;
+        /// How long a person stays signed in. A session that came from a key ends with the key.
+        session_ttl: Duration = "12h", in "1m" to "30d";
+        /// The identity provider through which people may sign in (OpenID Connect, code flow with PKCE). Register `/console/oidc/callback`
+        /// under `server.public_url` there as the address to come back to.
+        oidc: Option<Oidc>, like r#"{ issuer = "https://id.example.com", client_id = "linkspan", client_secret = "${env:OIDC_SECRET}", admin = ["ana@example.com"] }"#;
+    }
+}
+
+section! {
+    /// An identity provider (OpenID Connect Core 1.0), and what the people that it knows may do. Whom no rule names is not let in.
+    pub struct Oidc {
+        /// The provider's issuer identifier, exactly as the provider writes it; its `/.well-known/openid-configuration` is read.
+        issuer: Issuer, like r#""https://id.example.com""#;
+        /// The client's id, as it is registered with the provider.
+        client_id: String, like r#""linkspan""#;
+        /// The client's secret; absent: a public client.
+        client_secret: Option<Secret>, like r#""${env:OIDC_SECRET}""#;
+        /// The scopes that are asked of the provider besides `openid`.
+        request_scopes: Vec<String> = ["email", "profile"];
+        /// The claim of the ID token that names a person; their jobs belong to `oidc:` and this name.
+        name_claim: String = "email";
+        /// The names of those who may do everything.
+        admin: Vec<String> = [];
+        /// The claim of the ID token, a text or a list of texts, to whose values `scopes` gives scopes.
+        scope_claim: Option<String>, like r#""groups""#;
+        /// What whoever has a value of `scope_claim` may do: scopes as of keys, each for all integrations or for one.
+        scopes: Option<Grants>, like r#"{ ai-admins = ["admin"], ai-users = ["invoke", "read:onboarding"] }"#;
     }
 }
 

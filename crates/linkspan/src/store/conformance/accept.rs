@@ -209,6 +209,11 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
         (counts.tallies.as_slice(), counts.oldest_due),
         (&expected[..], Some(at(0)))
     );
+    counts.oldest.sort();
+    let integrations: Vec<_> = counts.oldest.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(integrations, ["bills", "letters"]);
+    let first = counts.oldest.iter().map(|(_, due)| *due).min();
+    assert_eq!(first, counts.oldest_due);
 }
 
 pub(in crate::store) async fn keys_and_their_audit_lines_go_together(site: &dyn Site) {

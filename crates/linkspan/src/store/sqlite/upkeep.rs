@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::SqliteStore;
 use super::deliveries::outbox::give_up;
 use super::jobs::{digest, erase_content};
-use super::rows::{COLUMNS, Row, damaged, optional_time, state};
+use super::rows::{COLUMNS, Row, damaged, state, time};
 use super::writer::{Need, Scope};
 use crate::store::blobs::{Condemned, Digest};
 use crate::store::error::StoreError;
@@ -213,12 +213,16 @@ fn count(connection: &Connection) -> rusqlite::Result<Counts> {
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let oldest_due = connection
-        .prepare_cached("SELECT min(due) FROM jobs WHERE state IN (0, 2)")?
-        .query_row([], |row| optional_time(row, 0))?;
+    let oldest: Vec<(String, Timestamp)> = connection
+        .prepare_cached(
+            "SELECT integration, min(due) FROM jobs WHERE state IN (0, 2) GROUP BY integration",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, time(row, 1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     Ok(Counts {
         tallies,
-        oldest_due,
+        oldest_due: oldest.iter().map(|(_, due)| *due).min(),
+        oldest,
     })
 }
 

@@ -13,6 +13,7 @@ pub mod engines;
 pub mod gateway;
 pub mod http;
 pub mod integration;
+pub mod jq;
 pub mod keys;
 pub mod logging;
 pub mod metrics;

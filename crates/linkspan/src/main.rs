@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    linkspan::tls::install_provider();
     linkspan::cli::main()
 }

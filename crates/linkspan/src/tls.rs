@@ -12,6 +12,13 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
+/// Makes `ring` the cryptography of every TLS connection in this process: for libraries that ask rustls for the process's default.
+/// Called first of all; a second call changes nothing.
+pub fn install_provider() {
+    // An error says that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The files that TLS needs.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {

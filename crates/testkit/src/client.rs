@@ -32,6 +32,8 @@ impl Client {
     /// When the HTTP client cannot be made.
     #[must_use]
     pub fn new(url: &str, key: &str) -> Self {
+        // An error says that it is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(120))

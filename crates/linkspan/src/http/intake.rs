@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::integration::Integration;
 use crate::refusal::Refusal;
 use crate::request::{Incoming, IncomingDocument, Rest};
-use crate::store::{Intake, IntakeError};
+use crate::store::{Body as Spool, Intake, IntakeError};
 
 /// Reads a request's body.
 pub(super) async fn read(
@@ -28,29 +28,8 @@ pub(super) async fn read(
     integration: &Integration,
     request: Request,
 ) -> Result<Incoming, Refusal> {
-    let limits = Limits {
-        body: integration.max_body,
-        claim: gateway.config.limits.max_claim.bytes(),
-        text: gateway.config.limits.max_text.bytes(),
-        idle: gateway.config.server.body_idle_timeout,
-        end: Instant::now() + gateway.config.server.body_timeout,
-    };
-    if let Some(length) = content_length(&request)
-        && length > limits.body
-    {
-        return Err(limits.too_large());
-    }
-    // Read as it is, a packed text would be taken for a damaged one; unpacked, a small body could be a large one.
-    let packed = request.headers().get_all(header::CONTENT_ENCODING);
-    if packed
-        .iter()
-        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Refusal::new(
-            Code::UnsupportedMediaType,
-            "the body has a Content-Encoding: send it as it is, without one",
-        ));
-    }
+    let limits = Limits::new(gateway, integration.max_body);
+    limits.check(&request)?;
     let content_type = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -73,6 +52,16 @@ pub(super) async fn read(
     }
 }
 
+/// Reads a body that is a document and nothing else, to be looked at once.
+pub(super) async fn read_document(
+    gateway: &Arc<Gateway>,
+    request: Request,
+) -> Result<Spool, Refusal> {
+    let limits = Limits::new(gateway, gateway.config.server.max_body.bytes());
+    limits.check(&request)?;
+    spool(gateway, &limits, request.into_body()).await
+}
+
 struct Limits {
     body: u64,
     claim: u64,
@@ -83,13 +72,40 @@ struct Limits {
 }
 
 impl Limits {
+    fn new(gateway: &Gateway, body: u64) -> Self {
+        let config = &gateway.config;
+        Self {
+            body,
+            claim: config.limits.max_claim.bytes(),
+            text: config.limits.max_text.bytes(),
+            idle: config.server.body_idle_timeout,
+            end: Instant::now() + config.server.body_timeout,
+        }
+    }
+
+    /// Refuses a body before it is read.
+    fn check(&self, request: &Request) -> Result<(), Refusal> {
+        if content_length(request).is_some_and(|length| length > self.body) {
+            return Err(self.too_large());
+        }
+        // Read as it is, a packed text would be taken for a damaged one; unpacked, a small body could be a large one.
+        let packed = request.headers().get_all(header::CONTENT_ENCODING);
+        if packed
+            .iter()
+            .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(Refusal::new(
+                Code::UnsupportedMediaType,
+                "the body has a Content-Encoding: send it as it is, without one",
+            ));
+        }
+        Ok(())
+    }
+
     fn too_large(&self) -> Refusal {
         Refusal::new(
             Code::BodyTooLarge,
-            format!(
-                "the body is larger than {} bytes, the integration's max_body",
-                self.body
-            ),
+            format!("the body is larger than {} bytes; that is max_body", self.body),
         )
     }
 
@@ -162,6 +178,18 @@ async fn document(
     media_type: Option<String>,
     body: Body,
 ) -> Result<Incoming, Refusal> {
+    Ok(Incoming {
+        document: Some(IncomingDocument {
+            body: spool(gateway, limits, body).await?,
+            media_type,
+            file_name: None,
+        }),
+        rest: Rest::default(),
+    })
+}
+
+/// A body on its way to where it is kept.
+async fn spool(gateway: &Arc<Gateway>, limits: &Limits, body: Body) -> Result<Spool, Refusal> {
     let mut intake = Intake::new(gateway.blobs.clone(), limits.body);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = limits.next(&mut chunks).await? {
@@ -176,17 +204,7 @@ async fn document(
             "the body is empty: send the document as the body, JSON with a \"text\", or a multipart form",
         ));
     }
-    Ok(Incoming {
-        document: Some(IncomingDocument {
-            body: intake
-                .finish()
-                .await
-                .map_err(|error| limits.refuse(error))?,
-            media_type,
-            file_name: None,
-        }),
-        rest: Rest::default(),
-    })
+    intake.finish().await.map_err(|error| limits.refuse(error))
 }
 
 /// The body is JSON: `{"text": …, "params": {…}, "claim": {…}}`.

@@ -13,6 +13,7 @@ mod linger;
 pub mod openapi;
 mod paced;
 pub mod prefer;
+mod preview;
 mod problem;
 mod segment;
 pub mod server;
@@ -49,6 +50,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/jobs/{id}/events", get(events::stream))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/v1/jobs/{id}/preview", get(preview::of_job))
+        .route("/console/preview", post(preview::of_body))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))

@@ -11,6 +11,7 @@ mod r#async;
 mod cli;
 mod intake;
 mod observability;
+mod preview;
 mod same_answer;
 mod scripted;
 mod security;

@@ -221,7 +221,8 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
         _ => {}
     }
     if sections.server.auth == Auth::None {
-        let message = "with server.auth = \"none\" nobody signs in: use auth = \"keys\", or remove this";
+        let message =
+            "with server.auth = \"none\" nobody signs in: use auth = \"keys\", or remove this";
         tell(AT, message);
     }
     let reachable = sections.server.listen.ip().to_canonical().is_loopback();
@@ -245,7 +246,10 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
             } else if let Some(integration) = integration
                 && !lines.has(&format!("integration.{integration}"))
             {
-                tell(&at, &format!("{scope:?}: there is no integration {integration:?}"));
+                tell(
+                    &at,
+                    &format!("{scope:?}: there is no integration {integration:?}"),
+                );
             }
         }
     }

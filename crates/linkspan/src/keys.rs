@@ -37,6 +37,25 @@ impl HashKey {
         Self::open(&jobs.with_extension("key"))
     }
 
+    /// A key that is kept nowhere, for a check that signs nothing in earnest.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub fn throwaway() -> std::io::Result<Self> {
+        Ok(Self(hmac::Key::new(
+            hmac::HMAC_SHA256,
+            random(32)?.as_bytes(),
+        )))
+    }
+
+    /// A key for one purpose, from which this one cannot be found. No secret that is hashed holds a zero byte, so none has the same.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> hmac::Key {
+        let bytes = hmac::sign(&self.0, format!("derived key\0{purpose}").as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())
+    }
+
     fn read_or_make(path: &Path) -> std::io::Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

@@ -15,6 +15,7 @@ pub mod http;
 pub mod integration;
 pub mod jq;
 pub mod keys;
+pub mod links;
 pub mod logging;
 pub mod metrics;
 pub mod outbound;

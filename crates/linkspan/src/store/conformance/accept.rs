@@ -156,7 +156,10 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
     let (mine, _) = open.created(bill()).await;
     let claimed = open.claim(1, 0).await;
     open.succeed(claimed[0].attempt, 1).await;
-    let (second, _) = open.created(bill()).await;
+    let mut late = bill();
+    late.request_id = "r-9".to_owned();
+    late.now = at(7);
+    let (second, _) = open.created(late).await;
     let list = |caller: Option<&str>, integration: Option<&str>, state| {
         let filter = Filter {
             caller: caller.map(str::to_owned),
@@ -190,6 +193,66 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
         [mine.id]
     );
     assert!(list(Some("sales"), Some("bills"), None).await.is_empty());
+
+    let any = Filter::default;
+    let narrowed = [
+        (
+            Filter {
+                request_id: Some("r-9".to_owned()),
+                ..any()
+            },
+            vec![second.id],
+        ),
+        (
+            Filter {
+                request_id: Some("r-8".to_owned()),
+                ..any()
+            },
+            vec![],
+        ),
+        (
+            Filter {
+                from: Some(at(7)),
+                ..any()
+            },
+            vec![second.id],
+        ),
+        (
+            Filter {
+                until: Some(at(7)),
+                ..any()
+            },
+            vec![mine.id, letter.id],
+        ),
+        (
+            Filter {
+                from: Some(at(8)),
+                ..any()
+            },
+            vec![],
+        ),
+        (
+            Filter {
+                from: Some(at(0)),
+                until: Some(at(1)),
+                integration: Some("letters".to_owned()),
+                ..any()
+            },
+            vec![letter.id],
+        ),
+    ];
+    for (filter, expected) in narrowed {
+        let page = open
+            .store
+            .list(Filter {
+                limit: 10,
+                ..filter.clone()
+            })
+            .await
+            .unwrap();
+        let found: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
+        assert_eq!(found, expected, "{filter:?}");
+    }
 
     let mut counts = open.store.counts().await.unwrap();
     counts

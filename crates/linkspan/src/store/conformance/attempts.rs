@@ -3,8 +3,10 @@
 use linkspan_model::{Code, JobState};
 
 use super::{Site, at, bill, held, key, problem, seconds};
+use crate::store::jobs::REMEMBERED_ATTEMPTS;
 use crate::store::{
-    Claim, Command, Commanded, Content, Detach, Enqueued, Finished, Outcome, Places,
+    AttemptOutcome, Claim, Command, Commanded, Content, Detach, Enqueued, Filter, Finished,
+    Outcome, Places,
 };
 
 pub(in crate::store) async fn due_jobs_start_in_order_and_within_their_places(site: &dyn Site) {
@@ -303,6 +305,68 @@ pub(in crate::store) async fn a_failed_job_is_retried_from_the_start(site: &dyn 
         open.succeed(third.attempt, 8).await,
         Finished::Done(_)
     ));
+}
+
+pub(in crate::store) async fn a_job_remembers_how_its_latest_attempts_ended(site: &dyn Site) {
+    let open = site.open();
+    let (job, _) = open.created(bill()).await;
+    let start = async |now| open.claim(1, now).await.remove(0).attempt;
+    open.finish(start(0).await, Outcome::Released, 1).await;
+    let again = |due| Outcome::Retry {
+        due: at(due),
+        problem: problem(),
+    };
+    open.finish(start(2).await, again(3), 3).await;
+    start(4).await;
+    assert_eq!(
+        open.recover(false, 64).await,
+        (0, 1),
+        "its attempts are used up"
+    );
+    open.command(job.id, Command::Retry, 65).await;
+    start(66).await;
+    open.command(job.id, Command::Cancel, 67).await;
+    open.command(job.id, Command::Retry, 68).await;
+    open.command(job.id, Command::Cancel, 69).await;
+    open.command(job.id, Command::Retry, 70).await;
+    open.fail(start(71).await, false, 72).await;
+    open.command(job.id, Command::Retry, 73).await;
+    open.succeed(start(74).await, 75).await;
+    let history = open.job(job.id).await.history;
+    let code = problem().code;
+    let found: Vec<_> = history
+        .iter()
+        .map(|record| (record.started, record.ended, record.outcome))
+        .collect();
+    let expected = [
+        (at(0), at(1), AttemptOutcome::Released),
+        (at(2), at(3), AttemptOutcome::Retried),
+        (at(4), at(64), AttemptOutcome::Lost),
+        (at(66), at(67), AttemptOutcome::Cancelled),
+        (at(71), at(72), AttemptOutcome::Failed),
+        (at(74), at(75), AttemptOutcome::Succeeded),
+    ];
+    assert_eq!(found, expected);
+    let codes: Vec<_> = history.iter().map(|record| record.code).collect();
+    assert_eq!(
+        (codes[1], codes[4], codes[5]),
+        (Some(code), Some(code), None)
+    );
+
+    let (job, _) = open.created(bill()).await;
+    let rounds = REMEMBERED_ATTEMPTS as i64 + 3;
+    for now in 0..rounds {
+        open.finish(start(100 + now).await, again(0), 100 + now)
+            .await;
+    }
+    let history = open.job(job.id).await.history;
+    assert_eq!(history.len(), REMEMBERED_ATTEMPTS);
+    assert_eq!(
+        (history[0].started, history[19].started),
+        (at(103), at(100 + rounds - 1))
+    );
+    let listed = open.store.list(Filter::default()).await.unwrap();
+    assert_eq!(listed.jobs[0].history, history);
 }
 
 pub(in crate::store) async fn a_failure_that_can_pass_frees_the_key(site: &dyn Site) {

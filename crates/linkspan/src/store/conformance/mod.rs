@@ -2,8 +2,12 @@
 
 pub(in crate::store) mod accept;
 pub(in crate::store) mod attempts;
+pub(in crate::store) mod deliveries;
+pub(in crate::store) mod delivery_model;
+pub(in crate::store) mod endpoints;
 pub(in crate::store) mod model;
 pub(in crate::store) mod retention;
+pub(in crate::store) mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +67,7 @@ macro_rules! conformance {
                 cancelling_fences_the_running_attempt_and_tells_it
                 an_attempt_given_back_does_not_count
                 a_failed_job_is_retried_from_the_start
+                a_job_remembers_how_its_latest_attempts_ended
                 a_failure_that_can_pass_frees_the_key
                 a_command_that_does_not_fit_changes_nothing_and_is_audited;
             retention:
@@ -73,6 +78,34 @@ macro_rules! conformance {
                 a_body_is_the_same_in_memory_and_in_a_file;
             model:
                 any_sequence_of_calls_agrees_with_the_model;
+            deliveries:
+                deliveries_are_stored_with_the_end_that_has_a_result
+                a_job_that_recovery_fails_is_delivered_too
+                due_deliveries_start_in_order_and_within_their_places
+                a_stale_delivery_attempt_changes_nothing
+                each_end_makes_of_a_delivery_what_it_says
+                a_delivery_remembers_its_latest_tries
+                an_attempt_without_a_sign_of_life_is_made_again
+                an_erased_job_takes_its_deliveries_with_it
+                a_job_that_runs_again_supersedes_its_deliveries
+                changes_are_told_to_whoever_listens;
+            endpoints:
+                a_replay_sends_the_same_delivery_again
+                what_has_no_result_any_more_is_not_replayed
+                a_delivery_that_is_given_up_is_not_tried_again
+                a_command_goes_through_page_by_page
+                a_query_narrows_the_list_page_by_page
+                a_receiver_that_wants_no_more_pauses_its_endpoint
+                an_operator_pauses_an_endpoint_and_lets_it_go_on
+                an_endpoints_health_agrees_with_its_deliveries
+                a_result_is_kept_while_a_delivery_needs_it
+                a_delivery_that_never_arrives_is_given_up_with_its_result;
+            delivery_model:
+                any_sequence_of_calls_on_deliveries_agrees_with_the_model;
+            sessions:
+                a_session_is_found_until_its_end
+                a_session_is_removed_once
+                what_is_settled_first_stays;
         );
     };
 }

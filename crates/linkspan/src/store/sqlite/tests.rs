@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_model::{InvocationId, JobState};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
+use super::schema::{APPLICATION, STEPS};
 use super::{SqliteOptions, SqliteStore};
+use crate::store::conformance::deliveries::{by, succeeded};
 use crate::store::conformance::{Open, Site, at, bill, conformance, content, seconds};
 use crate::store::{
-    AuditLog, Blobs, Command, Commanded, Content, ErrorKind, FileBlobs, Health, JobStore,
-    Retention, StoreError, Upkeep,
+    AttemptEnd, AuditLog, Blobs, Command, Commanded, Content, DeliveryClaim, DeliveryEnd,
+    DeliveryOutcome, DeliveryQueue, Endpoint, Enqueued, ErrorKind, FileBlobs, Health, JobQueue,
+    JobStore, Retention, Start, StoreError, Upkeep,
 };
 
 struct Folder(TempDir);
@@ -279,6 +282,104 @@ async fn a_file_of_a_later_version_or_of_another_program_is_left_alone() {
 
     fs::write(folder.file(), content("not a database ", 10_000)).unwrap();
     assert_eq!(kind(folder.sqlite(None)), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_keeps_its_jobs_and_takes_deliveries() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.file().parent().unwrap()).unwrap();
+    let old = Connection::open(folder.file()).unwrap();
+    old.execute_batch(STEPS[0]).unwrap();
+    old.pragma_update(None, "application_id", APPLICATION)
+        .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let (queued, done) = (InvocationId::new(), InvocationId::new());
+    for (id, state) in [(queued, 0), (done, 3)] {
+        old.execute(
+            "INSERT INTO jobs (id, integration, caller, state, version, token, attempts, max_attempts, created, updated, due, keep, \
+             expires, held, request_id) VALUES (?1, 'bills', 'finance', ?2, 1, 0, 0, 3, ?3, ?3, ?3, 1000000, ?4, 0, 'r-1')",
+            params![
+                id.as_bytes(),
+                state,
+                at(0).as_microsecond(),
+                (state == 3).then(|| at(100).as_microsecond())
+            ],
+        )
+        .unwrap();
+        old.execute(
+            "INSERT INTO documents (seq, request) VALUES (last_insert_rowid(), '{}')",
+            [],
+        )
+        .unwrap();
+    }
+    old.execute(
+        "INSERT INTO results SELECT seq, '{\"old\":true}' FROM jobs WHERE state = 3",
+        [],
+    )
+    .unwrap();
+    drop(old);
+
+    let open = folder.open();
+    let old = open.job(done).await;
+    assert_eq!(
+        (old.state, old.history.len()),
+        (JobState::Succeeded, 0),
+        "an old job"
+    );
+    assert_eq!(
+        open.store.result(done).await.unwrap().as_deref(),
+        Some("{\"old\":true}")
+    );
+    let attempt = open.claim(1, 1).await.remove(0).attempt;
+    let new = by("crm");
+    open.finish_with(attempt, succeeded(), std::slice::from_ref(&new), 2)
+        .await;
+    assert_eq!(open.job(queued).await.history.len(), 1);
+    assert_eq!(open.send("crm", 2).await[0].delivery.id, new.id);
+    let counts = open.store.counts().await.unwrap();
+    assert_eq!(counts.tallies.len(), 1, "both have succeeded: {counts:?}");
+    drop(open);
+    drop(folder.open());
+}
+
+#[tokio::test]
+async fn the_ends_of_several_deliveries_are_one_commit() {
+    let folder = Folder::new();
+    let store = folder.sqlite(None).unwrap();
+    let mut job = bill();
+    job.start = Some(Start {
+        owner: "gateway".to_owned(),
+        lease: seconds(60),
+        held: false,
+    });
+    let Enqueued::Created { attempt, .. } = store.enqueue(job).await.unwrap() else {
+        panic!("not created");
+    };
+    let end = AttemptEnd {
+        attempt: attempt.unwrap(),
+        outcome: succeeded(),
+        deliveries: (0..50).map(|_| by("crm")).collect(),
+        now: at(0),
+    };
+    let before = store.commits();
+    store.finish(end).await.unwrap();
+    assert_eq!(store.commits() - before, 1, "the outbox");
+    let claim = DeliveryClaim {
+        owner: "gateway".to_owned(),
+        places: vec![(Endpoint::new("bills", "crm"), 50)],
+        lease: seconds(60),
+        now: at(0),
+    };
+    let claimed = store.claim_deliveries(claim).await.unwrap().claimed;
+    assert_eq!(store.commits() - before, 2, "the starts");
+    let ends = claimed.iter().map(|claimed| DeliveryEnd {
+        attempt: claimed.attempt,
+        outcome: DeliveryOutcome::Delivered,
+        tried: None,
+    });
+    let stored = store.finish_deliveries(ends.collect(), at(1)).await;
+    assert_eq!(stored.unwrap(), [true; 50]);
+    assert_eq!(store.commits() - before, 3, "the ends");
 }
 
 #[tokio::test]

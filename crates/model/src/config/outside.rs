@@ -138,7 +138,10 @@ impl Setting for Grants {
                 let scopes = reader.at(&entry.key, |reader| {
                     let scopes = Vec::<String>::read(&entry.node, reader)?;
                     if scopes.is_empty() {
-                        return reader.fault(line, "gives no scope; the scopes are invoke, read and admin");
+                        return reader.fault(
+                            line,
+                            "gives no scope; the scopes are invoke, read and admin",
+                        );
                     }
                     Some(scopes)
                 });

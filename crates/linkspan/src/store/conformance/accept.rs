@@ -210,7 +210,11 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
         (&expected[..], Some(at(0)))
     );
     counts.oldest.sort();
-    let integrations: Vec<_> = counts.oldest.iter().map(|(name, _)| name.as_str()).collect();
+    let integrations: Vec<_> = counts
+        .oldest
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(integrations, ["bills", "letters"]);
     let first = counts.oldest.iter().map(|(_, due)| *due).min();
     assert_eq!(first, counts.oldest_due);

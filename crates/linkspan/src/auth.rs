@@ -83,30 +83,94 @@ impl Auth {
                     "the Authorization header holds no key of the form: Bearer lsk_<id>_<secret>",
                 )
             })?;
-        let record = store.find_key(&key.id).await?;
-        // A hash is compared also where there is no such key, so that the time tells nothing.
-        let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
-        let matches = hash_key.verify(&key.secret, hash);
-        let now = Timestamp::now();
-        if let Some(record) = record.as_ref().filter(|_| matches) {
-            // Also of a key that is refused, for the audit log.
-            known(&record.name);
+        let record = proven(hash_key, store, &key, known).await?;
+        self.within_rate(&record.id, record.rate)?;
+        Ok(caller(record))
+    }
+
+    /// The caller whose key somebody shows to sign in. `known` as in [`Auth::check`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Auth::check`].
+    pub async fn holder(
+        &self,
+        store: &dyn Store,
+        key: &str,
+        known: impl FnOnce(&str) + Send,
+    ) -> Result<Caller, Refusal> {
+        let Mode::Keys(hash_key) = &self.mode else {
+            return Ok(Caller::anyone());
+        };
+        let key = ApiKey::parse(key.trim()).ok_or_else(|| {
+            Refusal::new(
+                Code::Unauthenticated,
+                "this is no key of the form lsk_<id>_<secret>",
+            )
+        })?;
+        let record = proven(hash_key, store, &key, known).await?;
+        Ok(caller(record))
+    }
+
+    /// The caller of a key that was shown before; none where it has ended since. A request of that caller counts for the key's rate
+    /// where `counts`.
+    ///
+    /// # Errors
+    ///
+    /// 429 with `Retry-After`; 503 when the store cannot be asked.
+    pub async fn holder_of(
+        &self,
+        store: &dyn Store,
+        key_id: &str,
+        counts: bool,
+    ) -> Result<Option<Caller>, Refusal> {
+        let record = store.find_key(key_id).await?;
+        let Some(record) = record.filter(|record| holds(record, Timestamp::now())) else {
+            return Ok(None);
+        };
+        if counts {
+            self.within_rate(&record.id, record.rate)?;
         }
-        match record {
-            Some(record)
-                if matches
-                    && record.revoked.is_none()
-                    && record.expires.is_none_or(|end| end > now) =>
-            {
-                self.rate_limit.check(&record.id, record.rate)?;
-                Ok(caller(record))
-            }
-            _ => Err(Refusal::new(
+        Ok(Some(caller(record)))
+    }
+
+    /// Counts a request of a key, or of a person whom the identity provider knows; `own` is the key's own rate.
+    ///
+    /// # Errors
+    ///
+    /// 429 with `Retry-After`.
+    pub fn within_rate(&self, id: &str, own: Option<u32>) -> Result<(), Refusal> {
+        self.rate_limit.check(id, own)
+    }
+}
+
+/// The record of a key whose secret is right and which holds.
+async fn proven(
+    hash_key: &HashKey,
+    store: &dyn Store,
+    key: &ApiKey,
+    known: impl FnOnce(&str) + Send,
+) -> Result<KeyRecord, Refusal> {
+    let record = store.find_key(&key.id).await?;
+    // A hash is compared also where there is no such key, so that the time tells nothing.
+    let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
+    let matches = hash_key.verify(&key.secret, hash);
+    if let Some(record) = record.as_ref().filter(|_| matches) {
+        // Also of a key that is refused, for the audit log.
+        known(&record.name);
+    }
+    record
+        .filter(|record| matches && holds(record, Timestamp::now()))
+        .ok_or_else(|| {
+            Refusal::new(
                 Code::Unauthenticated,
                 "the key is not known, or has expired or been revoked",
-            )),
-        }
-    }
+            )
+        })
+}
+
+fn holds(record: &KeyRecord, now: Timestamp) -> bool {
+    record.revoked.is_none() && record.expires.is_none_or(|end| end > now)
 }
 
 fn caller(record: KeyRecord) -> Caller {

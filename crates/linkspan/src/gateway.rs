@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use linkspan_model::config::Config;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::engines::Engines;
+use crate::http::console::Console;
 use crate::integration::Integration;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -38,6 +39,10 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// This gateway's name in the store: new at each start.
     pub owner: String,
+    /// When it started.
+    pub started: Instant,
+    /// What the console keeps in memory.
+    pub console: Console,
     /// The attempts under way.
     pub in_flight: InFlight,
     /// Told of each place that gets free.
@@ -113,6 +118,8 @@ impl Gateway {
             auth,
             metrics,
             owner: uuid::Uuid::now_v7().to_string(),
+            started: Instant::now(),
+            console: Console::default(),
             in_flight: InFlight::default(),
             place_freed,
             tasks: TaskTracker::new(),

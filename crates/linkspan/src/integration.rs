@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::admission::Gate;
 use crate::backoff::Backoff;
 use crate::pipeline::Pipeline;
+use crate::recent::Recent;
 use crate::store::signed;
 
 /// One integration, ready to be invoked.
@@ -48,6 +49,8 @@ pub struct Integration {
     pub retention: SignedDuration,
     /// How long an idempotency key holds.
     pub idempotency_ttl: SignedDuration,
+    /// What it did in the last minute, on this gateway.
+    pub recent: Recent,
     queued: AtomicI64,
 }
 
@@ -83,6 +86,7 @@ impl Integration {
             },
             retention: signed(config.retention(given)),
             idempotency_ttl: signed(config.store.idempotency_ttl),
+            recent: Recent::default(),
             queued: AtomicI64::new(0),
         }
     }

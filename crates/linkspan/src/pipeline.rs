@@ -61,6 +61,13 @@ impl Pipeline {
         }
     }
 
+    /// The steps' services and tasks, in order.
+    pub fn steps(&self) -> impl Iterator<Item = (&str, Task)> {
+        self.steps
+            .iter()
+            .map(|step| (step.service.as_str(), step.task))
+    }
+
     /// Refuses what no step can use, before anything is stored or begun.
     ///
     /// # Errors

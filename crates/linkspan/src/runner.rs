@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use linkspan_model::{Code, InvocationId, JobState, Problem, ResultDocument, Status};
@@ -251,6 +251,7 @@ async fn conclude(
     work: impl Future<Output = ResultDocument>,
 ) {
     let gateway = held.gateway.clone();
+    let start = Instant::now();
     let outcome = tokio::select! {
         biased;
         () = taken_away(&held) => return, // cancelled, deleted, or another's: dropping the work stops it
@@ -267,6 +268,13 @@ async fn conclude(
     gateway
         .metrics
         .invocation(&integration.name, "async", outcome_name);
+    match outcome {
+        Outcome::Succeeded { .. } => integration.recent.note(start.elapsed(), false),
+        Outcome::Failed { .. } | Outcome::Retry { .. } => {
+            integration.recent.note(start.elapsed(), true);
+        }
+        Outcome::Cancelled | Outcome::Released => {}
+    }
     loop {
         let end = AttemptEnd {
             attempt: held.attempt,

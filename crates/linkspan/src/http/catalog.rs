@@ -2,7 +2,6 @@
 
 use axum::response::{IntoResponse, Response};
 use linkspan_model::Task;
-use linkspan_model::config::{Overflow, Pattern};
 use linkspan_model::task::Takes;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -58,24 +57,13 @@ pub(super) async fn integrations(session: Session) -> Result<Response, Refusal> 
         .filter(|(name, _)| session.caller.may(Action::Invoke, name.as_str()))
         .map(|(name, integration)| IntegrationView {
             name: name.to_string(),
-            pattern: match integration.pattern {
-                Pattern::Sync => "sync",
-                Pattern::Async => "async",
-            },
-            takes: match config.takes(integration) {
-                Takes::Document => "document",
-                Takes::Audio => "recording",
-                Takes::Text => "text",
-                Takes::Series => "series",
-            },
+            pattern: integration.pattern.name(),
+            takes: takes(config.takes(integration)),
             steps: integration.steps.iter().map(ToString::to_string).collect(),
             invocations: format!("/v1/integrations/{name}/invocations"),
             max_body: config.max_body(integration).bytes(),
             deadline_ms: u64::try_from(integration.deadline.as_millis()).unwrap_or(u64::MAX),
-            overflow: match integration.overflow {
-                Overflow::Error => "error",
-                Overflow::Async => "async",
-            },
+            overflow: integration.overflow.name(),
         })
         .collect();
     Ok(axum::Json(json!({ "integrations": views })).into_response())
@@ -98,4 +86,14 @@ pub(super) async fn services(session: Session) -> Result<Response, Refusal> {
         })
         .collect();
     Ok(axum::Json(json!({ "services": views })).into_response())
+}
+
+/// What a request brings, in a word.
+pub(super) const fn takes(takes: Takes) -> &'static str {
+    match takes {
+        Takes::Document => "document",
+        Takes::Audio => "recording",
+        Takes::Text => "text",
+        Takes::Series => "series",
+    }
 }

@@ -65,12 +65,13 @@ pub(super) async fn problem(Segment(name): Segment) -> Result<Response, Refusal>
     )))
 }
 
-fn html(body: &str) -> Response {
+/// A plain page: no script, no form, no request to anywhere.
+pub(super) fn html(body: &str) -> Response {
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>linkspan</title><style>{STYLE}</style>{body}</html>"
     );
-    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page)).into_response()
 }
 
@@ -78,7 +79,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;mar
     h2{font-size:1rem;overflow-wrap:anywhere;margin:1.5rem 0 0}h2 code{color:light-dark(#0550ae,#79c0ff)}p{margin:.3rem 0}\
     dt{float:left;clear:left;min-width:9rem}dd{margin-left:9.5rem}section{border-top:1px solid #8884;padding-bottom:.5rem}";
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -13,6 +13,7 @@ use linkspan_model::{Code, JobState};
 use super::jobs::JobView;
 use super::segment::Segment;
 use super::session::Session;
+use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::store::{Job, Watch};
 
@@ -20,15 +21,20 @@ use crate::store::{Job, Watch};
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts an open stream.
-struct Counted;
+pub(super) struct Counted(());
 
 impl Counted {
-    fn new(most: usize) -> Option<Self> {
-        let counted = (OPEN.fetch_add(1, Ordering::AcqRel) < most).then_some(Self);
-        if counted.is_none() {
-            OPEN.fetch_sub(1, Ordering::AcqRel);
+    /// Refuses a stream over `limits.max_watchers`.
+    pub(super) fn new(gateway: &Gateway) -> Result<Self, Refusal> {
+        let most = gateway.config.limits.max_watchers as usize;
+        if OPEN.fetch_add(1, Ordering::AcqRel) < most {
+            return Ok(Self(()));
         }
-        counted
+        OPEN.fetch_sub(1, Ordering::AcqRel);
+        Err(Refusal::new(
+            Code::Overloaded,
+            format!("{most} event streams are open; that is limits.max_watchers"),
+        ))
     }
 }
 
@@ -45,13 +51,7 @@ pub(super) async fn stream(
     Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let most = session.gateway.config.limits.max_watchers as usize;
-    let counted = Counted::new(most).ok_or_else(|| {
-        Refusal::new(
-            Code::Overloaded,
-            format!("{most} event streams are open; that is limits.max_watchers"),
-        )
-    })?;
+    let counted = Counted::new(&session.gateway)?;
     let job = session.job(&id).await?;
     let seen = headers
         .get("last-event-id")

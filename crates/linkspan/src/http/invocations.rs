@@ -1,5 +1,7 @@
 //! `POST /v1/integrations/{name}/invocations`: the one door of the patterns `sync` and `async`.
 
+use std::time::Instant;
+
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -49,6 +51,7 @@ pub(super) async fn invoke(
         prefer,
         idempotency_key,
     };
+    let start = Instant::now();
     let answer = match pattern {
         Pattern::Sync => patterns::sync::invoke(&session.gateway, &integration, arrival).await,
         Pattern::Async => patterns::r#async::submit(&session.gateway, &integration, arrival).await,
@@ -63,6 +66,10 @@ pub(super) async fn invoke(
             .gateway
             .metrics
             .invocation(&integration.name, "sync", outcome);
+        // What overflowed is noted where its attempt ends.
+        if !matches!(answer, Ok(Reply::Accepted { .. })) {
+            integration.recent.note(start.elapsed(), answer.is_err());
+        }
     }
     answer.map(Reply::into_response)
 }

@@ -2,7 +2,9 @@
 
 pub mod advice;
 pub mod catalog;
+pub mod console;
 mod docs;
+pub mod endpoints;
 mod events;
 mod health;
 mod intake;
@@ -11,6 +13,7 @@ pub mod jobs;
 pub mod layers;
 mod linger;
 pub mod openapi;
+mod origin;
 mod paced;
 pub mod prefer;
 mod preview;
@@ -18,6 +21,7 @@ mod problem;
 mod segment;
 pub mod server;
 mod session;
+mod small;
 pub mod trace;
 
 use std::sync::Arc;
@@ -52,6 +56,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/v1/jobs/{id}/preview", get(preview::of_job))
         .route("/console/preview", post(preview::of_body))
+        .route("/v1/endpoints", get(endpoints::list))
+        .route(
+            "/v1/endpoints/{integration}/{channel}/pause",
+            post(endpoints::pause),
+        )
+        .route(
+            "/v1/endpoints/{integration}/{channel}/resume",
+            post(endpoints::resume),
+        )
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))
@@ -59,6 +72,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/problems/{code}", get(docs::problem));
     if gateway.config.server.metrics {
         router = router.route("/metrics", get(health::metrics));
+    }
+    if gateway.config.console.enabled {
+        router = router.merge(console::routes());
     }
     let router = router
         .fallback(|| async {

@@ -6,23 +6,41 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, header};
-use linkspan_model::config::Origin;
+use http::{Method, header};
 use linkspan_model::{Code, InvocationId};
 
-use super::layers;
+use super::console::browser;
 use super::trace::RequestIds;
+use super::{layers, origin};
 use crate::gateway::Gateway;
 use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
+use crate::sessions;
 use crate::store::Job;
 
-/// An authenticated request. A handler that takes one cannot be reached without a valid key.
+/// An authenticated request. A handler that takes one cannot be reached without a valid key, or the cookie of a person who is signed
+/// in; nor, with the cookie, can another site's page make it change anything.
 pub(super) struct Session {
     pub(super) gateway: Arc<Gateway>,
     pub(super) caller: Caller,
     pub(super) ids: RequestIds,
+    pub(super) proof: Proof,
+}
+
+/// How the caller proved who it is.
+pub(super) enum Proof {
+    /// Nobody has to.
+    Off,
+    /// By a key with this id.
+    Key(String),
+    /// By the console's cookie.
+    Cookie {
+        /// What the store knows the session by.
+        hash: [u8; 32],
+        /// What the page shows with each change.
+        csrf: String,
+    },
 }
 
 impl FromRequestParts<Arc<Gateway>> for Session {
@@ -33,21 +51,42 @@ impl FromRequestParts<Arc<Gateway>> for Session {
         gateway: &Arc<Gateway>,
     ) -> Result<Self, Refusal> {
         if gateway.auth.is_off() {
-            same_machine(&parts.headers, &gateway.config.server.cors_origins)?;
+            same_machine(parts, gateway)?;
         }
         let authorization = parts
             .headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
-        let caller = gateway
-            .auth
-            .check(&*gateway.store, authorization, layers::set_caller)
-            .await?;
+        let cookie = browser::session_token(gateway, &parts.headers)
+            .filter(|_| authorization.is_none() && !gateway.auth.is_off());
+        let (caller, proof) = match cookie {
+            Some(token) => {
+                let signed_in = browser::signed_in(gateway, token.hash(), true)
+                    .await?
+                    .ok_or_else(browser::ended)?;
+                layers::set_caller(&signed_in.caller.name);
+                of_the_console(parts, gateway, &signed_in.csrf)?;
+                let proof = Proof::Cookie {
+                    hash: signed_in.hash,
+                    csrf: signed_in.csrf,
+                };
+                (signed_in.caller, proof)
+            }
+            None => {
+                let caller = gateway
+                    .auth
+                    .check(&*gateway.store, authorization, layers::set_caller)
+                    .await?;
+                let proof = caller.key_id.clone().map_or(Proof::Off, Proof::Key);
+                (caller, proof)
+            }
+        };
         layers::set_caller(&caller.name);
         Ok(Self {
             gateway: gateway.clone(),
             caller,
             ids: layers::request_ids().unwrap_or_else(|| RequestIds::of(&parts.headers)),
+            proof,
         })
     }
 }
@@ -96,14 +135,36 @@ impl Session {
         })
     }
 
+    /// Whether what the caller proved at the request's begin still holds: for answers that go on for long.
+    pub(super) async fn still_holds(&self) -> bool {
+        let gateway = &self.gateway;
+        let caller = match &self.proof {
+            Proof::Off => return true,
+            Proof::Key(id) => gateway.auth.holder_of(&*gateway.store, id, false).await,
+            Proof::Cookie { hash, .. } => browser::signed_in(gateway, *hash, false)
+                .await
+                .map(|found| found.map(|signed_in| signed_in.caller)),
+        };
+        match caller {
+            Ok(caller) => caller.is_some_and(|caller| caller.scopes == self.caller.scopes),
+            // Unknown: the store will be asked again.
+            Err(_) => true,
+        }
+    }
+
+    /// Whether the caller may see a job: its own, or anybody's for an administrator.
+    pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
+        let own = caller == self.caller.name && self.caller.may(Action::Read, integration);
+        own || self.caller.may(Action::Admin, integration)
+    }
+
     /// A job of the caller's own, or anybody's for an administrator.
     pub(super) async fn job(&self, id: &str) -> Result<Job, Refusal> {
         self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such job, or it is not yours");
         let id: InvocationId = id.parse().map_err(|_| not_found())?;
         let job = self.gateway.store.get(id).await?.ok_or_else(not_found)?;
-        let own = job.caller == self.caller.name && self.caller.may(Action::Read, &job.integration);
-        if own || self.caller.may(Action::Admin, &job.integration) {
+        if self.sees(&job.caller, &job.integration) {
             Ok(job)
         } else {
             layers::deny();
@@ -112,28 +173,52 @@ impl Session {
     }
 }
 
-/// Without keys, whoever reaches the gateway may do everything; so a web page that a browser on this machine shows must not reach it.
-/// Its requests carry an `Origin`, or after DNS rebinding a `Host` that is not this machine's.
-fn same_machine(headers: &HeaderMap, origins: &[Origin]) -> Result<(), Refusal> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value| value.to_str().unwrap_or_default())
-    };
-    let allowed = |origin: &str| origins.iter().any(|known| known.as_str() == origin);
-    if text(header::ORIGIN).is_some_and(|origin| !allowed(origin)) {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            "a web page may not call a gateway without authentication; name its origin in server.cors_origins",
-        ));
-    }
-    if text(header::HOST).is_some_and(|host| !is_loopback(host)) {
+/// Without keys, whoever reaches the gateway may do everything; so a web page that a browser on this machine shows must not reach it,
+/// other than the console. Its requests carry an `Origin`, or after DNS rebinding a `Host` that is not this machine's.
+fn same_machine(parts: &Parts, gateway: &Gateway) -> Result<(), Refusal> {
+    if origin::host(parts).is_some_and(|host| !is_loopback(host)) {
         return Err(Refusal::new(
             Code::Forbidden,
             "a gateway without authentication is called by a loopback address or localhost only",
         ));
     }
+    let origins = &gateway.config.server.cors_origins;
+    let allowed = |origin: &str| {
+        origins.iter().any(|known| known.as_str() == origin)
+            || (gateway.config.console.enabled && origin::is_own(origin, parts, gateway))
+    };
+    if origin::of(parts).is_some_and(|origin| !allowed(origin)) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "a web page may not call a gateway without authentication; name its origin in server.cors_origins",
+        ));
+    }
     Ok(())
+}
+
+/// A browser sends the cookie with whatever request any page makes it send. What changes something must come from the console: it
+/// shows the session's token, which no other page can read, and its origin is the gateway's own.
+fn of_the_console(parts: &Parts, gateway: &Gateway, csrf: &str) -> Result<(), Refusal> {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    if origin::of(parts).is_some_and(|origin| !origin::is_own(origin, parts, gateway)) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "the request comes from a page of another site; a page of its own calls the gateway with a key",
+        ));
+    }
+    let shown = parts
+        .headers
+        .get("x-csrf-token")
+        .and_then(|value| value.to_str().ok());
+    if shown.is_some_and(|shown| sessions::same(shown, csrf)) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::Forbidden,
+        "a request with the console's cookie needs the header x-csrf-token with the session's csrf (GET /console/session)",
+    ))
 }
 
 fn is_loopback(host: &str) -> bool {

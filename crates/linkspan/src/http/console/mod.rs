@@ -1,0 +1,42 @@
+//! The console: the web application for people, at `/`, in the gateway's binary.
+//!
+//! The page talks to `/v1` as every caller does, and to the few routes here. It signs in with a key or through an identity provider
+//! ([`signin`], [`oidc`]) and holds a cookie, which [`browser`] reads.
+
+mod assets;
+pub(super) mod browser;
+mod events;
+mod overview;
+mod signin;
+mod tries;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::gateway::Gateway;
+use overview::Snapshots;
+use tries::Tries;
+
+/// What the console keeps in memory.
+#[derive(Default)]
+pub struct Console {
+    tries: Tries,
+    snapshots: Snapshots,
+}
+
+/// The console's routes.
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/", get(assets::page))
+        .route("/console/assets/{name}", get(assets::asset))
+        .route(
+            "/console/session",
+            get(signin::show)
+                .post(signin::sign_in)
+                .delete(signin::sign_out),
+        )
+        .route("/console/overview", get(overview::show))
+        .route("/console/events", get(events::stream))
+}

@@ -28,4 +28,5 @@ pub mod request;
 pub mod runner;
 pub mod served;
 pub mod store;
+mod summary;
 pub mod tls;

@@ -14,11 +14,12 @@ mod view;
 mod wire;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use linkspan_model::DeliveryId;
+use linkspan_model::{DeliveryId, InvocationId};
 use linkspan_model::config::{self, EmailContent, deliver};
 
 use self::digest::{Window, by_window};
@@ -27,13 +28,22 @@ use self::smtp::{Conversation, Failure, Server};
 use self::templates::Templates;
 use self::view::{Place, View, minute};
 use super::{Channel, Parcel, Verdict};
-use crate::links::Links;
 use crate::outbound::Outbound;
 
 /// The most results in one digest.
 const BATCH: usize = 500;
 /// The most bytes of attachments in one message; what is over it comes as a link.
 const MOST_ATTACHED: usize = 10 * 1024 * 1024;
+
+/// Makes a signed link to an invocation's result that holds until a time.
+#[derive(Clone)]
+pub(super) struct Link(pub(super) Arc<dyn Fn(InvocationId, Timestamp) -> String + Send + Sync>);
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
 
 /// The email channel of one integration.
 #[derive(Debug)]
@@ -45,7 +55,7 @@ pub(super) struct Email {
     content: EmailContent,
     link_ttl: Duration,
     digest: Option<Duration>,
-    links: Links,
+    links: Link,
 }
 
 impl Email {
@@ -59,7 +69,7 @@ impl Email {
         smtp: Option<&config::Smtp>,
         folder: &Path,
         outbound: Outbound,
-        links: Links,
+        links: Link,
     ) -> Result<Self, Vec<String>> {
         let Some(smtp) = smtp else {
             return Err(vec!["email: needs the section [email], which names the mail server".to_owned()]);
@@ -138,7 +148,7 @@ impl Email {
                 }
             }
             Place {
-                link: Some(self.links.link(parcel.job, expires)),
+                link: Some((self.links.0)(parcel.job, expires)),
                 link_expires: Some(minute(expires)),
                 attachment: None,
             }
@@ -197,6 +207,3 @@ impl Channel for Email {
         verdicts
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -130,6 +130,3 @@ fn reason(name: &str, error: &io::Error) -> String {
         _ => format!("{name} cannot be written: {error}"),
     }
 }
-
-#[cfg(test)]
-mod tests;

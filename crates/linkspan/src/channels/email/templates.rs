@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use linkspan_model::config::deliver;
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, Output, State, UndefinedBehavior, escape_formatter};
 
@@ -60,8 +61,10 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment.set_formatter(tame);
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        if let Ok(syntax) = syntax {
+            environment.set_syntax(syntax);
+        }
         let mut templates = Self {
             environment,
             shown: [SUBJECT.to_owned(), "text_template".to_owned(), "html_template".to_owned()],
@@ -93,7 +96,8 @@ impl Templates {
     ///
     /// Which template, and at which line: never a value.
     pub(super) fn render(&self, view: &View<'_>) -> Result<Rendered, String> {
-        let context = Value::from_serialize(view);
+        let context = serde_json::to_value(view).map_err(|_| "the result cannot be shown".to_owned())?;
+        let context = shown(&context);
         let [subject, text, html] = [(SUBJECT, 0), (TEXT, 1), (HTML, 2)].map(|(name, place)| {
             let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
             rendered.map_err(|error| {
@@ -132,5 +136,22 @@ fn tame(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resul
             let text = if value.is_safe() { Value::from_safe_string(text) } else { Value::from(text) };
             escape_formatter(out, state, &text)
         }
+    }
+}
+
+/// JSON as a template's value.
+fn shown(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(it) => Value::from(*it),
+        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(it), ..) => Value::from(it),
+            (_, Some(it), _) => Value::from(it),
+            (_, _, it) => Value::from(it.unwrap_or(f64::NAN)),
+        },
+        Json::String(it) => Value::from(it.as_str()),
+        Json::Array(list) => list.iter().map(shown).collect(),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, it)| (key.as_str(), shown(it)))),
     }
 }

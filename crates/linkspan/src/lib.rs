@@ -30,4 +30,5 @@ pub mod runner;
 pub mod served;
 pub mod sessions;
 pub mod store;
+mod summary;
 pub mod tls;

@@ -7,6 +7,7 @@ mod client;
 pub mod faults;
 pub mod ledger;
 mod process;
+pub mod smtp;
 
 pub use client::{Answer, Client};
 pub use process::{Gateway, Setup};

@@ -3,6 +3,9 @@
 //! A channel sends and says what became of it; when it is tried again, how many at once, and what is remembered is the sender's
 //! business ([`crate::deliveries`]). Nothing that a channel returns or logs holds a secret, a document or an answer.
 
+mod email;
+mod file;
+
 use std::fmt;
 use std::time::Duration;
 

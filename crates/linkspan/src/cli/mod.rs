@@ -12,7 +12,6 @@ mod output;
 mod reference;
 mod run;
 mod serve;
-mod summary;
 mod worker;
 
 use std::path::{Path, PathBuf};

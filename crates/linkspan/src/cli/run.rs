@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::output::{self, Output, Row};
-use super::summary::Summary;
+use crate::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, load, runtime};
 use crate::engine::{Content, DocumentFile};
 use crate::engines::Engines;

@@ -99,32 +99,57 @@ impl Connector {
     }
 
     async fn open(&self, target: &Uri, shown: &str) -> Result<Stream, CallError> {
-        let end = Instant::now() + self.limit;
         let host = target
             .host()
             .ok_or_else(|| CallError::bad_request(shown, "the address has no host"))?;
         let https = target.scheme_str() == Some("https");
         let port = target.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let addresses = self.resolve(host, port, shown).await?;
-        let socket =
-            first_that_takes(&addresses, end)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::TimedOut => CallError::no_connection_within(shown, self.limit),
-                    _ => CallError::connect(shown, error),
-                })?;
+        let socket = self.socket(host, port, shown).await?;
         if !https {
             return Ok(Stream::Plain(socket));
         }
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
-            CallError::bad_request(shown, "the host's name cannot be in a certificate")
-        })?;
         self.tls
-            .connect(name, socket)
+            .connect(certified(host, shown)?, socket)
             .await
             .map(|stream| Stream::Tls(Box::new(stream)))
             .map_err(|error| CallError::tls(shown, error))
+    }
+
+    /// A connection to a judged address, for protocols other than HTTP.
+    pub(super) async fn socket_in_time(
+        &self,
+        host: &str,
+        port: u16,
+        shown: &str,
+    ) -> Result<TcpStream, CallError> {
+        tokio::time::timeout(self.limit, self.socket(host, port, shown))
+            .await
+            .unwrap_or_else(|_| Err(CallError::no_connection_within(shown, self.limit)))
+    }
+
+    /// TLS over such a connection, without a word on the protocol inside (ALPN).
+    pub(super) async fn encrypt_in_time(
+        &self,
+        host: &str,
+        socket: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, CallError> {
+        let name = certified(host, host)?;
+        let handshake = self.tls.with_alpn(Vec::new()).connect(name, socket);
+        match tokio::time::timeout(self.limit, handshake).await {
+            Ok(done) => done.map_err(|error| CallError::tls(host, error)),
+            Err(_) => Err(CallError::no_connection_within(host, self.limit)),
+        }
+    }
+
+    async fn socket(&self, host: &str, port: u16, shown: &str) -> Result<TcpStream, CallError> {
+        let end = Instant::now() + self.limit;
+        let addresses = self.resolve(host, port, shown).await?;
+        first_that_takes(&addresses, end)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => CallError::no_connection_within(shown, self.limit),
+                _ => CallError::connect(shown, error),
+            })
     }
 }
 
@@ -149,6 +174,13 @@ pub(super) fn shown(target: &Uri) -> String {
         (Some(host), None) => host.to_owned(),
         (None, _) => "a host without a name".to_owned(),
     }
+}
+
+/// The name that the host's certificate must be for.
+fn certified(host: &str, shown: &str) -> Result<ServerName<'static>, CallError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| CallError::bad_request(shown, "the host's name cannot be in a certificate"))
 }
 
 /// Tries the addresses in turn. Each has an equal part of the time that is left, so that a dead one leaves time for the next.

@@ -19,6 +19,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use linkspan_model::config;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use self::connect::Connector;
 use self::guard::Guard;
@@ -125,6 +127,29 @@ impl Outbound {
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
         let shown = format!("{host}:{port}");
         self.connector.resolve_in_time(host, port, &shown).await
+    }
+
+    /// A connection to a host, at an address that may be called. For protocols other than HTTP.
+    ///
+    /// # Errors
+    ///
+    /// `Resolve`, `Forbidden`, `Connect`, or `Timeout` past `outbound.connect_timeout`.
+    pub async fn stream(&self, host: &str, port: u16) -> Result<TcpStream, CallError> {
+        let shown = format!("{host}:{port}");
+        self.connector.socket_in_time(host, port, &shown).await
+    }
+
+    /// TLS over such a connection, with a certificate that is the host's and of a trusted authority.
+    ///
+    /// # Errors
+    ///
+    /// `Tls`, or `Timeout` past `outbound.connect_timeout`.
+    pub async fn encrypt(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, CallError> {
+        self.connector.encrypt_in_time(host, stream).await
     }
 
     async fn exchange(&self, mut request: Request<Bytes>, host: &str) -> Result<Answer, CallError> {

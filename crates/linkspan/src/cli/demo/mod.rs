@@ -14,7 +14,7 @@ use reqwest::{Client, StatusCode};
 
 use self::specimens::{SPECIMENS, Specimen};
 use super::serve::interrupted;
-use super::summary::Summary;
+use crate::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
 use crate::keys::HashKey;
 use crate::logging;

@@ -1,4 +1,4 @@
-//! A result in few words, for tables.
+//! A result in few words, for tables and messages.
 
 use linkspan_model::answer::Mood;
 use linkspan_model::{Answer, ResultDocument, Status};
@@ -8,16 +8,16 @@ const LONGEST: usize = 90;
 
 /// What a result says in few words, and how sure it is (the least sure of its answers).
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// In few words.
-    pub(super) words: String,
+    pub(crate) words: String,
     /// 0 to 1; none where nothing was answered.
-    pub(super) confidence: Option<f64>,
+    pub(crate) confidence: Option<f64>,
 }
 
 impl Summary {
     /// Sums up a result document.
-    pub(super) fn of(result: &ResultDocument) -> Self {
+    pub(crate) fn of(result: &ResultDocument) -> Self {
         if result.status == Status::Failed {
             let words = result.error.as_ref().map_or_else(
                 || "failed".to_owned(),
@@ -29,28 +29,30 @@ impl Summary {
                 confidence: None,
             };
         }
-        let parts: Vec<Self> = result
-            .steps
-            .iter()
-            .filter_map(|step| {
-                let json = result.answers.get(&step.service)?.clone();
-                Answer::from_json(step.task, json).ok()
-            })
-            .map(|answer| Self::of_answer(&answer))
-            .collect();
+        let parts = Self::of_answers(result);
         Self {
             words: shorten(
                 &parts
                     .iter()
-                    .map(|part| part.words.as_str())
+                    .map(|(_, part)| part.words.as_str())
                     .collect::<Vec<_>>()
                     .join("; "),
             ),
             confidence: parts
                 .iter()
-                .filter_map(|part| part.confidence)
+                .filter_map(|(_, part)| part.confidence)
                 .reduce(f64::min),
         }
+    }
+
+    /// Sums up each answer, with its service, in the order of the steps.
+    pub(crate) fn of_answers(result: &ResultDocument) -> Vec<(&str, Self)> {
+        let steps = result.steps.iter().filter_map(|step| {
+            let json = result.answers.get(&step.service)?.clone();
+            let answer = Answer::from_json(step.task, json).ok()?;
+            Some((step.service.as_str(), Self::of_answer(&answer)))
+        });
+        steps.collect()
     }
 
     fn of_answer(answer: &Answer) -> Self {

@@ -23,15 +23,23 @@ enum Mode {
 }
 
 impl Auth {
-    /// The checks that the configuration asks for. The hash key lies beside the store.
+    /// The checks that the configuration in `folder` asks for.
     ///
     /// # Errors
     ///
-    /// When the hash key cannot be read or made.
-    pub fn open(config: &Config, jobs: &Path) -> Result<Self, HashKeyError> {
+    /// When the hash key cannot be read or made, or is not the one that the others on the store use.
+    pub async fn open(
+        config: &Config,
+        folder: &Path,
+        store: &dyn Store,
+    ) -> Result<Self, HashKeyError> {
         let mode = match config.server.auth {
             config::Auth::None => Mode::Off,
-            config::Auth::Keys => Mode::Keys(HashKey::beside(jobs)?),
+            config::Auth::Keys => {
+                let hash_key = HashKey::of(config, folder)?;
+                hash_key.agree(store).await?;
+                Mode::Keys(hash_key)
+            }
         };
         Ok(Self {
             mode,

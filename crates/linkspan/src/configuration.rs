@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use linkspan_engines::registry;
-use linkspan_model::config::{Config, Reference, Resolve};
+use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve};
 
 use crate::tls::{Tls, TlsFiles};
 
@@ -72,11 +72,20 @@ pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
             );
         }
     }
-    for (key, path) in [
-        ("store.jobs", config.store.jobs.path().parent()),
-        ("store.blobs", Some(config.store.blobs.path())),
-    ] {
-        if let Some(Err(error)) = path.map(|path| writable(&folder.join(path))) {
+    let store = &config.store;
+    let mut folders = Vec::new();
+    if let JobStore::Sqlite(path) = &store.jobs {
+        folders.extend(path.parent().map(|path| ("store.jobs", path)));
+    }
+    match &store.blobs {
+        BlobStore::File(path) => folders.push(("store.blobs", path)),
+        BlobStore::S3 { .. } => folders.push(("store.s3.cache", &store.s3.cache)),
+    }
+    if let Some(path) = &store.hash_key {
+        folders.extend(path.parent().map(|path| ("store.hash_key", path)));
+    }
+    for (key, path) in folders {
+        if let Err(error) = writable(&folder.join(path)) {
             faults.push(config.fault(key, error).to_string());
         }
     }

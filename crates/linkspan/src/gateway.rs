@@ -19,8 +19,7 @@ use crate::metrics::Metrics;
 use crate::preview::Previews;
 use crate::runner::{self, InFlight};
 use crate::store::{
-    Blobs, Change, Enqueued, FileBlobs, Health, NewJob, Retention, SqliteOptions, SqliteStore,
-    Store, StoreError, signed,
+    self, Blobs, Change, Enqueued, ErrorKind, Health, NewJob, Retention, Store, StoreError, signed,
 };
 
 /// A gateway. One per process; every request and every attempt shares it.
@@ -105,17 +104,11 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let place_freed = Arc::new(Notify::new());
         let integrations = engines.integrations(&config, &metrics, &place_freed);
-        let blobs: Arc<dyn Blobs> =
-            Arc::new(FileBlobs::open(folder.join(config.store.blobs.path()))?);
-        let jobs = folder.join(config.store.jobs.path());
-        let options = SqliteOptions {
-            max_size: Some(config.store.max_size.bytes()),
-        };
-        let store = SqliteStore::open(&jobs, options, blobs.clone())?;
-        let auth = Auth::open(&config, &jobs)?;
+        let (store, blobs) = store::open(&config, folder).await?;
+        let auth = Auth::open(&config, folder, &*store).await?;
         let gateway = Arc::new(Self {
             integrations,
-            store: Arc::new(store),
+            store,
             blobs,
             auth,
             metrics,
@@ -130,7 +123,8 @@ impl Gateway {
             engines,
             config,
         });
-        runner::recover(&gateway, true).await?;
+        // What runs on a store that others share is perhaps theirs.
+        runner::recover(&gateway, !gateway.store.is_shared()).await?;
         gateway.measure().await;
         tokio::spawn(runner::run(gateway.clone()));
         tokio::spawn(runner::keep_leases(gateway.clone()));
@@ -143,9 +137,11 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`JobStore::enqueue`](crate::store::JobStore::enqueue); also where only the blobs fail, whatever the job's size: a disk that
-    /// fails is not trusted with a part.
+    /// fails is not trusted with a part. Blobs that cannot be reached keep only large documents out, and these are not here.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        if let Health::Refusing(kind) = self.blobs.health() {
+        if let Health::Refusing(kind) = self.blobs.health()
+            && kind != ErrorKind::Unreachable
+        {
             return Err(StoreError::new(kind, "enqueue a job"));
         }
         self.store.enqueue(job).await

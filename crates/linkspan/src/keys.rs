@@ -8,23 +8,47 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use linkspan_model::config::{Config, JobStore};
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
+use crate::store::{Store, StoreError};
+
 /// The key with which secrets are hashed before they are stored: 32 random bytes in a file of mode 0600 beside the store, so
 /// that a stolen database alone lets nobody in and confirms no guess.
-pub struct HashKey(hmac::Key);
+pub struct HashKey {
+    key: hmac::Key,
+    path: PathBuf,
+}
 
 impl HashKey {
+    /// The hash key of a configuration in `folder`: the file that it names, or else the one beside the database's file, or else
+    /// `linkspan.key` in the folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`HashKey::open`].
+    pub fn of(config: &Config, folder: &Path) -> Result<Self, HashKeyError> {
+        match (&config.store.hash_key, &config.store.jobs) {
+            (Some(path), _) => Self::open(&folder.join(path)),
+            (None, JobStore::Sqlite(path)) => Self::beside(&folder.join(path)),
+            (None, JobStore::Postgres(_)) => Self::open(&folder.join("linkspan.key")),
+        }
+    }
+
     /// Reads the file, or makes it when it is not there.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or made, or holds anything but 32 bytes in base64.
     pub fn open(path: &Path) -> Result<Self, HashKeyError> {
-        Self::read_or_make(path).map_err(|source| HashKeyError {
+        let key = read_or_make(path).map_err(|source| HashKeyError::Unusable {
             path: path.to_owned(),
             source,
+        })?;
+        Ok(Self {
+            key,
+            path: path.to_owned(),
         })
     }
 
@@ -43,55 +67,87 @@ impl HashKey {
     ///
     /// When the system gives no random bytes.
     pub fn throwaway() -> std::io::Result<Self> {
-        Ok(Self(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            random(32)?.as_bytes(),
-        )))
+        Ok(Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, random(32)?.as_bytes()),
+            path: PathBuf::new(),
+        })
     }
 
     /// A key for one purpose, from which this one cannot be found. No secret that is hashed holds a zero byte, so none has the same.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> hmac::Key {
-        let bytes = hmac::sign(&self.0, format!("derived key\0{purpose}").as_bytes());
+        let bytes = hmac::sign(&self.key, format!("derived key\0{purpose}").as_bytes());
         hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())
     }
 
-    fn read_or_make(path: &Path) -> std::io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
-            Err(error) => return Err(error),
-        };
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim())
-            .ok()
-            .filter(|bytes| bytes.len() == 32)
-            .ok_or_else(|| std::io::Error::other("it does not hold a key of linkspan; restore it from a backup, or remove it and make all API keys anew"))?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    /// Checks that this is the hash key of everyone who uses the store, where several gateways may. The first one's holds.
+    ///
+    /// # Errors
+    ///
+    /// `Differs`: another key was first. `Store`: the store cannot be asked.
+    pub async fn agree(&self, store: &dyn Store) -> Result<(), HashKeyError> {
+        if !store.is_shared() {
+            return Ok(());
+        }
+        let key = self.derive("agreement");
+        let own = hmac::sign(&key, b"").as_ref().to_vec();
+        let settled = store.settle("hash-key-check", own).await?;
+        hmac::verify(&key, b"", &settled).map_err(|_| HashKeyError::Differs {
+            path: self.path.clone(),
+        })
     }
 
     /// The keyed hash of a secret, as the store keeps it.
     #[must_use]
     pub fn hash(&self, secret: &str) -> Vec<u8> {
-        hmac::sign(&self.0, secret.as_bytes()).as_ref().to_vec()
+        hmac::sign(&self.key, secret.as_bytes()).as_ref().to_vec()
     }
 
     /// Whether a secret has this hash, in constant time.
     #[must_use]
     pub fn verify(&self, secret: &str, hash: &[u8]) -> bool {
-        hmac::verify(&self.0, secret.as_bytes(), hash).is_ok()
+        hmac::verify(&self.key, secret.as_bytes(), hash).is_ok()
     }
 }
 
-/// The hash key is not there and cannot be made, or is damaged.
+/// Why there is no hash key to use.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the hash key {path}")]
-pub struct HashKeyError {
-    /// Its file.
-    pub path: PathBuf,
-    /// Why.
-    #[source]
-    pub source: std::io::Error,
+pub enum HashKeyError {
+    /// It is not there and cannot be made, or is damaged.
+    #[error("cannot use the hash key {path}")]
+    Unusable {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store's API keys are hashed with another one.
+    #[error(
+        "the hash key {path} is not the one with which the API keys in the database are hashed: copy that of a gateway that uses the \
+         database over it (there it is the file that store.hash_key names, or else linkspan.key beside linkspan.toml)"
+    )]
+    Differs {
+        /// The file of this one.
+        path: PathBuf,
+    },
+    /// The store cannot be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn read_or_make(path: &Path) -> std::io::Result<hmac::Key> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
+        Err(error) => return Err(error),
+    };
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text.trim())
+        .ok()
+        .filter(|bytes| bytes.len() == 32)
+        .ok_or_else(|| std::io::Error::other("it does not hold a key of linkspan; restore it from a backup, or remove it and make all API keys anew"))?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
 fn create(path: &Path) -> std::io::Result<String> {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::engine::{Content, DocumentFile};
 use crate::pipeline::Request;
-use crate::store::{self, Blobs, Body, DocumentRef, StoreError};
+use crate::store::{self, Blobs, Body, DocumentRef, LocalBlob, StoreError};
 
 /// A request whose document is spooled, but not yet durable.
 #[derive(Debug, Default)]
@@ -139,16 +139,16 @@ impl Rest {
     }
 }
 
-/// A job's request as the pipeline takes it.
+/// A job's request as the pipeline takes it. The document's file is there for as long as the second part of the answer.
 ///
 /// # Errors
 ///
-/// When the stored request cannot be read: it was written by something else.
-pub fn of_job(
+/// `Unfit` when the stored request cannot be read: it was written by something else. `Store` when the document is not to be had.
+pub async fn of_job(
     request: &str,
     document: Option<&DocumentRef>,
     blobs: &dyn Blobs,
-) -> Result<Request, Problem> {
+) -> Result<(Request, Option<LocalBlob>), OfJobError> {
     let rest: Rest = serde_json::from_str(request).map_err(|error| {
         // Not what serde says: it quotes values.
         tracing::error!(kind = ?error.classify(), column = error.column(), "a stored request cannot be read");
@@ -157,15 +157,43 @@ pub fn of_job(
             "the stored request cannot be read; send it again",
         )
     })?;
-    let document = document.map(|document| DocumentFile {
-        content: match &document.content {
-            store::Content::Inline(bytes) => Content::Memory(bytes.clone()),
-            store::Content::Blob(blob) => Content::File(blobs.path(blob)),
-        },
+    let Some(document) = document else {
+        return Ok((rest.with(None), None));
+    };
+    let (content, local) = match &document.content {
+        store::Content::Inline(bytes) => (Content::Memory(bytes.clone()), None),
+        store::Content::Blob(blob) => {
+            let local = blobs.local(blob).await?;
+            (Content::File(local.path().to_owned()), Some(local))
+        }
+    };
+    let document = DocumentFile {
+        content,
         media_type: document.media_type.clone(),
         file_name: document.file_name.clone(),
-    });
-    Ok(rest.with(document))
+    };
+    Ok((rest.with(Some(document)), local))
+}
+
+/// Why a job's request cannot be worked on.
+#[derive(Debug)]
+pub enum OfJobError {
+    /// It never can.
+    Unfit(Problem),
+    /// The store failed; its kind says whether it can be asked again.
+    Store(StoreError),
+}
+
+impl From<Problem> for OfJobError {
+    fn from(problem: Problem) -> Self {
+        Self::Unfit(problem)
+    }
+}
+
+impl From<StoreError> for OfJobError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// JSON text with the members of every object in the order of their names.

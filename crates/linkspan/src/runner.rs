@@ -18,10 +18,10 @@ use crate::integration::Integration;
 use crate::logging;
 use crate::patterns::{final_outcome, note_fenced, to_json};
 use crate::pipeline::Request;
-use crate::request;
+use crate::request::{self, OfJobError};
 use crate::store::{
-    Attempt, AttemptEnd, Claim, Claimed, Finished, Job, Outcome, Places, Recover, StoreError,
-    signed,
+    Attempt, AttemptEnd, Claim, Claimed, DocumentRef, Finished, Job, LocalBlob, Outcome, Places,
+    Recover, StoreError, signed,
 };
 
 /// How long an attempt may go without a sign of life.
@@ -183,8 +183,8 @@ async fn attempt(
     } = claimed;
     let held = hold(&gateway, attempt);
     let work = async {
-        match request::of_job(&request, document.as_ref(), &*gateway.blobs) {
-            Ok(request) => {
+        match fetch(&gateway, &request, document.as_ref()).await {
+            Ok((request, _local)) => {
                 let request = Request {
                     traceparent: job.traceparent.clone(),
                     ..request
@@ -197,6 +197,30 @@ async fn attempt(
     };
     conclude(held, &integration, job.attempts, work).await;
     drop(place);
+}
+
+/// The request of a job, with its document's file. Waits for a store that can be asked again: its being away is no fault of the job's,
+/// and uses up none of its attempts.
+async fn fetch(
+    gateway: &Gateway,
+    request: &str,
+    document: Option<&DocumentRef>,
+) -> Result<(Request, Option<LocalBlob>), Problem> {
+    loop {
+        let error = match request::of_job(request, document, &*gateway.blobs).await {
+            Ok(found) => return Ok(found),
+            Err(OfJobError::Unfit(problem)) => return Err(problem),
+            Err(OfJobError::Store(error)) => error,
+        };
+        tracing::warn!(
+            error = logging::chain(&error),
+            "a job's document cannot be had"
+        );
+        match error.kind.retry_after() {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(Problem::new(Code::StoreUnavailable, error.to_string())),
+        }
+    }
 }
 
 /// Takes an integration's steps, for so long.

@@ -10,7 +10,7 @@ use super::output::{self, Output, Row};
 use super::{DONE, Done, Failure, load, runtime};
 use crate::configuration;
 use crate::keys::{ApiKey, HashKey, Scope};
-use crate::store::{Actor, KeyRecord, KeyStore as _, SqliteStore, signed};
+use crate::store::{self, Actor, KeyRecord, Store, signed};
 
 /// The verbs of `linkspan keys`.
 #[derive(Debug, clap::Subcommand)]
@@ -82,16 +82,18 @@ impl Row for Listed {
 
 pub(super) fn run(path: &Path, verb: Verb) -> Done {
     let config = load(path)?;
-    let jobs = configuration::folder(path).join(config.store.jobs.path());
+    let folder = configuration::folder(path);
     runtime()?.block_on(async {
-        let store = SqliteStore::open_beside(&jobs).map_err(|error| Failure::of(&error))?;
-        let done = dispatch(&config, &jobs, &store, verb).await;
-        crate::store::Upkeep::close(&store).await;
+        let store = store::open_beside(&config, &folder)
+            .await
+            .map_err(|error| Failure::of(&error))?;
+        let done = dispatch(&config, &folder, &*store, verb).await;
+        store.close().await;
         done
     })
 }
 
-async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb) -> Done {
+async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb) -> Done {
     match verb {
         Verb::Add {
             name,
@@ -114,7 +116,7 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
             }
             let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
             let key = add(
-                jobs,
+                &hash_key(config, folder, store).await?,
                 store,
                 &name,
                 &scopes,
@@ -152,7 +154,8 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
                     .expires
                     .and_then(|end| now.checked_add(end.duration_since(latest.created)).ok()),
             };
-            let key = add(jobs, store, &name, &scopes, latest.rate, expires).await?;
+            let hash_key = hash_key(config, folder, store).await?;
+            let key = add(&hash_key, store, &name, &scopes, latest.rate, expires).await?;
             for one in old
                 .iter()
                 .filter(|key| key.expires.is_none_or(|end| end > ends))
@@ -215,14 +218,13 @@ async fn dispatch(config: &Config, jobs: &Path, store: &SqliteStore, verb: Verb)
 
 /// Adds a key to a store.
 pub(super) async fn add(
-    jobs: &Path,
-    store: &(impl crate::store::KeyStore + ?Sized),
+    hash_key: &HashKey,
+    store: &dyn Store,
     name: &str,
     scopes: &[String],
     rate: Option<u32>,
     expires: Option<Timestamp>,
 ) -> Result<ApiKey, Failure> {
-    let hash_key = HashKey::beside(jobs).map_err(|error| Failure::of(&error))?;
     let key = ApiKey::generate().map_err(|error| Failure::of(&error))?;
     let record = KeyRecord {
         id: key.id.clone(),
@@ -241,7 +243,17 @@ pub(super) async fn add(
     }
 }
 
-async fn listed(store: &SqliteStore) -> Result<Vec<KeyRecord>, Failure> {
+/// The hash key, once it is known to be that of all gateways on the store.
+async fn hash_key(config: &Config, folder: &Path, store: &dyn Store) -> Result<HashKey, Failure> {
+    let hash_key = HashKey::of(config, folder).map_err(|error| Failure::of(&error))?;
+    hash_key
+        .agree(store)
+        .await
+        .map_err(|error| Failure::of(&error))?;
+    Ok(hash_key)
+}
+
+async fn listed(store: &dyn Store) -> Result<Vec<KeyRecord>, Failure> {
     store.list_keys().await.map_err(|error| Failure::of(&error))
 }
 

@@ -68,9 +68,13 @@ pub(super) async fn of_job(
             "the job has no document, or it has been erased",
         )
     })?;
-    let source = match &document.content {
-        Content::Inline(bytes) => Source::Bytes(bytes.clone()),
-        Content::Blob(blob) => Source::File(gateway.blobs.path(blob)),
+    // The file is there until the picture is made.
+    let (source, _local) = match &document.content {
+        Content::Inline(bytes) => (Source::Bytes(bytes.clone()), None),
+        Content::Blob(blob) => {
+            let local = gateway.blobs.local(blob).await?;
+            (Source::File(local.path().to_owned()), Some(local))
+        }
     };
     let page = gateway.previews.page(source, &wanted).await?;
     Ok(answer(page))

@@ -27,6 +27,7 @@ mod error;
 mod gauge;
 pub mod jobs;
 pub mod keys;
+mod open;
 pub mod queue;
 pub mod sessions;
 pub mod sqlite;
@@ -39,7 +40,7 @@ use jiff::SignedDuration;
 
 pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
 pub use blobs::{
-    BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError,
+    BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError, LocalBlob,
 };
 pub use deliveries::{
     ClaimedDelivery, DeliveriesCommanded, Delivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims,
@@ -52,6 +53,7 @@ pub use jobs::{
     JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
+pub use open::{open, open_beside};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outbox, Outcome,
     Places, Recover, Recovered,

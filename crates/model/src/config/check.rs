@@ -6,7 +6,8 @@ use super::fault::Fault;
 use super::lines::Lines;
 use super::outside::Grants;
 use super::reader::{nearest, step_down};
-use super::sections::{Oidc, Sections, Server};
+use super::sections::{Oidc, Sections, Server, Store};
+use super::store::{BlobStore, JobStore};
 use super::units::format_duration;
 use super::words::Auth;
 use super::{Integration, IntegrationName, ServiceName};
@@ -23,6 +24,7 @@ pub(super) fn check(sections: &Sections, lines: &Lines, told: &[Fault]) -> Vec<F
     if let Some(oidc) = &sections.console.oidc {
         faults.extend(sign_in(oidc, sections, lines));
     }
+    faults.extend(bucket(&sections.store, lines));
     for (name, integration) in &sections.integration {
         faults.extend(steps(name, integration, sections, lines));
         faults.extend(bounds(name, integration, sections, lines));
@@ -52,6 +54,13 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
             )
         })
         .collect();
+    if let (JobStore::Postgres(_), BlobStore::File(_)) =
+        (&sections.store.jobs, &sections.store.blobs)
+    {
+        let message = "a folder is one gateway's: other gateways on the same database find no document in it; use \"s3://BUCKET/PREFIX\" \
+                       for more than one";
+        warnings.push(lines.fault("store.blobs", message));
+    }
     if sections.integration.is_empty() {
         let message = "there is none, so nothing can be invoked: add [integration.NAME] with pattern and steps";
         warnings.push(lines.fault("integration", message));
@@ -252,6 +261,24 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
                 );
             }
         }
+    }
+    faults
+}
+
+/// How the bucket is reached.
+fn bucket(store: &Store, lines: &Lines) -> Vec<Fault> {
+    let s3 = &store.s3;
+    let mut faults = Vec::new();
+    if let Some(endpoint) = &s3.endpoint
+        && endpoint.reveal().scheme() == "http"
+        && !s3.allow_http
+    {
+        let message = "documents would go there unencrypted: use https, or set allow_http = true where the network between is trusted";
+        faults.push(lines.fault("store.s3.endpoint", message));
+    }
+    if s3.access_key_id.is_some() != s3.secret_access_key.is_some() {
+        let message = "access_key_id and secret_access_key belong together: give both, or neither to take them from the environment";
+        faults.push(lines.fault("store.s3", message));
     }
     faults
 }

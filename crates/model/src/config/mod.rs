@@ -46,11 +46,11 @@ pub use reference::reference;
 pub use schema::schema;
 pub use secret::{Reference, Resolve, Secret};
 pub use sections::{
-    Backoff, Console, Integration, Limits, Oidc, Outbound, Server, Service, Smtp, Store, Tls,
+    Backoff, Console, Integration, Limits, Oidc, Outbound, S3, Server, Service, Smtp, Store, Tls,
     Worker,
 };
 pub use setting::Options;
-pub use store::{BlobStore, JobStore};
+pub use store::{BlobStore, JobStore, PostgresUrl};
 pub use units::{Size, format_duration, parse_duration, parse_size};
 pub use words::{
     Auth, EmailContent, Engine, FileFormat, LogFormat, Method, Origin, Overflow, Pattern, Shape,

@@ -100,10 +100,15 @@ section! {
 section! {
     /// Where jobs, documents and results are kept, and for how long.
     pub struct Store {
-        /// The database of jobs, keys and audit lines.
+        /// The database of jobs, keys and audit lines: a file for one gateway, or a PostgreSQL database for any number of them.
         jobs: JobStore = "sqlite:data/linkspan.db";
-        /// The documents and results that are too large for the database.
+        /// The documents that are too large for the database: a folder for one gateway, or a bucket for any number of them.
         blobs: BlobStore = "file:data/blobs";
+        /// How the bucket is reached, where `blobs` is one.
+        s3: S3 = TABLE;
+        /// The file with the key by which the secrets of API keys are hashed; made where it is not there. All gateways on one database
+        /// need the same. Absent: beside the database's file, or `linkspan.key` in the configuration's folder.
+        hash_key: Option<PathBuf>, like r#""linkspan.key""#;
         /// The most that the database may take; beyond it no job is accepted. Documents over 64 KiB lie beside it.
         max_size: Size = "20 GiB", in "1 MiB" to "1024 TiB";
         /// How long a job's document and result are kept after its end; an integration may set its own.
@@ -114,6 +119,29 @@ section! {
         audit_retention: Duration = "365d", in "1d" to "36500d";
         /// How long an idempotency key brings back its first result.
         idempotency_ttl: Duration = "24h", in "1m" to "365d";
+    }
+}
+
+section! {
+    /// How a bucket of documents is reached, on Amazon S3 or on a store that speaks its protocol.
+    pub struct S3 {
+        /// The store's address; absent: Amazon S3 in the region.
+        endpoint: Option<HttpUrl>, like r#""https://minio.example.com:9000""#;
+        /// The region; absent: `AWS_REGION` of the environment, or `us-east-1`.
+        region: Option<String>, like r#""eu-central-1""#;
+        /// The access key's id; absent: the environment's `AWS_…` variables, web identity, or the instance's metadata, as the AWS tools
+        /// do.
+        access_key_id: Option<Secret>, like r#""${env:S3_ACCESS_KEY_ID}""#;
+        /// The access key's secret; given with `access_key_id` only.
+        secret_access_key: Option<Secret>, like r#""${env:S3_SECRET_ACCESS_KEY}""#;
+        /// Says that documents may go to the store unencrypted: for an `http` endpoint on a network that is trusted.
+        allow_http: bool = false;
+        /// Whether the bucket is named in the path (`https://HOST/BUCKET/…`), which every store understands, or in the host's name.
+        path_style: bool = true;
+        /// The folder for documents on their way in, and for copies of those that are worked on. It is emptied at the start.
+        cache: PathBuf = "data/cache";
+        /// The most that the copies may take; those that were not used for longest go first.
+        cache_size: Size = "10 GiB", in "64 MiB" to "1024 TiB";
     }
 }
 

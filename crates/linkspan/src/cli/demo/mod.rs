@@ -16,6 +16,7 @@ use self::specimens::{SPECIMENS, Specimen};
 use super::serve::interrupted;
 use super::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
+use crate::keys::HashKey;
 use crate::logging;
 use crate::served::Served;
 
@@ -57,11 +58,19 @@ pub(super) fn run(args: &Args) -> Done {
             env!("CARGO_PKG_VERSION"),
             folder.path().display()
         );
-        let jobs = folder.path().join("linkspan.db");
+        let hash_key = HashKey::of(&served.gateway.config, folder.path())
+            .map_err(|error| Failure::of(&error))?;
         let scopes = ["invoke".to_owned(), "read".to_owned()];
-        let key = keys::add(&jobs, &*served.gateway.store, "demo", &scopes, None, None)
-            .await?
-            .reveal();
+        let key = keys::add(
+            &hash_key,
+            &*served.gateway.store,
+            "demo",
+            &scopes,
+            None,
+            None,
+        )
+        .await?
+        .reveal();
         let shown = tokio::select! {
             shown = show(&base, &key) => Some(shown?),
             () = interrupted() => None,

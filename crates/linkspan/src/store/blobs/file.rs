@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BlobRef, Blobs, Condemned, Digest, Pins, Spooled};
+use super::{BlobRef, Blobs, Condemned, Digest, LocalBlob, Pins, Spooled};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::gauge::Gauge;
 use crate::store::upkeep::Health;
@@ -99,7 +99,7 @@ impl Blobs for FileBlobs {
 
     async fn open(&self, blob: &BlobRef) -> Result<File, StoreError> {
         const DOING: &str = "open a document";
-        let (path, size) = (self.path(blob), blob.size);
+        let (path, size) = (self.shared.path(blob.digest), blob.size);
         self.blocking(DOING, move |_| {
             let file = File::open(path).map_err(|error| {
                 let kind = match error.kind() {
@@ -121,8 +121,13 @@ impl Blobs for FileBlobs {
         .await
     }
 
-    fn path(&self, blob: &BlobRef) -> PathBuf {
-        self.shared.path(blob.digest)
+    async fn local(&self, blob: &BlobRef) -> Result<LocalBlob, StoreError> {
+        // What cannot be opened is said now, not by the worker.
+        self.open(blob).await?;
+        Ok(LocalBlob {
+            path: self.shared.path(blob.digest),
+            _copy: None,
+        })
     }
 
     fn condemn(&self, digest: Digest) -> Option<Condemned> {

@@ -150,7 +150,10 @@ impl Intake {
 
     async fn flush(&mut self) -> Result<(), StoreError> {
         const DOING: &str = "take in a document";
-        if let Health::Refusing(kind) = self.blobs.health() {
+        // A store that cannot be reached may be there again when the body must be kept, if it must.
+        if let Health::Refusing(kind) = self.blobs.health()
+            && kind != ErrorKind::Unreachable
+        {
             return Err(StoreError::new(kind, DOING));
         }
         if self.spilled && self.spool.is_none() {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tempfile::TempPath;
 
 pub use file::FileBlobs;
 pub use intake::{Body, Intake, IntakeError, Spooled};
@@ -55,8 +56,12 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// `Corrupt`: the blob is not there, or not of its size, though a row refers to it. This poisons nothing.
     async fn open(&self, blob: &BlobRef) -> Result<File, StoreError>;
 
-    /// Where the blob is in the file system, for a worker that is given a path.
-    fn path(&self, blob: &BlobRef) -> PathBuf;
+    /// The blob as a file of this machine, for a worker that is given a path. It is there for as long as the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Blobs::open`]. `Unreachable`, `Full`, `Busy`: the blob may be fetched later.
+    async fn local(&self, blob: &BlobRef) -> Result<LocalBlob, StoreError>;
 
     /// Begins the removal of a blob: while the answer lives, no pin of this content can be made. None where it is pinned. Called by
     /// the sweeper, which then asks the rows, and erases or drops the answer soon.
@@ -66,7 +71,7 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// The blob may be there still; the sweeper tries again.
+    /// The blob may be there still; the sweeper tries again. `Busy`: another gateway may just be storing a row that names it.
     async fn erase(&self, condemned: Condemned) -> Result<bool, StoreError>;
 
     /// The digests of up to `limit` blobs after `after` that are older than `age`, in order: for finding blobs without a row.
@@ -87,6 +92,14 @@ pub trait Blobs: fmt::Debug + Send + Sync {
 
     /// Whether blobs are accepted, from memory. Starts a probe as [`Upkeep::health`](super::Upkeep::health) does.
     fn health(&self) -> Health;
+}
+
+/// A blob as a file of this machine. Dropping it gives the file up.
+#[derive(Debug)]
+pub struct LocalBlob {
+    path: PathBuf,
+    /// Removes the file where it is there for this use only.
+    _copy: Option<TempPath>,
 }
 
 /// A document: its content, and what its sender said of it.
@@ -123,6 +136,14 @@ pub struct BlobRef {
 /// The SHA-256 of a content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl LocalBlob {
+    /// The file's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 impl DocumentRef {
     /// The content's size in bytes.

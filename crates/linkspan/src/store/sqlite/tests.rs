@@ -445,7 +445,8 @@ async fn a_blob_without_a_row_is_swept_when_it_is_old() {
     let Content::Blob(blob) = &document.content else {
         panic!("not a blob");
     };
-    let path = open.blobs.path(blob);
+    let local = open.blobs.local(blob).await.unwrap();
+    let path = local.path().to_owned();
     drop(open);
     // As after a crash between the blob and its row: no pin, no row.
     let open = folder.open();

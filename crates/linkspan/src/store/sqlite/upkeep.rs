@@ -15,8 +15,9 @@ use super::deliveries::outbox::give_up;
 use super::jobs::{digest, erase_content};
 use super::rows::{COLUMNS, Row, damaged, state, time};
 use super::writer::{Need, Scope};
+use crate::logging;
 use crate::store::blobs::{Condemned, Digest};
-use crate::store::error::StoreError;
+use crate::store::error::{ErrorKind, StoreError};
 use crate::store::upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 use crate::store::watch::Watchers;
 
@@ -185,7 +186,12 @@ impl SqliteStore {
             match blobs.erase(condemned).await {
                 Ok(there) => removed += u64::from(there),
                 Err(error) => {
-                    tracing::warn!(error = %error, "a blob without a row could not be removed");
+                    if error.kind != ErrorKind::Busy {
+                        tracing::warn!(
+                            error = logging::chain(&error),
+                            "a blob without a row could not be removed"
+                        );
+                    }
                     settled.retain(|other| *other != digest);
                 }
             }

@@ -164,13 +164,6 @@ fn what_a_later_release_brings_is_known_and_refused() {
         ],
     );
     check(
-        "[store]\njobs = \"postgres://linkspan:sesame@db/linkspan\"\nblobs = \"s3://bucket/prefix\"\n",
-        &[
-            "2: store.jobs: the address names a store that comes in a later release: write \"sqlite:PATH\"",
-            "3: store.blobs: \"s3://bucket/prefix\" names a store that comes in a later release: write \"file:PATH\"",
-        ],
-    );
-    check(
         "[service.calls]\ntask = \"transcribe\"\n",
         &[
             "2: service.calls.task: \"transcribe\" comes in a later release; this one knows \"extract-text\", \
@@ -189,7 +182,132 @@ fn an_address_of_a_store_names_a_path() {
         ],
     );
     let config = parse("store.blobs = \"file:///var/blobs\"").unwrap();
-    assert_eq!(config.store.blobs.path(), "/var/blobs");
+    assert_eq!(config.store.blobs.to_string(), "file:/var/blobs");
+}
+
+#[test]
+fn a_password_of_a_database_stands_in_no_file_and_in_no_fault() {
+    let password = "store.jobs: the address holds a password, which must not stand in the file: write \"${env:DATABASE_URL}\", with \
+                    the whole address in that variable";
+    for address in [
+        "postgres://linkspan:sesame@db/linkspan",
+        "postgresql://db/linkspan?user=linkspan&password=sesame",
+        "postgres://linkspan:ses@ame@db",
+    ] {
+        check(
+            &format!("store.jobs = \"{address}\""),
+            &[&format!("1: {password}")],
+        );
+    }
+    for (address, fault) in [
+        (
+            "postgres://db",
+            "\"postgres://db\" names no database: write \"postgres://HOST/DATABASE\"",
+        ),
+        (
+            "postgres:///linkspan",
+            "\"postgres:///linkspan\" names no host: write \"postgres://HOST/DATABASE\"",
+        ),
+        (
+            "postgres://linkspan@db/link span",
+            "the address holds a blank: write it as %20",
+        ),
+        (
+            "mysql://db/linkspan",
+            "\"mysql://db/linkspan\" is not the address of a database such as \"sqlite:data/linkspan.db\" or \
+             \"postgres://db.internal/linkspan\"",
+        ),
+    ] {
+        check(
+            &format!("store.jobs = \"{address}\""),
+            &[&format!("1: store.jobs: {fault}")],
+        );
+    }
+    check(
+        "store.jobs = \"${env:TOKEN}\"",
+        &[
+            "1: store.jobs: the value of ${env:TOKEN} is not the address of a database such as \"sqlite:data/linkspan.db\" or \
+           \"postgres://db.internal/linkspan\"",
+        ],
+    );
+}
+
+#[test]
+fn an_address_of_a_database_shows_its_place_only() {
+    for (written, shown) in [
+        ("${env:DATABASE_URL}", "postgres://db/linkspan"),
+        (
+            "postgresql://linkspan@a:5432,b/jobs?sslmode=require",
+            "postgres://a:5432,b/jobs",
+        ),
+        ("postgres:///jobs?host=/run/postgresql", "postgres:///jobs"),
+    ] {
+        let config = parse(&format!(
+            "store = {{ jobs = \"{written}\", blobs = \"s3://bucket\" }}"
+        ))
+        .unwrap();
+        assert_eq!(config.store.jobs.to_string(), shown);
+        let debug = format!("{config:?}");
+        assert!(!debug.contains("sesame"), "{debug}");
+    }
+}
+
+#[test]
+fn a_bucket_is_named_as_the_store_names_it() {
+    for (written, shown) in [
+        ("s3://documents", "s3://documents"),
+        ("s3://documents/", "s3://documents"),
+        ("s3://my.documents/a/b-1_2/", "s3://my.documents/a/b-1_2"),
+    ] {
+        let config = parse(&format!("store.blobs = \"{written}\"")).unwrap();
+        assert_eq!(config.store.blobs.to_string(), shown);
+    }
+    let bucket =
+        "names no bucket: a bucket's name is 3 to 63 small letters, digits, \".\" and \"-\"";
+    let prefix = "has a prefix that is not letters, digits, \"-\", \"_\" and \".\" with \"/\" between: write \"s3://BUCKET/PREFIX\"";
+    for (address, clause) in [
+        ("s3://", bucket),
+        ("s3://Documents", bucket),
+        ("s3://documents-/a", bucket),
+        ("s3://documents//a", prefix),
+        ("s3://documents/../a", prefix),
+        ("s3://documents/a?b", prefix),
+    ] {
+        check(
+            &format!("store.blobs = \"{address}\""),
+            &[&format!("1: store.blobs: \"{address}\" {clause}")],
+        );
+    }
+}
+
+#[test]
+fn a_bucket_is_reached_encrypted_and_with_a_whole_key() {
+    check(
+        "[store]\ns3.endpoint = \"http://minio:9000\"\ns3.access_key_id = \"${env:TOKEN}\"\n",
+        &[
+            "2: store.s3.endpoint: documents would go there unencrypted: use https, or set allow_http = true where the network between is trusted",
+            "2: store.s3: access_key_id and secret_access_key belong together: give both, or neither to take them from the environment",
+        ],
+    );
+    check(
+        "store.s3.secret_access_key = \"sesame\"",
+        &[
+            "1: store.s3.secret_access_key: a secret must not stand in the file: write \"${env:NAME}\" or \"${file:PATH}\"",
+        ],
+    );
+}
+
+#[test]
+fn a_shared_database_with_a_folder_of_documents_is_a_warning() {
+    let config = parse(&format!(
+        "{SMALL}[store]\njobs = \"${{env:DATABASE_URL}}\"\n"
+    ))
+    .unwrap();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("a folder is one gateway's"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -27,6 +27,9 @@ steps = [\"mood\"]
 fn resolve(reference: Reference<'_>) -> Result<String, String> {
     match reference {
         Reference::Env("LISTEN") => Ok("127.0.0.1:9090".to_owned()),
+        Reference::Env("DATABASE_URL") => {
+            Ok("postgres://linkspan:open%20sesame@db/linkspan?password=sesame".to_owned())
+        }
         Reference::Env("TOKEN") => Ok("open sesame".to_owned()),
         Reference::Env(name) => Err(format!(
             "the environment variable {name} is not set: set it first"
@@ -60,8 +63,9 @@ fn an_empty_file_is_a_gateway_with_every_default() {
             && server.cors_origins.is_empty()
             && server.metrics
     );
-    assert_eq!(config.store.jobs.path(), "data/linkspan.db");
-    assert_eq!(config.store.blobs.path(), "data/blobs");
+    assert_eq!(config.store.jobs.to_string(), "sqlite:data/linkspan.db");
+    assert_eq!(config.store.blobs.to_string(), "file:data/blobs");
+    assert!(config.store.s3.path_style && !config.store.s3.allow_http);
     assert_eq!(config.store.retention, Duration::from_secs(7 * 86_400));
     assert_eq!(config.worker.max_workers, None);
     assert_eq!(config.warnings.len(), 1, "that nothing can be invoked");

@@ -67,9 +67,8 @@ impl HashKey {
     ///
     /// When the system gives no random bytes.
     pub fn throwaway() -> std::io::Result<Self> {
-        let bytes = random(32)?;
         Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, bytes.as_bytes()),
+            key: hmac::Key::new(hmac::HMAC_SHA256, random(32)?.as_bytes()),
             path: PathBuf::new(),
         })
     }
@@ -87,16 +86,13 @@ impl HashKey {
     ///
     /// `Differs`: another key was first. `Store`: the store cannot be asked.
     pub async fn agree(&self, store: &dyn Store) -> Result<(), HashKeyError> {
-        const CHECKED: &str = "the hash key of linkspan's API keys";
         if !store.is_shared() {
             return Ok(());
         }
-        let own = self.hash(CHECKED);
+        let key = self.derive("agreement");
+        let own = hmac::sign(&key, b"").as_ref().to_vec();
         let settled = store.settle("hash-key-check", own).await?;
-        if self.verify(CHECKED, &settled) {
-            return Ok(());
-        }
-        Err(HashKeyError::Differs {
+        hmac::verify(&key, b"", &settled).map_err(|_| HashKeyError::Differs {
             path: self.path.clone(),
         })
     }

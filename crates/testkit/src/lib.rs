@@ -7,10 +7,12 @@ mod client;
 pub mod faults;
 pub mod ledger;
 mod process;
+mod s3;
 pub mod smtp;
 
 pub use client::{Answer, Client};
 pub use process::{Gateway, Setup};
+pub use s3::S3Server;
 
 /// The text of a fixture's path, whatever the test's working folder.
 #[must_use]

@@ -68,7 +68,8 @@ pub(super) async fn of_job(
             "the job has no document, or it has been erased",
         )
     })?;
-    let (source, _held) = match &document.content {
+    // The file is there until the picture is made.
+    let (source, _local) = match &document.content {
         Content::Inline(bytes) => (Source::Bytes(bytes.clone()), None),
         Content::Blob(blob) => {
             let local = gateway.blobs.local(blob).await?;

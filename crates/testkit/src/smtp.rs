@@ -117,7 +117,10 @@ impl SmtpSetup {
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut line)
             .expect("a line of the mail server");
-        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
+        let port = line
+            .trim()
+            .strip_prefix("listening ")
+            .and_then(|port| port.parse().ok());
         let Some(port) = port else {
             let _ = child.kill();
             let _ = child.wait();
@@ -162,7 +165,11 @@ impl SmtpServer {
             if mails.len() >= count {
                 return mails;
             }
-            assert!(Instant::now() < end, "{} of {count} mails came", mails.len());
+            assert!(
+                Instant::now() < end,
+                "{} of {count} mails came",
+                mails.len()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -188,7 +195,12 @@ impl Mail {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
             from: text(&mail["from"]).unwrap_or_default(),
-            to: mail["to"].as_array().into_iter().flatten().filter_map(text).collect(),
+            to: mail["to"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(text)
+                .collect(),
             user: text(&mail["user"]),
             encrypted: mail["encrypted"] == true,
             content: text(&mail["content"]).unwrap_or_default(),

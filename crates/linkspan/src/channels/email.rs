@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use linkspan_model::{DeliveryId, InvocationId};
 use linkspan_model::config::{self, EmailContent, deliver};
+use linkspan_model::{DeliveryId, InvocationId};
 
 use self::digest::{Window, by_window};
 use self::letter::{Enclosed, Envelope, digest_id};
@@ -72,18 +72,27 @@ impl Email {
         links: Link,
     ) -> Result<Self, Vec<String>> {
         let Some(smtp) = smtp else {
-            return Err(vec!["email: needs the section [email], which names the mail server".to_owned()]);
+            return Err(vec![
+                "email: needs the section [email], which names the mail server".to_owned(),
+            ]);
         };
         let mut faults = Vec::new();
         let mut keep = |key: &str, sentence: String| faults.push(format!("{key}: {sentence}"));
-        let from = people::sender(&smtp.from).map_err(|sentence| keep("email.from", sentence)).ok();
+        let from = people::sender(&smtp.from)
+            .map_err(|sentence| keep("email.from", sentence))
+            .ok();
         let to = people::recipients(&settings.email, &smtp.allowed_domains)
             .map_err(|sentence| keep("email", sentence))
             .ok();
         let server = Server::new(smtp, outbound)
-            .map_err(|all| all.into_iter().for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence)))
+            .map_err(|all| {
+                all.into_iter()
+                    .for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence))
+            })
             .ok();
-        let templates = Templates::load(settings, folder).map_err(|all| faults.extend(all)).ok();
+        let templates = Templates::load(settings, folder)
+            .map_err(|all| faults.extend(all))
+            .ok();
         match (from, to, server, templates) {
             (Some(from), Some(to), Some(server), Some(templates)) => Ok(Self {
                 envelope: Envelope { from, to },
@@ -100,7 +109,11 @@ impl Email {
     }
 
     /// Sends one message over a conversation that is opened with the first one.
-    async fn send_one(&self, open: &mut Option<Conversation>, message: &lettre::Message) -> Result<Verdict, Failure> {
+    async fn send_one(
+        &self,
+        open: &mut Option<Conversation>,
+        message: &lettre::Message,
+    ) -> Result<Verdict, Failure> {
         let mut conversation = match open.take() {
             Some(conversation) => conversation,
             None => self.server.connect().await?,
@@ -115,7 +128,11 @@ impl Email {
     }
 
     /// The message of some parcels; the error is why there will never be one.
-    fn message(&self, parcels: &[&Parcel], window: Option<Window>) -> Result<lettre::Message, String> {
+    fn message(
+        &self,
+        parcels: &[&Parcel],
+        window: Option<Window>,
+    ) -> Result<lettre::Message, String> {
         // Where every message goes is decided once more, right before it goes.
         people::check_domains(self.envelope.to.iter().map(|one| &one.email), &self.allowed)?;
         let first = parcels.first().ok_or("there is no result to send")?;
@@ -136,15 +153,23 @@ impl Email {
     fn places(&self, parcels: &[&Parcel]) -> (Vec<Place>, Vec<Enclosed>) {
         let mut enclosed = Vec::new();
         let mut room = MOST_ATTACHED;
-        let expires = Timestamp::now().checked_add(self.link_ttl).unwrap_or(Timestamp::MAX);
+        let expires = Timestamp::now()
+            .checked_add(self.link_ttl)
+            .unwrap_or(Timestamp::MAX);
         let places = parcels.iter().map(|parcel| {
             if self.content == EmailContent::Attachment {
                 let json = format!("{:#}\n", parcel.content);
                 if let Some(left) = room.checked_sub(json.len()) {
                     room = left;
                     let name = format!("result-{}.json", parcel.job);
-                    enclosed.push(Enclosed { name: name.clone(), json });
-                    return Place { attachment: Some(name), ..Place::default() };
+                    enclosed.push(Enclosed {
+                        name: name.clone(),
+                        json,
+                    });
+                    return Place {
+                        attachment: Some(name),
+                        ..Place::default()
+                    };
                 }
             }
             Place {
@@ -169,25 +194,36 @@ impl Channel for Email {
     }
 
     fn due(&self, now: Timestamp) -> Timestamp {
-        self.digest.map_or(now, |length| Window::holding(now, length).until)
+        self.digest
+            .map_or(now, |length| Window::holding(now, length).until)
     }
 
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict> {
         let groups: Vec<(Option<Window>, Vec<usize>)> = match self.digest {
-            Some(length) => by_window(parcels, length).into_iter().map(|(window, places)| (Some(window), places)).collect(),
-            None => (0..parcels.len()).map(|place| (None, vec![place])).collect(),
+            Some(length) => by_window(parcels, length)
+                .into_iter()
+                .map(|(window, places)| (Some(window), places))
+                .collect(),
+            None => (0..parcels.len())
+                .map(|place| (None, vec![place]))
+                .collect(),
         };
         let mut verdicts = vec![Verdict::retry(None, "not tried yet"); parcels.len()];
         let mut conversation = None;
         let mut unreachable: Option<Verdict> = None;
         for (window, places) in groups {
-            let of_group: Vec<&Parcel> = places.iter().filter_map(|place| parcels.get(*place)).collect();
+            let of_group: Vec<&Parcel> = places
+                .iter()
+                .filter_map(|place| parcels.get(*place))
+                .collect();
             let verdict = match (&unreachable, self.message(&of_group, window)) {
                 (_, Err(never)) => Verdict::dead(None, never),
                 (Some(verdict), _) => verdict.clone(),
                 (None, Ok(message)) => match self.send_one(&mut conversation, &message).await {
                     Ok(verdict) => verdict,
-                    Err(failure) if failure.permanent => Verdict::dead(failure.status, failure.detail),
+                    Err(failure) if failure.permanent => {
+                        Verdict::dead(failure.status, failure.detail)
+                    }
                     Err(failure) => {
                         let verdict = Verdict::retry(failure.status, failure.detail);
                         unreachable = Some(verdict.clone());

@@ -105,7 +105,10 @@ impl Limits {
     fn too_large(&self) -> Refusal {
         Refusal::new(
             Code::BodyTooLarge,
-            format!("the body is larger than {} bytes; that is max_body", self.body),
+            format!(
+                "the body is larger than {} bytes; that is max_body",
+                self.body
+            ),
         )
     }
 

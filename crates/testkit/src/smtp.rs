@@ -174,10 +174,14 @@ impl SmtpServer {
         }
     }
 
-    /// Every line that clients said, before and after TLS.
+    /// The commands that clients said, before and after TLS, a line each.
     #[must_use]
     pub fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("said.log")).unwrap_or_default()
+        let log = std::fs::read_to_string(self.folder.path().join("said.log")).unwrap_or_default();
+        let commands = log.lines().filter_map(|line| line.split_once(" >> b'"));
+        commands
+            .map(|(_, command)| format!("{}\n", command.trim_end_matches('\'')))
+            .collect()
     }
 }
 

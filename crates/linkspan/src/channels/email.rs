@@ -243,3 +243,6 @@ impl Channel for Email {
         verdicts
     }
 }
+
+#[cfg(test)]
+mod tests;

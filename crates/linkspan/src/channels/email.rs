@@ -14,13 +14,12 @@ mod view;
 mod wire;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use linkspan_model::DeliveryId;
 use linkspan_model::config::{self, EmailContent, deliver};
-use linkspan_model::{DeliveryId, InvocationId};
 
 use self::digest::{Window, by_window};
 use self::letter::{Enclosed, Envelope, digest_id};
@@ -28,22 +27,13 @@ use self::smtp::{Conversation, Failure, Server};
 use self::templates::Templates;
 use self::view::{Place, View, minute};
 use super::{Channel, Parcel, Verdict};
+use crate::links::Links;
 use crate::outbound::Outbound;
 
 /// The most results in one digest.
 const BATCH: usize = 500;
 /// The most bytes of attachments in one message; what is over it comes as a link.
 const MOST_ATTACHED: usize = 10 * 1024 * 1024;
-
-/// Makes a signed link to an invocation's result that holds until a time.
-#[derive(Clone)]
-pub(super) struct Link(pub(super) Arc<dyn Fn(InvocationId, Timestamp) -> String + Send + Sync>);
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Link")
-    }
-}
 
 /// The email channel of one integration.
 #[derive(Debug)]
@@ -55,7 +45,7 @@ pub(super) struct Email {
     content: EmailContent,
     link_ttl: Duration,
     digest: Option<Duration>,
-    links: Link,
+    links: Links,
 }
 
 impl Email {
@@ -69,7 +59,7 @@ impl Email {
         smtp: Option<&config::Smtp>,
         folder: &Path,
         outbound: Outbound,
-        links: Link,
+        links: Links,
     ) -> Result<Self, Vec<String>> {
         let Some(smtp) = smtp else {
             return Err(vec![
@@ -173,7 +163,7 @@ impl Email {
                 }
             }
             Place {
-                link: Some((self.links.0)(parcel.job, expires)),
+                link: Some(self.links.link(parcel.job, expires)),
                 link_expires: Some(minute(expires)),
                 attachment: None,
             }

@@ -1,7 +1,6 @@
 //! Messages as a real mail server takes them, read back by a mail parser.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use linkspan_model::InvocationId;
 use linkspan_model::config::{Config, Reference};
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::channels::VerdictKind;
+use crate::keys::HashKey;
 use crate::outbound::testing::settings;
 use crate::store::Endpoint;
 
@@ -96,9 +96,8 @@ impl Setting<'_> {
         let mut outbound = settings(&[self.network]);
         outbound.ca = self.ca.map(Path::to_owned);
         let outbound = Outbound::new(&outbound, self.folder).unwrap();
-        let links = Link(Arc::new(|job, _| {
-            format!("https://gateway.example/r/{job}?signature=abc")
-        }));
+        let key = HashKey::throwaway().unwrap();
+        let links = Links::new("https://gateway.example", &key);
         Email::open(email, config.email.as_ref(), self.folder, outbound, links)
     }
 }
@@ -233,7 +232,7 @@ async fn a_result_arrives_over_tls_signed_in_with_text_html_and_link() {
             );
             assert!(
                 body.contains(&format!(
-                    "https://gateway.example/r/{}?signature=abc",
+                    "https://gateway.example/v1/jobs/{}/result?expires=",
                     parcel.job
                 )),
                 "{body}"
@@ -314,7 +313,7 @@ async fn an_attachment_is_the_content_and_one_that_is_too_large_comes_as_a_link(
     let large = result(&"x".repeat(6 * 1024 * 1024));
     let mail = one(channel, &large).await;
     assert_eq!(parse(&mail).attachment_count(), 0);
-    assert!(text(&mail).contains("https://gateway.example/r/"));
+    assert!(text(&mail).contains("https://gateway.example/v1/jobs/"));
 }
 
 #[tokio::test]
@@ -411,7 +410,7 @@ async fn a_digest_is_one_message_for_the_results_of_one_window() {
         for place in [0, 2, 3] {
             assert!(
                 body.replace("&#x2f;", "/")
-                    .contains(&format!("/r/{}", parcels[place].job)),
+                    .contains(&format!("/v1/jobs/{}/result", parcels[place].job)),
                 "{body}"
             );
         }

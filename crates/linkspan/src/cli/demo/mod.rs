@@ -1,6 +1,8 @@
 //! `linkspan demo`: the main job, over real HTTP, on files that come along.
 
+mod mailbox;
 mod specimens;
+mod webhook;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;

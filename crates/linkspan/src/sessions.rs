@@ -169,11 +169,20 @@ mod tests {
             by: By::Key { id: "k".to_owned() },
         });
         let record = kept
-            .record([1; 32], Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1))
+            .record(
+                [1; 32],
+                Timestamp::UNIX_EPOCH,
+                SignedDuration::from_hours(1),
+            )
             .unwrap();
         assert_eq!(record.expires.as_second(), 3600);
-        assert!(matches!(Kept::of(&record), Some(Kept::Person(person)) if matches!(&person.by, By::Key { id } if id == "k")));
-        let strange = SessionRecord { data: "{}".to_owned(), ..record };
+        assert!(
+            matches!(Kept::of(&record), Some(Kept::Person(person)) if matches!(&person.by, By::Key { id } if id == "k"))
+        );
+        let strange = SessionRecord {
+            data: "{}".to_owned(),
+            ..record
+        };
         assert!(Kept::of(&strange).is_none());
     }
 }

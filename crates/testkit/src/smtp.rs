@@ -117,7 +117,10 @@ impl SmtpSetup {
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut line)
             .expect("a line of the mail server");
-        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
+        let port = line
+            .trim()
+            .strip_prefix("listening ")
+            .and_then(|port| port.parse().ok());
         let Some(port) = port else {
             let _ = child.kill();
             let _ = child.wait();
@@ -162,15 +165,23 @@ impl SmtpServer {
             if mails.len() >= count {
                 return mails;
             }
-            assert!(Instant::now() < end, "{} of {count} mails came", mails.len());
+            assert!(
+                Instant::now() < end,
+                "{} of {count} mails came",
+                mails.len()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Every line that clients said, before and after TLS.
+    /// The commands that clients said, before and after TLS, a line each.
     #[must_use]
     pub fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("said.log")).unwrap_or_default()
+        let log = std::fs::read_to_string(self.folder.path().join("said.log")).unwrap_or_default();
+        let commands = log.lines().filter_map(|line| line.split_once(" >> b'"));
+        commands
+            .map(|(_, command)| format!("{}\n", command.trim_end_matches('\'')))
+            .collect()
     }
 }
 
@@ -188,7 +199,12 @@ impl Mail {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Self {
             from: text(&mail["from"]).unwrap_or_default(),
-            to: mail["to"].as_array().into_iter().flatten().filter_map(text).collect(),
+            to: mail["to"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(text)
+                .collect(),
             user: text(&mail["user"]),
             encrypted: mail["encrypted"] == true,
             content: text(&mail["content"]).unwrap_or_default(),

@@ -10,9 +10,12 @@ import logging
 import os
 import ssl
 import sys
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
+# It warns of sign-in without STARTTLS; a test may want just that.
+warnings.simplefilter("ignore")
 settings = json.loads(sys.argv[1])
 folder = settings["folder"]
 replies = settings.get("replies", {})
@@ -41,7 +44,7 @@ class Keeper:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "user": session.auth_data.login.decode() if session.auth_data else None,
-            "encrypted": session.ssl is not None,
+            "encrypted": session.ssl is not None or settings["tls"] == "implicit",
             "content": envelope.original_content.decode("utf-8", "surrogateescape"),
         }
         path = os.path.join(folder, f"{taken:06}-{os.getpid()}.json")

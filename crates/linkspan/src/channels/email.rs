@@ -14,12 +14,11 @@ mod view;
 mod wire;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use linkspan_model::{DeliveryId, InvocationId};
+use linkspan_model::DeliveryId;
 use linkspan_model::config::{self, EmailContent, deliver};
 
 use self::digest::{Window, by_window};
@@ -28,22 +27,13 @@ use self::smtp::{Conversation, Failure, Server};
 use self::templates::Templates;
 use self::view::{Place, View, minute};
 use super::{Channel, Parcel, Verdict};
+use crate::links::Links;
 use crate::outbound::Outbound;
 
 /// The most results in one digest.
 const BATCH: usize = 500;
 /// The most bytes of attachments in one message; what is over it comes as a link.
 const MOST_ATTACHED: usize = 10 * 1024 * 1024;
-
-/// Makes a signed link to an invocation's result that holds until a time.
-#[derive(Clone)]
-pub(super) struct Link(pub(super) Arc<dyn Fn(InvocationId, Timestamp) -> String + Send + Sync>);
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Link")
-    }
-}
 
 /// The email channel of one integration.
 #[derive(Debug)]
@@ -55,7 +45,7 @@ pub(super) struct Email {
     content: EmailContent,
     link_ttl: Duration,
     digest: Option<Duration>,
-    links: Link,
+    links: Links,
 }
 
 impl Email {
@@ -69,21 +59,30 @@ impl Email {
         smtp: Option<&config::Smtp>,
         folder: &Path,
         outbound: Outbound,
-        links: Link,
+        links: Links,
     ) -> Result<Self, Vec<String>> {
         let Some(smtp) = smtp else {
-            return Err(vec!["email: needs the section [email], which names the mail server".to_owned()]);
+            return Err(vec![
+                "email: needs the section [email], which names the mail server".to_owned(),
+            ]);
         };
         let mut faults = Vec::new();
         let mut keep = |key: &str, sentence: String| faults.push(format!("{key}: {sentence}"));
-        let from = people::sender(&smtp.from).map_err(|sentence| keep("email.from", sentence)).ok();
+        let from = people::sender(&smtp.from)
+            .map_err(|sentence| keep("email.from", sentence))
+            .ok();
         let to = people::recipients(&settings.email, &smtp.allowed_domains)
             .map_err(|sentence| keep("email", sentence))
             .ok();
         let server = Server::new(smtp, outbound)
-            .map_err(|all| all.into_iter().for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence)))
+            .map_err(|all| {
+                all.into_iter()
+                    .for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence))
+            })
             .ok();
-        let templates = Templates::load(settings, folder).map_err(|all| faults.extend(all)).ok();
+        let templates = Templates::load(settings, folder)
+            .map_err(|all| faults.extend(all))
+            .ok();
         match (from, to, server, templates) {
             (Some(from), Some(to), Some(server), Some(templates)) => Ok(Self {
                 envelope: Envelope { from, to },
@@ -100,7 +99,11 @@ impl Email {
     }
 
     /// Sends one message over a conversation that is opened with the first one.
-    async fn send_one(&self, open: &mut Option<Conversation>, message: &lettre::Message) -> Result<Verdict, Failure> {
+    async fn send_one(
+        &self,
+        open: &mut Option<Conversation>,
+        message: &lettre::Message,
+    ) -> Result<Verdict, Failure> {
         let mut conversation = match open.take() {
             Some(conversation) => conversation,
             None => self.server.connect().await?,
@@ -115,7 +118,11 @@ impl Email {
     }
 
     /// The message of some parcels; the error is why there will never be one.
-    fn message(&self, parcels: &[&Parcel], window: Option<Window>) -> Result<lettre::Message, String> {
+    fn message(
+        &self,
+        parcels: &[&Parcel],
+        window: Option<Window>,
+    ) -> Result<lettre::Message, String> {
         // Where every message goes is decided once more, right before it goes.
         people::check_domains(self.envelope.to.iter().map(|one| &one.email), &self.allowed)?;
         let first = parcels.first().ok_or("there is no result to send")?;
@@ -136,19 +143,27 @@ impl Email {
     fn places(&self, parcels: &[&Parcel]) -> (Vec<Place>, Vec<Enclosed>) {
         let mut enclosed = Vec::new();
         let mut room = MOST_ATTACHED;
-        let expires = Timestamp::now().checked_add(self.link_ttl).unwrap_or(Timestamp::MAX);
+        let expires = Timestamp::now()
+            .checked_add(self.link_ttl)
+            .unwrap_or(Timestamp::MAX);
         let places = parcels.iter().map(|parcel| {
             if self.content == EmailContent::Attachment {
                 let json = format!("{:#}\n", parcel.content);
                 if let Some(left) = room.checked_sub(json.len()) {
                     room = left;
                     let name = format!("result-{}.json", parcel.job);
-                    enclosed.push(Enclosed { name: name.clone(), json });
-                    return Place { attachment: Some(name), ..Place::default() };
+                    enclosed.push(Enclosed {
+                        name: name.clone(),
+                        json,
+                    });
+                    return Place {
+                        attachment: Some(name),
+                        ..Place::default()
+                    };
                 }
             }
             Place {
-                link: Some((self.links.0)(parcel.job, expires)),
+                link: Some(self.links.link(parcel.job, expires)),
                 link_expires: Some(minute(expires)),
                 attachment: None,
             }
@@ -169,25 +184,36 @@ impl Channel for Email {
     }
 
     fn due(&self, now: Timestamp) -> Timestamp {
-        self.digest.map_or(now, |length| Window::holding(now, length).until)
+        self.digest
+            .map_or(now, |length| Window::holding(now, length).until)
     }
 
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict> {
         let groups: Vec<(Option<Window>, Vec<usize>)> = match self.digest {
-            Some(length) => by_window(parcels, length).into_iter().map(|(window, places)| (Some(window), places)).collect(),
-            None => (0..parcels.len()).map(|place| (None, vec![place])).collect(),
+            Some(length) => by_window(parcels, length)
+                .into_iter()
+                .map(|(window, places)| (Some(window), places))
+                .collect(),
+            None => (0..parcels.len())
+                .map(|place| (None, vec![place]))
+                .collect(),
         };
         let mut verdicts = vec![Verdict::retry(None, "not tried yet"); parcels.len()];
         let mut conversation = None;
         let mut unreachable: Option<Verdict> = None;
         for (window, places) in groups {
-            let of_group: Vec<&Parcel> = places.iter().filter_map(|place| parcels.get(*place)).collect();
+            let of_group: Vec<&Parcel> = places
+                .iter()
+                .filter_map(|place| parcels.get(*place))
+                .collect();
             let verdict = match (&unreachable, self.message(&of_group, window)) {
                 (_, Err(never)) => Verdict::dead(None, never),
                 (Some(verdict), _) => verdict.clone(),
                 (None, Ok(message)) => match self.send_one(&mut conversation, &message).await {
                     Ok(verdict) => verdict,
-                    Err(failure) if failure.permanent => Verdict::dead(failure.status, failure.detail),
+                    Err(failure) if failure.permanent => {
+                        Verdict::dead(failure.status, failure.detail)
+                    }
                     Err(failure) => {
                         let verdict = Verdict::retry(failure.status, failure.detail);
                         unreachable = Some(verdict.clone());
@@ -207,3 +233,6 @@ impl Channel for Email {
         verdicts
     }
 }
+
+#[cfg(test)]
+mod tests;

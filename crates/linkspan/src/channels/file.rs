@@ -42,7 +42,11 @@ impl File {
     /// # Errors
     ///
     /// A sentence for the operator: the path cannot be what the format needs, or another channel writes it in another format.
-    pub(super) fn open(item: &Deliver, file: &deliver::File, folder: &Path) -> Result<Self, String> {
+    pub(super) fn open(
+        item: &Deliver,
+        file: &deliver::File,
+        folder: &Path,
+    ) -> Result<Self, String> {
         let path = folder.join(&file.file);
         let shown = file.file.display();
         let Some(name) = path.file_name() else {
@@ -55,12 +59,15 @@ impl File {
             ));
         }
         if path.exists() && !path.is_dir() && per_result {
-            return Err(format!("{shown} is not a folder, and file-per-result needs one"));
+            return Err(format!(
+                "{shown} is not a folder, and file-per-result needs one"
+            ));
         }
         Ok(Self {
             name: name.to_string_lossy().into_owned(),
-            writer: writers::writer(&path, file.format)
-                .map_err(|other| format!("{shown} is written as {} by another channel", other.name()))?,
+            writer: writers::writer(&path, file.format).map_err(|other| {
+                format!("{shown} is written as {} by another channel", other.name())
+            })?,
             path,
             format: file.format,
             mapped: item.common.map.is_some(),
@@ -130,3 +137,6 @@ fn reason(name: &str, error: &io::Error) -> String {
         _ => format!("{name} cannot be written: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::output::{self, Output, Row};
-use crate::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, load, runtime};
 use crate::engine::{Content, DocumentFile};
 use crate::engines::Engines;
@@ -20,6 +19,7 @@ use crate::integration::Integration;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::pipeline::Request;
+use crate::summary::Summary;
 
 /// The arguments of `linkspan run`.
 #[derive(Debug, clap::Args)]

@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn an_hour_begins_when_the_clock_strikes() {
-        let window = Window::holding("2026-03-01T10:59:59.999Z".parse().unwrap(), Duration::from_secs(3600));
+        let window = Window::holding(
+            "2026-03-01T10:59:59.999Z".parse().unwrap(),
+            Duration::from_secs(3600),
+        );
         assert_eq!(window.from, "2026-03-01T10:00:00Z".parse().unwrap());
         assert_eq!(window.until, "2026-03-01T11:00:00Z".parse().unwrap());
     }

@@ -41,7 +41,12 @@ impl Envelope {
         let id = format!("<{id}@{}>", self.from.email.domain());
         let builder = Message::builder()
             .from(self.from.clone())
-            .mailbox(To::from(self.to.iter().cloned().collect::<lettre::message::Mailboxes>()))
+            .mailbox(To::from(
+                self.to
+                    .iter()
+                    .cloned()
+                    .collect::<lettre::message::Mailboxes>(),
+            ))
             .subject(rendered.subject)
             .date(date)
             .message_id(Some(id))
@@ -52,9 +57,11 @@ impl Envelope {
         if enclosed.is_empty() {
             return builder.multipart(body);
         }
-        let all = enclosed.into_iter().fold(MultiPart::mixed().multipart(body), |all, file| {
-            all.singlepart(Attachment::new(file.name).body(file.json.into_bytes(), json_type()))
-        });
+        let all = enclosed
+            .into_iter()
+            .fold(MultiPart::mixed().multipart(body), |all, file| {
+                all.singlepart(Attachment::new(file.name).body(file.json.into_bytes(), json_type()))
+            });
         builder.multipart(all)
     }
 }
@@ -76,7 +83,12 @@ pub(super) fn digest_id(endpoint: &Endpoint, window: Window, part: &[DeliveryId]
         add(id.as_bytes());
     }
     let digest = hash.finish();
-    digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn header(name: &'static str, value: &str) -> HeaderValue {

@@ -50,6 +50,9 @@ mod tests {
     #[test]
     fn a_line_is_one_line_and_short() {
         assert_eq!(one_line("a\r\nBcc: b@c\u{2028}d", 40), "a Bcc: b@c d");
-        assert_eq!(one_line(&"x".repeat(300), 10), format!("{}…", "x".repeat(9)));
+        assert_eq!(
+            one_line(&"x".repeat(300), 10),
+            format!("{}…", "x".repeat(9))
+        );
     }
 }

@@ -6,7 +6,10 @@ use linkspan_model::config;
 use url::Host;
 
 /// The recipients of a list, each of an allowed domain.
-pub(super) fn recipients(list: &config::Mailboxes, allowed: &[String]) -> Result<Vec<Mailbox>, String> {
+pub(super) fn recipients(
+    list: &config::Mailboxes,
+    allowed: &[String],
+) -> Result<Vec<Mailbox>, String> {
     let people = read(list)?;
     check_domains(people.iter().map(|one| &one.email), allowed)?;
     Ok(people)
@@ -37,7 +40,10 @@ pub(super) fn check_domains<'a>(
 
 /// The domains of the recipients, each once: what may be shown of them.
 pub(super) fn domains(people: &[Mailbox]) -> String {
-    let mut domains: Vec<String> = people.iter().map(|one| canonical(one.email.domain())).collect();
+    let mut domains: Vec<String> = people
+        .iter()
+        .map(|one| canonical(one.email.domain()))
+        .collect();
     domains.sort();
     domains.dedup();
     domains.join(", ")
@@ -70,7 +76,11 @@ mod tests {
             "[email]\nserver = \"localhost\"\nfrom = {text:?}\nallowed_domains = []\n[service.s]\ntask = \"sentiment\"\n[integration.i]\npattern = \"async\"\nsteps = [\"s\"]\n"
         );
         let nothing = |_: config::Reference<'_>| Err("nothing".to_owned());
-        config::Config::parse(&toml, "t", &nothing).unwrap().email.unwrap().from
+        config::Config::parse(&toml, "t", &nothing)
+            .unwrap()
+            .email
+            .unwrap()
+            .from
     }
 
     #[test]
@@ -85,7 +95,11 @@ mod tests {
             ("a@notexample.com", false),
             ("a@example.com, b@evil.test", false),
         ] {
-            assert_eq!(recipients(&list(people), &allowed).is_ok(), fine, "{people}");
+            assert_eq!(
+                recipients(&list(people), &allowed).is_ok(),
+                fine,
+                "{people}"
+            );
         }
         assert!(recipients(&list("a@example.com"), &[]).is_err());
     }
@@ -93,6 +107,9 @@ mod tests {
     #[test]
     fn a_refusal_names_the_domain_and_not_the_person() {
         let error = recipients(&list("secret.person@evil.test"), &[]).unwrap_err();
-        assert!(error.contains("evil.test") && !error.contains("secret.person"), "{error}");
+        assert!(
+            error.contains("evil.test") && !error.contains("secret.person"),
+            "{error}"
+        );
     }
 }

@@ -71,7 +71,10 @@ mod tests {
     fn a_servers_words_are_short_and_name_nobody() {
         for (text, expected) in [
             ("2.0.0 Ok: queued as 4F1A", "2.0.0 Ok: queued as 4F1A"),
-            ("5.1.1 <ann.lee@example.com>: no such user", "5.1.1 …@example.com>: no such user"),
+            (
+                "5.1.1 <ann.lee@example.com>: no such user",
+                "5.1.1 …@example.com>: no such user",
+            ),
             ("5.1.1 User 'ann.lee' unknown", "5.1.1 User … unknown"),
             ("a\r\nb\u{1b}[31m\u{202e}c", "a b [31m c"),
         ] {

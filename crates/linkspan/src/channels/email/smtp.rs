@@ -59,7 +59,10 @@ impl Server {
     /// # Errors
     ///
     /// Faults, each with its key of `[email]`.
-    pub(super) fn new(settings: &Smtp, outbound: Outbound) -> Result<Self, Vec<(&'static str, String)>> {
+    pub(super) fn new(
+        settings: &Smtp,
+        outbound: Outbound,
+    ) -> Result<Self, Vec<(&'static str, String)>> {
         let mut faults = Vec::new();
         let (host, port) = host_and_port(&settings.server, settings.tls).unwrap_or_else(|| {
             let sentence = "is not a host, or host and port, such as smtp.example.com:587";
@@ -67,11 +70,14 @@ impl Server {
             Default::default()
         });
         if settings.tls == SmtpTls::None && faults.is_empty() && !is_loopback(&host) {
-            let sentence = "\"none\" is only for a server on this machine; use \"starttls\" or \"implicit\"";
+            let sentence =
+                "\"none\" is only for a server on this machine; use \"starttls\" or \"implicit\"";
             faults.push(("tls", sentence.to_owned()));
         }
         let credentials = match (&settings.username, &settings.password) {
-            (Some(user), Some(password)) => Some(Credentials::new(user.clone(), password.reveal().to_owned())),
+            (Some(user), Some(password)) => {
+                Some(Credentials::new(user.clone(), password.reveal().to_owned()))
+            }
             (None, None) => None,
             (Some(_), None) => {
                 faults.push(("password", "is missing beside username".to_owned()));
@@ -108,10 +114,20 @@ impl Server {
             IpAddr::V6(address) => ClientId::Ipv6(address),
         };
         let connection = match self.tls {
-            SmtpTls::None => AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(stream, peer)), &hello).await,
+            SmtpTls::None => {
+                AsyncSmtpConnection::connect_with_transport(
+                    Box::new(Wire::new(stream, peer)),
+                    &hello,
+                )
+                .await
+            }
             SmtpTls::Implicit => {
                 let stream = self.outbound.encrypt(&self.host, stream).await?;
-                AsyncSmtpConnection::connect_with_transport(Box::new(Wire::new(stream, peer)), &hello).await
+                AsyncSmtpConnection::connect_with_transport(
+                    Box::new(Wire::new(stream, peer)),
+                    &hello,
+                )
+                .await
             }
             SmtpTls::Starttls => {
                 stream = self.starttls(stream, &hello).await?;
@@ -124,16 +140,25 @@ impl Server {
         let mut connection = connection.map_err(|error| self.refused(&error, "the greeting"))?;
         if let Some(credentials) = &self.credentials {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
-            connection.auth(&mechanisms, credentials).await.map_err(|error| {
-                let status = error.status().map(u16::from);
-                // What the server says here may repeat what it was told.
-                let detail = if status.is_some() {
-                    format!("{} refused the sign-in; check email.username and email.password", self.host)
-                } else {
-                    format!("{} offers no sign-in with a password, or broke off", self.host)
-                };
-                Failure::passing(status, detail)
-            })?;
+            connection
+                .auth(&mechanisms, credentials)
+                .await
+                .map_err(|error| {
+                    let status = error.status().map(u16::from);
+                    // What the server says here may repeat what it was told.
+                    let detail = if status.is_some() {
+                        format!(
+                            "{} refused the sign-in; check email.username and email.password",
+                            self.host
+                        )
+                    } else {
+                        format!(
+                            "{} offers no sign-in with a password, or broke off",
+                            self.host
+                        )
+                    };
+                    Failure::passing(status, detail)
+                })?;
         }
         Ok(Conversation {
             connection,
@@ -147,7 +172,10 @@ impl Server {
         self.expect(&mut stream, 220, "the greeting").await?;
         self.say(&mut stream, &format!("EHLO {hello}\r\n")).await?;
         let offers = self.expect(&mut stream, 250, "EHLO").await?;
-        if !offers.iter().any(|offer| offer.trim().eq_ignore_ascii_case("STARTTLS")) {
+        if !offers
+            .iter()
+            .any(|offer| offer.trim().eq_ignore_ascii_case("STARTTLS"))
+        {
             let detail = format!(
                 "{} offers no STARTTLS, so nothing was sent; where it speaks TLS from the first byte, set email.tls = \"implicit\"",
                 self.host
@@ -157,18 +185,29 @@ impl Server {
         self.say(&mut stream, "STARTTLS\r\n").await?;
         self.expect(&mut stream, 220, "STARTTLS").await?;
         if !stream.buffer().is_empty() {
-            let detail = format!("{} went on in plain text after STARTTLS; nothing was sent", self.host);
+            let detail = format!(
+                "{} went on in plain text after STARTTLS; nothing was sent",
+                self.host
+            );
             return Err(Failure::passing(None, detail));
         }
         Ok(stream.into_inner())
     }
 
     async fn say(&self, stream: &mut BufReader<TcpStream>, line: &str) -> Result<(), Failure> {
-        stream.write_all(line.as_bytes()).await.map_err(|_| self.broke_off())
+        stream
+            .write_all(line.as_bytes())
+            .await
+            .map_err(|_| self.broke_off())
     }
 
     /// Reads one reply and gives its lines without the code.
-    async fn expect(&self, stream: &mut BufReader<TcpStream>, code: u16, what: &str) -> Result<Vec<String>, Failure> {
+    async fn expect(
+        &self,
+        stream: &mut BufReader<TcpStream>,
+        code: u16,
+        what: &str,
+    ) -> Result<Vec<String>, Failure> {
         let mut lines = Vec::new();
         while lines.len() < MOST_LINES {
             let mut bytes = Vec::new();
@@ -195,7 +234,10 @@ impl Server {
     }
 
     fn broke_off(&self) -> Failure {
-        let detail = format!("{} broke off, or does not speak SMTP on port {}", self.host, self.port);
+        let detail = format!(
+            "{} broke off, or does not speak SMTP on port {}",
+            self.host, self.port
+        );
         Failure::passing(None, detail)
     }
 
@@ -203,7 +245,10 @@ impl Server {
         match error.status() {
             Some(code) => {
                 let status = u16::from(code);
-                Failure::passing(Some(status), format!("{} answered {status} to {what}", self.host))
+                Failure::passing(
+                    Some(status),
+                    format!("{} answered {status} to {what}", self.host),
+                )
             }
             None => self.broke_off(),
         }
@@ -264,11 +309,17 @@ impl Conversation {
                 detail,
             };
         };
-        let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let said = std::error::Error::source(error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         Failure {
             permanent: error.is_permanent() && !SIGN_IN.contains(&status),
             status: Some(status),
-            detail: format!("{} answered {status}: {}", self.host, reply::short(&said, names)),
+            detail: format!(
+                "{} answered {status}: {}",
+                self.host,
+                reply::short(&said, names)
+            ),
         }
     }
 }
@@ -292,7 +343,10 @@ impl From<CallError> for Failure {
 fn addresses(stream: &TcpStream) -> Result<(SocketAddr, IpAddr), Failure> {
     match (stream.peer_addr(), stream.local_addr()) {
         (Ok(peer), Ok(own)) => Ok((peer, own.ip().to_canonical())),
-        _ => Err(Failure::passing(None, "the mail server broke off".to_owned())),
+        _ => Err(Failure::passing(
+            None,
+            "the mail server broke off".to_owned(),
+        )),
     }
 }
 
@@ -308,7 +362,9 @@ fn host_and_port(server: &str, tls: SmtpTls) -> Option<(String, u16)> {
         SmtpTls::None => 25,
     };
     let (host, port) = match server.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().ok()?)
+        }
         _ => (server, default),
     };
     match Host::parse(host).ok()? {
@@ -319,7 +375,10 @@ fn host_and_port(server: &str, tls: SmtpTls) -> Option<(String, u16)> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

@@ -61,16 +61,26 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment.set_formatter(tame);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
         if let Ok(syntax) = syntax {
             environment.set_syntax(syntax);
         }
         let mut templates = Self {
             environment,
-            shown: [SUBJECT.to_owned(), "text_template".to_owned(), "html_template".to_owned()],
+            shown: [
+                SUBJECT.to_owned(),
+                "text_template".to_owned(),
+                "html_template".to_owned(),
+            ],
         };
         let mut faults = Vec::new();
-        let own = settings.subject.clone().unwrap_or_else(|| subject.to_owned());
+        let own = settings
+            .subject
+            .clone()
+            .unwrap_or_else(|| subject.to_owned());
         faults.extend(templates.add(SUBJECT, SUBJECT, own));
         for (place, key, path, built_in, name) in [
             (1, "text_template", &settings.text_template, text, TEXT),
@@ -82,12 +92,18 @@ impl Templates {
             };
             let shown = path.display().to_string();
             match std::fs::read_to_string(folder.join(path)) {
-                Ok(source) => faults.extend(templates.add(name, &format!("{key}: {shown}"), source)),
+                Ok(source) => {
+                    faults.extend(templates.add(name, &format!("{key}: {shown}"), source))
+                }
                 Err(error) => faults.push(format!("{key}: cannot read {shown}: {error}")),
             }
             templates.shown[place] = shown;
         }
-        if faults.is_empty() { Ok(templates) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(templates)
+        } else {
+            Err(faults)
+        }
     }
 
     /// Renders a message.
@@ -96,13 +112,24 @@ impl Templates {
     ///
     /// Which template, and at which line: never a value.
     pub(super) fn render(&self, view: &View<'_>) -> Result<Rendered, String> {
-        let context = serde_json::to_value(view).map_err(|_| "the result cannot be shown".to_owned())?;
+        let context =
+            serde_json::to_value(view).map_err(|_| "the result cannot be shown".to_owned())?;
         let context = shown(&context);
         let [subject, text, html] = [(SUBJECT, 0), (TEXT, 1), (HTML, 2)].map(|(name, place)| {
-            let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
+            let rendered = self
+                .environment
+                .get_template(name)
+                .and_then(|template| template.render(&context));
             rendered.map_err(|error| {
-                let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
-                format!("the template {}{line} cannot be rendered: {}", self.shown[place], error.kind())
+                let line = error
+                    .line()
+                    .map(|line| format!(", line {line}"))
+                    .unwrap_or_default();
+                format!(
+                    "the template {}{line} cannot be rendered: {}",
+                    self.shown[place],
+                    error.kind()
+                )
             })
         });
         Ok(Rendered {
@@ -114,7 +141,10 @@ impl Templates {
 
     fn add(&mut self, name: &'static str, shown: &str, source: String) -> Option<String> {
         let error = self.environment.add_template_owned(name, source).err()?;
-        let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
+        let line = error
+            .line()
+            .map(|line| format!(", line {line}"))
+            .unwrap_or_default();
         let detail = error.detail().unwrap_or_default();
         Some(format!("{shown}{line}: {}: {detail}", error.kind()))
     }
@@ -133,7 +163,11 @@ fn tame(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resul
         ValueKind::Bool | ValueKind::Number => escape_formatter(out, state, value),
         _ => {
             let text = neutral(&value.to_string());
-            let text = if value.is_safe() { Value::from_safe_string(text) } else { Value::from(text) };
+            let text = if value.is_safe() {
+                Value::from_safe_string(text)
+            } else {
+                Value::from(text)
+            };
             escape_formatter(out, state, &text)
         }
     }
@@ -152,6 +186,8 @@ fn shown(json: &serde_json::Value) -> Value {
         },
         Json::String(it) => Value::from(it.as_str()),
         Json::Array(list) => list.iter().map(shown).collect(),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, it)| (key.as_str(), shown(it)))),
+        Json::Object(map) => {
+            Value::from_pairs(map.iter().map(|(key, it)| (key.as_str(), shown(it))))
+        }
     }
 }

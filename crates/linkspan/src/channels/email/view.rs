@@ -98,9 +98,16 @@ pub(super) struct Span {
 
 impl<'a> View<'a> {
     /// The view of one message's parcels; none where there are none.
-    pub(super) fn of(parcels: &[&'a Parcel], places: &[Place], window: Option<Window>) -> Option<Self> {
+    pub(super) fn of(
+        parcels: &[&'a Parcel],
+        places: &[Place],
+        window: Option<Window>,
+    ) -> Option<Self> {
         let first = parcels.first()?;
-        let items = parcels.iter().zip(places).map(|(parcel, place)| Item::of(parcel, place.clone()));
+        let items = parcels
+            .iter()
+            .zip(places)
+            .map(|(parcel, place)| Item::of(parcel, place.clone()));
         let results: Vec<Item<'a>> = items.collect();
         Some(Self {
             integration: &first.endpoint.integration,
@@ -130,10 +137,15 @@ impl<'a> Item<'a> {
             id: parcel.job.to_string(),
             status: if succeeded { "succeeded" } else { "failed" },
             succeeded,
-            summary: one_line(&document.map(|it| Summary::of(it).words).unwrap_or_default(), LONGEST),
+            summary: one_line(
+                &document.map(|it| Summary::of(it).words).unwrap_or_default(),
+                LONGEST,
+            ),
             answers: document.map(answers).unwrap_or_default(),
             error: document.and_then(|it| it.error.as_ref()).map(Failed::of),
-            took_ms: document.map(|it| it.steps.iter().map(|step| step.took_ms).sum()).unwrap_or_default(),
+            took_ms: document
+                .map(|it| it.steps.iter().map(|step| step.took_ms).sum())
+                .unwrap_or_default(),
             place,
         }
     }
@@ -166,7 +178,9 @@ fn answers(document: &ResultDocument) -> Vec<Answered> {
             Answered {
                 service: service.to_owned(),
                 words: one_line(&summary.words, 400),
-                confidence: summary.confidence.map(|confidence| (confidence.clamp(0.0, 1.0) * 100.0).round() as u8),
+                confidence: summary
+                    .confidence
+                    .map(|confidence| (confidence.clamp(0.0, 1.0) * 100.0).round() as u8),
                 engine: step.map(|step| step.engine.clone()).unwrap_or_default(),
                 took_ms: step.map(|step| step.took_ms).unwrap_or_default(),
             }

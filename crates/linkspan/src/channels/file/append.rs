@@ -55,7 +55,9 @@ impl Appender {
         let mut length = file.metadata()?.len();
         let known = self.left.take();
         let from = match known {
-            Some(left) if left == Left::of(&file, left.length)? && left.length <= length => left.length,
+            Some(left) if left == Left::of(&file, left.length)? && left.length <= length => {
+                left.length
+            }
             _ => 0,
         };
         if length > from {
@@ -93,14 +95,19 @@ impl Opened<'_> {
         let start = self.length.saturating_sub(LOOK_BACK + adding as u64);
         self.file.seek(SeekFrom::Start(start))?;
         let mut bytes = vec![b'\n'];
-        (&self.file).take(self.length - start).read_to_end(&mut bytes)?;
+        (&self.file)
+            .take(self.length - start)
+            .read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Adds whole lines and returns when they are on disk, with all that was there before. On an error the file is as it was, as far
     /// as the disk allows.
     pub(super) fn add(mut self, lines: &[u8]) -> io::Result<()> {
-        let added = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        let added = self
+            .file
+            .write_all(lines)
+            .and_then(|()| self.file.sync_data());
         if let Err(error) = added {
             // Also after a failed fsync: what the kernel then holds is unknown, so nothing may be taken for written.
             let _ = self.file.set_len(self.length);
@@ -131,7 +138,9 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
         make_folder(above)?;
     }
     match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => {
+            return Err(error);
+        }
         _ => {}
     }
     sync_folder(folder.parent())

@@ -23,8 +23,10 @@ pub(super) fn add(
     parcels: &[Parcel],
     mapped: bool,
 ) -> io::Result<Vec<Verdict>> {
-    let objects: Vec<&Map<String, Value>> =
-        parcels.iter().filter_map(|parcel| parcel.content.as_object()).collect();
+    let objects: Vec<&Map<String, Value>> = parcels
+        .iter()
+        .filter_map(|parcel| parcel.content.as_object())
+        .collect();
     let mut written = Vec::new().into_iter();
     if let Some(first) = objects.first() {
         let mut opened = writer.open(judge)?;
@@ -43,9 +45,15 @@ pub(super) fn add(
             .iter()
             .map(|object| row(columns.iter().map(|column| cell(object.get(column)))))
             .collect::<io::Result<Vec<_>>>()?;
-        let sent: Vec<Parcel> = parcels.iter().filter(|parcel| parcel.content.is_object()).cloned().collect();
+        let sent: Vec<Parcel> = parcels
+            .iter()
+            .filter(|parcel| parcel.content.is_object())
+            .cloned()
+            .collect();
         let news = news(&rows, &sent, |adding| opened.tail(adding))?;
-        let rows = news.iter().map(|(row, there)| if *there { "" } else { *row });
+        let rows = news
+            .iter()
+            .map(|(row, there)| if *there { "" } else { *row });
         let adding: String = std::iter::once(header.as_str()).chain(rows).collect();
         opened.add(adding.as_bytes())?;
         written = verdicts(name, news.iter().map(|(_, there)| *there)).into_iter();
@@ -68,7 +76,9 @@ fn row(cells: impl Iterator<Item = String>) -> io::Result<String> {
         .terminator(Terminator::CRLF)
         .from_writer(Vec::new());
     writer.write_record(cells)?;
-    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    let bytes = writer
+        .into_inner()
+        .map_err(csv::IntoInnerError::into_error)?;
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
@@ -95,7 +105,9 @@ fn columns(file: &mut File) -> io::Result<Vec<String>> {
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(&*file);
     let columns = reader.headers()?.iter().map(|column| {
         let column = column.trim_start_matches('\u{feff}');
-        let guarded = column.strip_prefix('\'').filter(|key| harmless(key) == column);
+        let guarded = column
+            .strip_prefix('\'')
+            .filter(|key| harmless(key) == column);
         guarded.unwrap_or(column).to_owned()
     });
     Ok(columns.collect())

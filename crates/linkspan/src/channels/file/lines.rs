@@ -9,11 +9,21 @@ use super::append::{Appender, End};
 use crate::channels::{Parcel, Verdict};
 
 /// Adds a line for each parcel.
-pub(super) fn add(writer: &mut Appender, name: &str, parcels: &[Parcel]) -> io::Result<Vec<Verdict>> {
+pub(super) fn add(
+    writer: &mut Appender,
+    name: &str,
+    parcels: &[Parcel],
+) -> io::Result<Vec<Verdict>> {
     let mut opened = writer.open(judge)?;
-    let lines: Vec<String> = parcels.iter().map(|parcel| format!("{}\n", parcel.content)).collect();
+    let lines: Vec<String> = parcels
+        .iter()
+        .map(|parcel| format!("{}\n", parcel.content))
+        .collect();
     let news = news(&lines, parcels, |adding| opened.tail(adding))?;
-    let adding: String = news.iter().map(|(line, there)| if *there { "" } else { *line }).collect();
+    let adding: String = news
+        .iter()
+        .map(|(line, there)| if *there { "" } else { *line })
+        .collect();
     opened.add(adding.as_bytes())?;
     Ok(verdicts(name, news.iter().map(|(_, there)| *there)))
 }
@@ -25,9 +35,14 @@ pub(super) fn news<'a>(
     parcels: &[Parcel],
     tail: impl FnOnce(usize) -> io::Result<String>,
 ) -> io::Result<Vec<(&'a str, bool)>> {
-    let again = |parcel: &Parcel, line: &str| parcel.attempt > 1 && line.contains(&parcel.job.to_string());
+    let again =
+        |parcel: &Parcel, line: &str| parcel.attempt > 1 && line.contains(&parcel.job.to_string());
     let mut found = String::new();
-    if lines.iter().zip(parcels).any(|(line, parcel)| again(parcel, line)) {
+    if lines
+        .iter()
+        .zip(parcels)
+        .any(|(line, parcel)| again(parcel, line))
+    {
         found = tail(lines.iter().map(String::len).sum())?;
     }
     Ok(lines

@@ -15,8 +15,12 @@ pub(super) fn write(folder: &Path, name: &str, parcels: &[Parcel]) -> io::Result
         text.push('\n');
         // A name of its own for each attempt: two gateways may both think that the delivery is theirs.
         let part = |attempt: u32| folder.join(format!(".{}.{attempt}.part", parcel.id));
-        let written = put(&part(parcel.attempt), text.as_bytes())
-            .and_then(|()| std::fs::rename(part(parcel.attempt), folder.join(format!("{}.json", parcel.id))));
+        let written = put(&part(parcel.attempt), text.as_bytes()).and_then(|()| {
+            std::fs::rename(
+                part(parcel.attempt),
+                folder.join(format!("{}.json", parcel.id)),
+            )
+        });
         if let Err(error) = written {
             let _ = std::fs::remove_file(part(parcel.attempt));
             return Err(error);
@@ -27,7 +31,8 @@ pub(super) fn write(folder: &Path, name: &str, parcels: &[Parcel]) -> io::Result
         }
     }
     sync_folder(Some(folder))?;
-    let receipt = |parcel: &Parcel| Verdict::delivered(None, format!("written as {name}/{}.json", parcel.id));
+    let receipt =
+        |parcel: &Parcel| Verdict::delivered(None, format!("written as {name}/{}.json", parcel.id));
     Ok(parcels.iter().map(receipt).collect())
 }
 

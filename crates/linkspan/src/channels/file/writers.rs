@@ -21,7 +21,11 @@ pub(super) fn writer(path: &Path, format: FileFormat) -> Result<Arc<Mutex<Append
     if let Some((there, writer)) = writers.get(&key)
         && let Some(writer) = writer.upgrade()
     {
-        return if *there == format { Ok(writer) } else { Err(*there) };
+        return if *there == format {
+            Ok(writer)
+        } else {
+            Err(*there)
+        };
     }
     let writer = Arc::new(Mutex::new(Appender::new(path.to_owned())));
     writers.insert(key, (format, Arc::downgrade(&writer)));

@@ -1,6 +1,8 @@
 //! `linkspan demo`: the main job, over real HTTP, on files that come along.
 
+mod mailbox;
 mod specimens;
+mod webhook;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -14,11 +16,11 @@ use reqwest::{Client, StatusCode};
 
 use self::specimens::{SPECIMENS, Specimen};
 use super::serve::interrupted;
-use crate::summary::Summary;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
 use crate::keys::HashKey;
 use crate::logging;
 use crate::served::Served;
+use crate::summary::Summary;
 
 /// The arguments of `linkspan demo`.
 #[derive(Debug, clap::Args)]

@@ -74,7 +74,11 @@ impl Follow {
         let overview = Overview::of(&self.session.gateway, &self.session.caller)
             .await
             .ok()?;
-        if self.shown.as_ref().is_some_and(|shown| !overview.differs(shown)) {
+        if self
+            .shown
+            .as_ref()
+            .is_some_and(|shown| !overview.differs(shown))
+        {
             return None;
         }
         let event = Event::default().event("overview").json_data(&overview).ok();

@@ -131,7 +131,9 @@ impl Overview {
                     caller.may(Action::Read, &integration.name)
                         || caller.may(Action::Invoke, &integration.name)
                 })
-                .map(|integration| IntegrationOverview::of(gateway, caller, integration, counts, now))
+                .map(|integration| {
+                    IntegrationOverview::of(gateway, caller, integration, counts, now)
+                })
                 .collect(),
             endpoints: endpoints::views(gateway, caller, statuses),
         })

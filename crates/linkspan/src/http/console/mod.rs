@@ -17,6 +17,7 @@ use axum::routing::get;
 
 use crate::gateway::Gateway;
 use overview::Snapshots;
+pub(in crate::http) use signin::no_store;
 use tries::Tries;
 
 /// What the console keeps in memory.

@@ -1,7 +1,9 @@
 //! Jobs over HTTP: state with long polling, result, cancel, retry, delete and the listing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{FromRequestParts as _, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -14,7 +16,9 @@ use super::prefer::Prefer;
 use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
+use crate::gateway::Gateway;
 use crate::keys::Action;
+use crate::links::LinkFault;
 use crate::patterns::r#async::result_of;
 use crate::refusal::Refusal;
 use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job};
@@ -196,24 +200,81 @@ pub(super) async fn show(
 }
 
 pub(super) async fn result(
-    session: Session,
+    State(gateway): State<Arc<Gateway>>,
     Segment(id): Segment,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
+    let (mut parts, _) = request.into_parts();
+    if let Some(link) = Link::of(parts.uri.query()) {
+        return by_link(&gateway, &id, &link).await;
+    }
+    let session = Session::from_request_parts(&mut parts, &gateway).await?;
+    let prefer = Prefer::of(&parts.headers, gateway.config.limits.max_wait);
     let mut job = session.job(&id).await?;
     let end = tokio::time::Instant::now() + prefer.wait.unwrap_or_default();
-    let mut watch = session.gateway.store.watchers().watch(job.id);
+    let mut watch = gateway.store.watchers().watch(job.id);
     while prefer.wait.is_some() && !job.state.is_terminal() {
         job = session.job(&id).await?;
-        if job.state.is_terminal() || !session.gateway.waited(end, watch.changed()).await {
+        if job.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
             break;
         }
     }
     let applied = Prefer::applied(false, prefer.wait);
-    result_of(&session.gateway, job, false, applied)
+    result_of(&gateway, job, false, applied)
         .await
         .map(IntoResponse::into_response)
+}
+
+/// The parts of a signed link.
+#[derive(Deserialize)]
+struct Link {
+    expires: Option<String>,
+    signature: Option<String>,
+}
+
+impl Link {
+    /// The link's parts, where a query has any of them.
+    fn of(query: Option<&str>) -> Option<Self> {
+        let uri = format!("/?{}", query?).parse().ok()?;
+        let Query(link) = Query::<Self>::try_from_uri(&uri).ok()?;
+        (link.expires.is_some() || link.signature.is_some()).then_some(link)
+    }
+}
+
+/// The result of a job for whoever has a link to it, without a key. What is wrong with a link does not tell whether there is such a
+/// job.
+async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, Refusal> {
+    layers::set_caller("whoever has the link");
+    let forged = || Refusal::new(Code::Forbidden, LinkFault::Forged.to_string());
+    let id: InvocationId = id.parse().map_err(|_| forged())?;
+    let (Some(expires), Some(signature)) = (&link.expires, &link.signature) else {
+        return Err(forged());
+    };
+    let expires = expires.parse().map_err(|_| forged())?;
+    gateway
+        .links
+        .check(id, expires, signature, Timestamp::now())
+        .map_err(|fault| match fault {
+            LinkFault::Forged => forged(),
+            LinkFault::Expired => Refusal::new(Code::Expired, fault.to_string()),
+        })?;
+    let job = gateway.store.get(id).await?.ok_or_else(|| {
+        Refusal::new(
+            Code::Expired,
+            "the result has outlived its retention, or was deleted",
+        )
+    })?;
+    let result = result_of(gateway, job, false, None).await;
+    let mut response = match result {
+        Ok(reply) => reply.into_response(),
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    // The address is a secret: no cache keeps what it opens, and no page that is opened from here hears of it.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let none = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, none);
+    Ok(response)
 }
 
 pub(super) async fn cancel(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {

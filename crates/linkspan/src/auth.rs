@@ -53,6 +53,15 @@ impl Auth {
         matches!(self.mode, Mode::Off)
     }
 
+    /// The keyed hash of a new key's secret, as the store keeps it; none where no keys are looked at.
+    #[must_use]
+    pub fn hash(&self, secret: &str) -> Option<Vec<u8>> {
+        match &self.mode {
+            Mode::Keys(hash_key) => Some(hash_key.hash(secret)),
+            Mode::Off => None,
+        }
+    }
+
     /// The caller behind an `Authorization` header. `known` is told the name that a secret proves, also where its key is refused.
     ///
     /// # Errors

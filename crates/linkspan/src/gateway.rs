@@ -15,8 +15,11 @@ use crate::auth::Auth;
 use crate::engines::Engines;
 use crate::http::console::Console;
 use crate::integration::Integration;
+use crate::keys::HashKey;
+use crate::links::Links;
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 use crate::preview::Previews;
 use crate::runner::{self, InFlight};
 use crate::store::{
@@ -35,6 +38,10 @@ pub struct Gateway {
     pub blobs: Arc<dyn Blobs>,
     /// Who may do what.
     pub auth: Auth,
+    /// The way out to others.
+    pub outbound: Outbound,
+    /// Makes and checks links to results.
+    pub links: Links,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// This gateway's name in the store: new at each start.
@@ -83,6 +90,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
+    /// Others cannot be called.
+    #[error(transparent)]
+    Outbound(#[from] crate::outbound::OutboundError),
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {listen} (server.listen or --listen names another address)")]
     Listen {
@@ -111,11 +121,18 @@ impl Gateway {
         let integrations = engines.integrations(&config, &metrics, &place_freed);
         let (store, blobs) = store::open(&config, folder).await?;
         let auth = Auth::open(&config, folder, &*store).await?;
+        let outbound = Outbound::new(&config.outbound, folder)?;
+        let links = Links::new(
+            &Links::base_of(&config),
+            &HashKey::of(&config, folder)?,
+        );
         let gateway = Arc::new(Self {
             integrations,
             store,
             blobs,
             auth,
+            outbound,
+            links,
             metrics,
             owner: uuid::Uuid::now_v7().to_string(),
             started: Instant::now(),

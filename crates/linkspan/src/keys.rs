@@ -182,6 +182,21 @@ fn random(bytes: usize) -> std::io::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(buffer))
 }
 
+/// Refuses a name that a key must not have.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+        return Err(format!(
+            "{name:?} is not a name of 1 to 63 letters, digits and . - _ @"
+        ));
+    }
+    Ok(())
+}
+
 /// A key as its holder has it. Never stored, never logged.
 pub struct ApiKey {
     /// The public part, by which the store finds it.

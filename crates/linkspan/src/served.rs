@@ -41,7 +41,7 @@ impl Served {
     ///
     /// As [`Served::start`].
     pub async fn start_with(
-        config: Config,
+        mut config: Config,
         folder: &Path,
         engines: Engines,
     ) -> Result<Self, StartError> {
@@ -71,6 +71,8 @@ impl Served {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { listen, source })?;
+        // Where port 0 was asked for, links need the one that was given.
+        config.server.listen = address;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let gateway = Gateway::start(config, folder, engines).await?;
         let router = http::router(gateway.clone());

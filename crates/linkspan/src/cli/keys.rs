@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::{self, Output, Row};
 use super::{DONE, Done, Failure, load, runtime};
 use crate::configuration;
-use crate::keys::{ApiKey, HashKey, Scope};
+use crate::keys::{ApiKey, HashKey, Scope, check_name};
 use crate::store::{self, Actor, KeyRecord, Store, signed};
 
 /// The verbs of `linkspan keys`.
@@ -101,7 +101,7 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
             expires,
             rate,
         } => {
-            check_name(&name)?;
+            check_name(&name).map_err(Failure::usage)?;
             for scope in &scopes {
                 if let Some(integration) = &scope.integration
                     && !config
@@ -291,16 +291,6 @@ fn time_from(now: Timestamp, flag: &str, text: &str) -> Result<Timestamp, Failur
 
 fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-fn check_name(name: &str) -> Result<(), Failure> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
-    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-        return Err(Failure::usage(format!(
-            "{name:?} is not a name of 1 to 63 letters, digits and . - _ @"
-        )));
-    }
-    Ok(())
 }
 
 fn actor() -> Actor {

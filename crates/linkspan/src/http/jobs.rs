@@ -1,8 +1,9 @@
 //! Jobs over HTTP: state with long polling, result, cancel, retry, delete and the listing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Query;
+use axum::extract::{FromRequestParts as _, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -12,12 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::layers;
 use super::prefer::Prefer;
+use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
+use crate::gateway::Gateway;
 use crate::keys::Action;
+use crate::links::LinkFault;
 use crate::patterns::r#async::result_of;
 use crate::refusal::Refusal;
-use crate::store::{Command, Commanded, Filter, Job};
+use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job};
 
 /// A job as callers see it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -26,6 +30,10 @@ pub struct JobView {
     pub id: InvocationId,
     /// The integration that was invoked.
     pub integration: String,
+    /// Who invoked it.
+    pub caller: String,
+    /// The id of the request that made it.
+    pub request_id: String,
     /// Where it stands.
     pub state: JobState,
     /// Attempts started.
@@ -60,6 +68,12 @@ pub struct JobView {
     /// The trace that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The latest attempts that ended, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<AttemptRecord>,
+    /// The document that came with it, while it is kept; only where one job is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<DocumentView>,
     /// Where to go from here.
     pub links: JobLinks,
 }
@@ -74,6 +88,33 @@ pub struct JobLinks {
     pub result: String,
     /// Its events.
     pub events: String,
+    /// Its document.
+    pub document: String,
+    /// The deliveries of its result.
+    pub deliveries: String,
+}
+
+/// A job's document, without its content.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DocumentView {
+    /// The media type that its sender gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The file name that its sender gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl From<DocumentRef> for DocumentView {
+    fn from(document: DocumentRef) -> Self {
+        Self {
+            size: document.size(),
+            media_type: document.media_type,
+            file_name: document.file_name,
+        }
+    }
 }
 
 impl From<Job> for JobView {
@@ -82,6 +123,8 @@ impl From<Job> for JobView {
         Self {
             id: job.id,
             integration: job.integration,
+            caller: job.caller,
+            request_id: job.request_id,
             state: job.state,
             attempts: job.attempts,
             max_attempts: job.max_attempts,
@@ -93,9 +136,13 @@ impl From<Job> for JobView {
             expires: job.expires,
             error: job.problem,
             traceparent: job.traceparent,
+            history: job.history,
+            document: None,
             links: JobLinks {
                 result: format!("{this}/result"),
                 events: format!("{this}/events"),
+                document: format!("{this}/document"),
+                deliveries: format!("/v1/deliveries?job={}", job.id),
                 this,
             },
         }
@@ -134,7 +181,12 @@ pub(super) async fn show(
     let mut response = if known.is_some_and(|known| matches_tag(&known, &tag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        axum::Json(JobView::from(job)).into_response()
+        let document = session.gateway.store.document(job.id).await?;
+        let view = JobView {
+            document: document.map(DocumentView::from),
+            ..JobView::from(job)
+        };
+        axum::Json(view).into_response()
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&tag) {
@@ -148,24 +200,81 @@ pub(super) async fn show(
 }
 
 pub(super) async fn result(
-    session: Session,
+    State(gateway): State<Arc<Gateway>>,
     Segment(id): Segment,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let prefer = Prefer::of(&headers, session.gateway.config.limits.max_wait);
+    let (mut parts, _) = request.into_parts();
+    if let Some(link) = Link::of(parts.uri.query()) {
+        return by_link(&gateway, &id, &link).await;
+    }
+    let session = Session::from_request_parts(&mut parts, &gateway).await?;
+    let prefer = Prefer::of(&parts.headers, gateway.config.limits.max_wait);
     let mut job = session.job(&id).await?;
     let end = tokio::time::Instant::now() + prefer.wait.unwrap_or_default();
-    let mut watch = session.gateway.store.watchers().watch(job.id);
+    let mut watch = gateway.store.watchers().watch(job.id);
     while prefer.wait.is_some() && !job.state.is_terminal() {
         job = session.job(&id).await?;
-        if job.state.is_terminal() || !session.gateway.waited(end, watch.changed()).await {
+        if job.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
             break;
         }
     }
     let applied = Prefer::applied(false, prefer.wait);
-    result_of(&session.gateway, job, false, applied)
+    result_of(&gateway, job, false, applied)
         .await
         .map(IntoResponse::into_response)
+}
+
+/// The parts of a signed link.
+#[derive(Deserialize)]
+struct Link {
+    expires: Option<String>,
+    signature: Option<String>,
+}
+
+impl Link {
+    /// The link's parts, where a query has any of them.
+    fn of(query: Option<&str>) -> Option<Self> {
+        let uri = format!("/?{}", query?).parse().ok()?;
+        let Query(link) = Query::<Self>::try_from_uri(&uri).ok()?;
+        (link.expires.is_some() || link.signature.is_some()).then_some(link)
+    }
+}
+
+/// The result of a job for whoever has a link to it, without a key. What is wrong with a link does not tell whether there is such a
+/// job.
+async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, Refusal> {
+    layers::set_caller("whoever has the link");
+    let forged = || Refusal::new(Code::Forbidden, LinkFault::Forged.to_string());
+    let id: InvocationId = id.parse().map_err(|_| forged())?;
+    let (Some(expires), Some(signature)) = (&link.expires, &link.signature) else {
+        return Err(forged());
+    };
+    let expires = expires.parse().map_err(|_| forged())?;
+    gateway
+        .links
+        .check(id, expires, signature, Timestamp::now())
+        .map_err(|fault| match fault {
+            LinkFault::Forged => forged(),
+            LinkFault::Expired => Refusal::new(Code::Expired, fault.to_string()),
+        })?;
+    let job = gateway.store.get(id).await?.ok_or_else(|| {
+        Refusal::new(
+            Code::Expired,
+            "the result has outlived its retention, or was deleted",
+        )
+    })?;
+    let result = result_of(gateway, job, false, None).await;
+    let mut response = match result {
+        Ok(reply) => reply.into_response(),
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    // The address is a secret: no cache keeps what it opens, and no page that is opened from here hears of it.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let none = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, none);
+    Ok(response)
 }
 
 pub(super) async fn cancel(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
@@ -217,64 +326,53 @@ async fn command(session: Session, id: &str, command: Command) -> Result<Respons
 pub(super) struct ListQuery {
     integration: Option<String>,
     state: Option<String>,
+    caller: Option<String>,
+    q: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
 }
 
+impl Words for ListQuery {
+    const WORDS: &'static str =
+        "integration, state, caller, q, from, until, after and limit (a number)";
+}
+
 pub(super) async fn list(
     session: Session,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Known(query): Known<ListQuery>,
 ) -> Result<Response, Refusal> {
     session.must(Action::Read)?;
-    let bad = |detail: String| Refusal::new(Code::BadRequest, detail);
-    let Query(query) = query.map_err(|_| {
-        bad("the query takes integration, state, after and limit (a number)".to_owned())
-    })?;
-    let state = query
-        .state
-        .map(|state| {
-            state.parse::<JobState>().map_err(|_| {
-                let states: Vec<_> = JobState::ALL.iter().map(|state| state.name()).collect();
-                bad(format!(
-                    "state: {state:?} is not a state; the states are {}",
-                    states.join(", ")
-                ))
-            })
-        })
-        .transpose()?;
-    let after = query
-        .after
-        .map(|after| {
-            after
-                .parse::<InvocationId>()
-                .map_err(|_| bad("after: not a cursor; take it from the page before".to_owned()))
-        })
-        .transpose()?;
-    let admin_here = match &query.integration {
-        Some(integration) => session.caller.may(Action::Admin, integration),
-        None => session.caller.is_admin(),
+    let caller = match (session.only(query.integration.as_deref())?, query.caller) {
+        (Some(own), Some(other)) if own != other => {
+            return Err(Refusal::new(
+                Code::Forbidden,
+                "caller: other callers' jobs are listed for administrators only",
+            ));
+        }
+        (own, given) => own.or(given),
     };
-    if let Some(integration) = &query.integration
-        && !session.caller.may(Action::Read, integration)
-    {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            format!("the key lacks the scope read or read:{integration}"),
-        ));
-    }
     let most = session.gateway.config.limits.max_page;
-    let page = session
-        .gateway
-        .store
-        .list(Filter {
-            caller: (!admin_here).then(|| session.caller.name.clone()),
-            integration: query.integration,
-            state,
-            after,
-            limit: query.limit.unwrap_or(50).clamp(1, most),
-            ..Filter::default()
-        })
-        .await?;
+    let filter = Filter {
+        caller,
+        integration: query.integration,
+        state: query::state(query.state.as_deref(), &JobState::ALL.map(JobState::name))?,
+        request_id: query.q.clone(),
+        from: query::time("from", query.from.as_deref())?,
+        until: query::time("until", query.until.as_deref())?,
+        after: query::cursor(query.after.as_deref())?,
+        limit: query.limit.unwrap_or(50).clamp(1, most),
+    };
+    let mut page = session.gateway.store.list(filter.clone()).await?;
+    // A request's id may look like a job's: both are looked for.
+    let id = query.q.and_then(|q| q.parse::<InvocationId>().ok());
+    if let Some(id) = id.filter(|_| filter.after.is_none())
+        && let Some(job) = session.gateway.store.get(id).await?
+        && fits(&job, &filter)
+    {
+        page.jobs.insert(0, job);
+    }
     let jobs = page
         .jobs
         .into_iter()
@@ -287,6 +385,18 @@ pub(super) async fn list(
         next: page.next,
     })
     .into_response())
+}
+
+/// Whether a filter that names a job by its id lets it through.
+fn fits(job: &Job, filter: &Filter) -> bool {
+    let is = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|it| it == own);
+    is(&filter.caller, &job.caller)
+        && is(&filter.integration, &job.integration)
+        && filter.state.is_none_or(|state| state == job.state)
+        && filter.from.is_none_or(|from| job.created >= from)
+        && filter.until.is_none_or(|until| job.created < until)
+        // Listed already where its request has the same id.
+        && filter.request_id.as_ref() != Some(&job.request_id)
 }
 
 /// The job's entity tag: its version.

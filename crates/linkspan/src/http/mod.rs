@@ -1,15 +1,19 @@
 //! The HTTP face.
 
 pub mod advice;
+pub mod audit;
 pub mod catalog;
 pub mod console;
+pub mod deliveries;
 mod docs;
+mod document;
 pub mod endpoints;
 mod events;
 mod health;
 mod intake;
 mod invocations;
 pub mod jobs;
+pub mod keys;
 pub mod layers;
 mod linger;
 pub mod openapi;
@@ -18,6 +22,7 @@ mod paced;
 pub mod prefer;
 mod preview;
 mod problem;
+mod query;
 mod segment;
 pub mod server;
 mod session;
@@ -56,6 +61,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/v1/jobs/{id}/preview", get(preview::of_job))
         .route("/console/preview", post(preview::of_body))
+        .route("/v1/jobs/{id}/document", get(document::show))
+        .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/deliveries/replay", post(deliveries::replay_many))
+        .route("/v1/deliveries/{id}", get(deliveries::show))
+        .route("/v1/deliveries/{id}/replay", post(deliveries::replay))
+        .route("/v1/deliveries/{id}/give-up", post(deliveries::give_up))
+        .route("/v1/keys", get(keys::list).post(keys::add))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/endpoints", get(endpoints::list))
         .route(
             "/v1/endpoints/{integration}/{channel}/pause",

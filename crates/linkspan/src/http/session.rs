@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, header};
-use linkspan_model::{Code, InvocationId};
+use linkspan_model::{Code, DeliveryId, InvocationId};
 
 use super::console::browser;
 use super::trace::RequestIds;
@@ -17,7 +17,7 @@ use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
 use crate::sessions;
-use crate::store::Job;
+use crate::store::{Delivery, Job};
 
 /// An authenticated request. A handler that takes one cannot be reached without a valid key, or the cookie of a person who is signed
 /// in; nor, with the cookie, can another site's page make it change anything.
@@ -156,6 +156,35 @@ impl Session {
     pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
         let own = caller == self.caller.name && self.caller.may(Action::Read, integration);
         own || self.caller.may(Action::Admin, integration)
+    }
+
+    /// Whose things a listing may hold: the caller's own, or none for an administrator, who sees everybody's.
+    pub(super) fn only(&self, integration: Option<&str>) -> Result<Option<String>, Refusal> {
+        let everybody = match integration {
+            Some(integration) => {
+                if !self.caller.may(Action::Read, integration) {
+                    return Err(lacks(Action::Read, Some(integration)));
+                }
+                self.caller.may(Action::Admin, integration)
+            }
+            None => self.caller.is_admin(),
+        };
+        Ok((!everybody).then(|| self.caller.name.clone()))
+    }
+
+    /// A delivery of the caller's own job, or anybody's for an administrator.
+    pub(super) async fn delivery(&self, id: &str) -> Result<Delivery, Refusal> {
+        self.must(Action::Read)?;
+        let not_found = || Refusal::new(Code::NotFound, "no such delivery, or it is not yours");
+        let id: DeliveryId = id.parse().map_err(|_| not_found())?;
+        let delivery = self.gateway.store.get_delivery(id).await?;
+        let delivery = delivery.ok_or_else(not_found)?;
+        if self.sees(&delivery.caller, &delivery.endpoint.integration) {
+            Ok(delivery)
+        } else {
+            layers::deny();
+            Err(not_found())
+        }
     }
 
     /// A job of the caller's own, or anybody's for an administrator.

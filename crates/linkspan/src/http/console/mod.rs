@@ -6,6 +6,7 @@
 mod assets;
 pub(super) mod browser;
 mod events;
+mod oidc;
 mod overview;
 mod signin;
 mod tries;
@@ -16,14 +17,29 @@ use axum::Router;
 use axum::routing::get;
 
 use crate::gateway::Gateway;
+use oidc::SignIns;
 use overview::Snapshots;
+pub(in crate::http) use signin::no_store;
 use tries::Tries;
 
+/// So many tries to sign in may fail from one address in a minute.
+const MOST_FAILURES: u32 = 10;
+
 /// What the console keeps in memory.
-#[derive(Default)]
 pub struct Console {
     tries: Tries,
+    sign_ins: SignIns,
     snapshots: Snapshots,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            tries: Tries::new(MOST_FAILURES),
+            sign_ins: SignIns::default(),
+            snapshots: Snapshots::default(),
+        }
+    }
 }
 
 /// The console's routes.
@@ -37,6 +53,8 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
                 .post(signin::sign_in)
                 .delete(signin::sign_out),
         )
+        .route("/console/oidc/login", get(oidc::login))
+        .route("/console/oidc/callback", get(oidc::callback))
         .route("/console/overview", get(overview::show))
         .route("/console/events", get(events::stream))
 }

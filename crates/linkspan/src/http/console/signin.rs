@@ -178,7 +178,7 @@ pub(super) async fn audit(gateway: &Gateway, action: &str, target: &str) {
 }
 
 /// The same, never kept by a cache.
-pub(super) fn no_store(mut response: Response) -> Response {
+pub(in crate::http) fn no_store(mut response: Response) -> Response {
     let value = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, value);
     response

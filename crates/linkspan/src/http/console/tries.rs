@@ -9,9 +9,6 @@ use linkspan_model::Code;
 
 use crate::refusal::Refusal;
 
-/// So many tries may fail in [`WINDOW`].
-const MOST: u32 = 10;
-
 /// The time that is looked at.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -19,8 +16,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES: usize = 10_000;
 
 /// The tries of all addresses. Each gateway counts for itself.
-#[derive(Default)]
-pub(super) struct Tries(Mutex<HashMap<IpAddr, Count>>);
+pub(super) struct Tries {
+    most: u32,
+    counts: Mutex<HashMap<IpAddr, Count>>,
+}
 
 #[derive(Clone, Copy)]
 struct Count {
@@ -35,6 +34,14 @@ pub(super) struct Try<'t> {
 }
 
 impl Tries {
+    /// So many tries a minute.
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            most,
+            counts: Mutex::default(),
+        }
+    }
+
     /// Counts a try.
     ///
     /// # Errors
@@ -45,7 +52,7 @@ impl Tries {
     }
 
     fn take_at(&self, remote: Option<IpAddr>, now: Instant) -> Result<Try<'_>, Refusal> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut address = remote.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), whole);
         if counts.len() >= ADDRESSES && !counts.contains_key(&address) {
             counts.retain(|_, count| now.duration_since(count.since) < WINDOW);
@@ -61,11 +68,11 @@ impl Tries {
         if now.duration_since(count.since) >= WINDOW {
             *count = fresh;
         }
-        if count.tries >= MOST {
+        if count.tries >= self.most {
             let wait = WINDOW.saturating_sub(now.duration_since(count.since));
             return Err(Refusal::new(
                 Code::RateLimited,
-                "too many failed tries to sign in from this address; wait a minute",
+                "too many tries to sign in from this address; wait a minute",
             )
             .retry_after(wait));
         }
@@ -80,7 +87,7 @@ impl Tries {
 impl Try<'_> {
     /// Takes the try back: it did not fail.
     pub(super) fn succeeded(self) {
-        let mut counts = self.tries.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.tries.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             count.tries = count.tries.saturating_sub(1);
         }
@@ -101,13 +108,13 @@ mod tests {
 
     #[test]
     fn failed_tries_are_bounded_for_each_address_and_count_anew_after_a_while() {
-        let tries = Tries::default();
+        let tries = Tries::new(10);
         let now = Instant::now();
         let (one, other) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
         for _ in 0..50 {
             tries.take_at(one, now).unwrap().succeeded();
         }
-        for _ in 0..MOST {
+        for _ in 0..10 {
             assert!(tries.take_at(one, now).is_ok());
         }
         let refused = tries.take_at(one, now).err().unwrap();
@@ -118,9 +125,9 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let tries = Tries::default();
+        let tries = Tries::new(10);
         let now = Instant::now();
-        for host in 0..MOST {
+        for host in 0..10 {
             let address = format!("2001:db8::{host:x}").parse().ok();
             assert!(tries.take_at(address, now).is_ok());
         }
@@ -130,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_is_remembered_up_to_a_bound() {
-        let tries = Tries::default();
+        let tries = Tries::new(10);
         let now = Instant::now();
         for address in 0..u32::try_from(ADDRESSES).unwrap() + 500 {
             let _ = tries.take_at(Some(IpAddr::V4(address.into())), now);
         }
-        assert!(tries.0.lock().unwrap().len() <= ADDRESSES + 1);
+        assert!(tries.counts.lock().unwrap().len() <= ADDRESSES + 1);
     }
 }

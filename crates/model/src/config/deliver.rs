@@ -36,7 +36,7 @@ section! {
         when: Option<Jq>, like r#"'.status == "succeeded"'"#;
         /// A jq filter over the result document whose (first) output is sent in its place.
         map: Option<Jq>, like r#"'{id, label: .answers.mood.label}'"#;
-        /// The waits before each further attempt, each shortened by a random part of up to a fifth; after the last one the delivery is
+        /// The waits before each further attempt, each lengthened by a random part of up to a fifth; after the last one the delivery is
         /// a dead letter.
         retry: Vec<Duration> = ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"];
         /// The most deliveries that are on their way to the receiver at once.

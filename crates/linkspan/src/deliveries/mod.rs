@@ -7,6 +7,7 @@
 
 mod clock;
 mod endpoint;
+mod open;
 mod outbox;
 mod schedule;
 mod sender;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use linkspan_model::config::Jq;
 use linkspan_model::config::deliver::Delivery;
 
 pub use clock::{Clock, SystemClock};
@@ -68,10 +70,10 @@ impl Deliveries {
         self.channels.values()
     }
 
-    /// Whether an endpoint is configured.
+    /// An endpoint's channel, where it is configured.
     #[must_use]
-    pub fn knows(&self, endpoint: &Endpoint) -> bool {
-        self.channels.contains_key(endpoint)
+    pub fn get(&self, endpoint: &Endpoint) -> Option<&Arc<Opened>> {
+        self.channels.get(endpoint)
     }
 
     /// The channels of an integration, by name.
@@ -86,25 +88,29 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// The key of a filter that cannot be used, and what is wrong with it.
+    /// The keys of filters that cannot be used, each with what is wrong.
     pub fn new(
         endpoint: Endpoint,
         kind: &'static str,
         settings: &Delivery,
         channel: Arc<dyn Channel>,
-    ) -> Result<Self, (&'static str, String)> {
-        let compile = |key, filter: &Option<linkspan_model::config::Jq>| {
-            let compiled = filter
-                .as_ref()
-                .map(|filter| Filter::compile(filter.as_str()));
-            compiled.transpose().map_err(|error| (key, error))
+    ) -> Result<Self, Vec<(&'static str, String)>> {
+        let mut faults = Vec::new();
+        let mut compile = |key, filter: &Option<Jq>| {
+            let compiled = Filter::compile(filter.as_ref()?.as_str());
+            compiled.map_err(|error| faults.push((key, error))).ok()
         };
+        let when = compile("when", &settings.when);
+        let map = compile("map", &settings.map);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         Ok(Self {
             endpoint,
             kind,
             channel,
-            when: compile("when", &settings.when)?,
-            map: compile("map", &settings.map)?,
+            when,
+            map,
             schedule: Schedule::new(settings.retry.clone()),
             timeout: settings.timeout,
             limits: Limits::new(settings.concurrency, settings.rate_limit),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use linkspan_model::DeliveryState;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,6 +63,20 @@ pub struct Lifetime {
     pub abandon: CancellationToken,
     /// Cancelled last: nothing is under way any more.
     pub closed: CancellationToken,
+}
+
+impl Lifetime {
+    /// A new one, for a gateway of this name.
+    #[must_use]
+    pub fn new(owner: String) -> Self {
+        Self {
+            owner,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            closed: CancellationToken::new(),
+        }
+    }
 }
 
 /// An attempt that this gateway holds: its lease is renewed until this is dropped.
@@ -130,6 +145,47 @@ impl Sender {
             );
         }
         Ok(())
+    }
+
+    /// Sets the gauges of deliveries from the store.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub async fn measure(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for status in self.store.endpoints().await? {
+            for state in DeliveryState::ALL {
+                let tally = status.tallies.iter().find(|(of, _)| *of == state);
+                let count = tally.map_or(0, |(_, count)| *count);
+                self.metrics
+                    .set_deliveries(&status.endpoint, state.name(), count);
+            }
+            let age = status.oldest_due.map(|due| now.duration_since(due));
+            let age = age.and_then(|age| Duration::try_from(age).ok());
+            self.metrics
+                .set_oldest_delivery(&status.endpoint, age.unwrap_or_default());
+        }
+        for opened in self.deliveries.channels() {
+            self.metrics.set_breaker(&opened.endpoint, opened.breaker());
+        }
+        Ok(())
+    }
+
+    /// Warns of deliveries for which no channel is configured: they stay where they are.
+    pub async fn note_unknown(&self) {
+        let endpoints = self.store.endpoints().await.unwrap_or_default();
+        for status in endpoints {
+            let open = status.tallies.iter().filter(|(state, _)| state.is_open());
+            let open: u64 = open.map(|(_, count)| count).sum();
+            if open > 0 && self.deliveries.get(&status.endpoint).is_none() {
+                tracing::warn!(
+                    endpoint = %status.endpoint,
+                    deliveries = open,
+                    "deliveries wait for a channel that is not configured; configure it again, or give them up"
+                );
+            }
+        }
     }
 
     /// Sends deliveries until the gateway stops. Waits for no attempt: the drain does.

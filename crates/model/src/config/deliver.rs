@@ -133,6 +133,24 @@ section! {
     }
 }
 
+/// The channels' names within their integration, in order: a channel's own, or else its kind, and for the second of a kind `webhook-2`.
+#[must_use]
+pub fn channel_names(channels: &[Deliver]) -> Vec<String> {
+    let kind = |deliver: &Deliver| deliver.channel.kind();
+    let names = channels.iter().enumerate().map(|(at, deliver)| {
+        let nth = 1 + channels[..at]
+            .iter()
+            .filter(|before| kind(before) == kind(deliver))
+            .count();
+        match &deliver.common.name {
+            Some(name) => name.to_string(),
+            None if nth == 1 => kind(deliver).to_owned(),
+            None => format!("{}-{nth}", kind(deliver)),
+        }
+    });
+    names.collect()
+}
+
 /// Lists the channels: a line a channel.
 macro_rules! channels {
     ($($(#[doc = $doc:expr])+ $channel:ident = $key:literal;)+) => {

@@ -9,8 +9,6 @@ use linkspan_model::config::{Config, deliver};
 use linkspan_model::{DeliveryId, DeliveryState, InvocationId, ResultDocument, Status};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::channels::{Channel, Parcel, Verdict};
 use crate::deliveries::{Clock, Deliveries, Lifetime, Opened, Sender};
@@ -296,13 +294,7 @@ impl Rig {
 }
 
 fn lifetime(owner: &str) -> Lifetime {
-    Lifetime {
-        owner: owner.to_owned(),
-        tasks: TaskTracker::new(),
-        stop: CancellationToken::new(),
-        abandon: CancellationToken::new(),
-        closed: CancellationToken::new(),
-    }
+    Lifetime::new(owner.to_owned())
 }
 
 /// The settings of a channel, as they stand in a file.

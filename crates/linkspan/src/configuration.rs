@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use linkspan_engines::registry;
 use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve};
 
+use crate::deliveries::Deliveries;
 use crate::tls::{Tls, TlsFiles};
 
 /// Why a configuration cannot be used.
@@ -58,7 +59,7 @@ pub fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Checks what a configuration points to: the engines' options, TLS files, folders. All faults at once, in sentences.
+/// Checks what a configuration points to: the engines' options, TLS files, folders, channels. All faults at once, in sentences.
 #[must_use]
 pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
     let mut faults = check_options(config);
@@ -89,6 +90,8 @@ pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
             faults.push(config.fault(key, error).to_string());
         }
     }
+    let channels = Deliveries::check(config, folder);
+    faults.extend(channels.iter().map(ToString::to_string));
     faults
 }
 

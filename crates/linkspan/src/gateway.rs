@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use linkspan_model::config::Config;
+use linkspan_model::config::{Config, Faults};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
+use crate::channels::Context;
+use crate::deliveries::{Deliveries, Lifetime, Sender, SystemClock};
 use crate::engines::Engines;
 use crate::http::console::Console;
 use crate::integration::Integration;
@@ -44,6 +46,10 @@ pub struct Gateway {
     pub links: Links,
     /// What is measured.
     pub metrics: Arc<Metrics>,
+    /// The channels by which results leave.
+    pub deliveries: Arc<Deliveries>,
+    /// What sends them.
+    pub sender: Arc<Sender>,
     /// This gateway's name in the store: new at each start.
     pub owner: String,
     /// When it started.
@@ -93,6 +99,9 @@ pub enum StartError {
     /// Others cannot be called.
     #[error(transparent)]
     Outbound(#[from] crate::outbound::OutboundError),
+    /// The channels cannot be opened.
+    #[error(transparent)]
+    Channels(#[from] Faults),
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {listen} (server.listen or --listen names another address)")]
     Listen {
@@ -122,10 +131,27 @@ impl Gateway {
         let (store, blobs) = store::open(&config, folder).await?;
         let auth = Auth::open(&config, folder, &*store).await?;
         let outbound = Outbound::new(&config.outbound, folder)?;
-        let links = Links::new(
-            &Links::base_of(&config),
-            &HashKey::of(&config, folder)?,
+        let hash_key = HashKey::of(&config, folder)?;
+        hash_key.agree(&*store).await?;
+        let links = Links::new(&Links::base_of(&config), &hash_key);
+        let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
+        let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
+        let deliveries = Arc::new(deliveries);
+        let lifetime = Lifetime::new(uuid::Uuid::now_v7().to_string());
+        let sender = Sender::new(
+            deliveries.clone(),
+            store.clone(),
+            Arc::new(SystemClock),
+            metrics.clone(),
+            lifetime.clone(),
         );
+        let Lifetime {
+            owner,
+            tasks,
+            stop,
+            abandon,
+            closed,
+        } = lifetime;
         let gateway = Arc::new(Self {
             integrations,
             store,
@@ -134,24 +160,30 @@ impl Gateway {
             outbound,
             links,
             metrics,
-            owner: uuid::Uuid::now_v7().to_string(),
+            deliveries,
+            sender,
+            owner,
             started: Instant::now(),
             console: Console::default(),
             in_flight: InFlight::default(),
             place_freed,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            abandon: CancellationToken::new(),
-            closed: CancellationToken::new(),
+            tasks,
+            stop,
+            abandon,
+            closed,
             previews: Previews::new(&config),
             engines,
             config,
         });
         // What runs on a store that others share is perhaps theirs.
-        runner::recover(&gateway, !gateway.store.is_shared()).await?;
+        let alone = !gateway.store.is_shared();
+        runner::recover(&gateway, alone).await?;
+        gateway.sender.recover(alone).await?;
         gateway.measure().await;
+        gateway.sender.note_unknown().await;
         tokio::spawn(runner::run(gateway.clone()));
         tokio::spawn(runner::keep_leases(gateway.clone()));
+        gateway.sender.start();
         tokio::spawn(gateway.clone().keep());
         Ok(gateway)
     }
@@ -210,7 +242,8 @@ impl Gateway {
         {
             tracing::warn!(
                 attempts = self.in_flight.count(),
-                "drain_timeout is over; unfinished jobs are given back and run at the next start"
+                deliveries = self.sender.count(),
+                "drain_timeout is over; unfinished jobs and deliveries are given back, for the next start"
             );
             self.abandon.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await;
@@ -259,6 +292,12 @@ impl Gateway {
             .and_then(|due| Duration::try_from(Timestamp::now().duration_since(due)).ok());
         self.metrics.set_store(self.readiness().is_ok(), oldest);
         self.engines.measure(&self.metrics);
+        if let Err(error) = self.sender.measure().await {
+            tracing::warn!(
+                error = logging::chain(&error),
+                "deliveries cannot be counted"
+            );
+        }
     }
 
     /// The gateway's own housekeeping, until it is closed.
@@ -283,6 +322,12 @@ impl Gateway {
                 tracing::warn!(
                     error = logging::chain(&error),
                     "lost attempts cannot be recovered"
+                );
+            }
+            if let Err(error) = self.sender.recover(false).await {
+                tracing::warn!(
+                    error = logging::chain(&error),
+                    "lost deliveries cannot be recovered"
                 );
             }
             loop {

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod channels;
 pub mod cli;
 pub mod configuration;
+pub mod deliveries;
 pub mod engine;
 pub mod engines;
 pub mod gateway;

@@ -15,6 +15,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::deliveries::BreakerState;
+use crate::store::Endpoint;
+
 /// A request's labels, by OpenTelemetry's names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
@@ -68,6 +71,26 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    integration: String,
+    channel: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    integration: String,
+    channel: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryStateLabels {
+    integration: String,
+    channel: String,
+    state: &'static str,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Everything that is measured.
@@ -78,6 +101,11 @@ pub struct Metrics {
     invocations: Family<InvocationLabels, Counter>,
     jobs: Family<JobLabels, Gauge>,
     oldest: Seconds,
+    deliveries: Family<DeliveryLabels, Counter>,
+    delivery_attempts: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    stored_deliveries: Family<DeliveryStateLabels, Gauge>,
+    oldest_delivery: Family<EndpointLabels, Seconds>,
+    breakers: Family<EndpointLabels, Gauge>,
     workers: Family<WorkerLabels, Gauge>,
     worker_events: Family<WorkerEventLabels, Counter>,
     cold_start: Family<TaskLabels, Seconds>,
@@ -88,9 +116,24 @@ pub struct Metrics {
     cpu: Seconds,
 }
 
+impl From<&Endpoint> for EndpointLabels {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            integration: endpoint.integration.clone(),
+            channel: endpoint.channel.clone(),
+        }
+    }
+}
+
 fn latency() -> Histogram {
     // 1 ms to 65 s.
     Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Default for Metrics {
@@ -132,6 +175,38 @@ impl Metrics {
             "Age of the oldest job that has not begun",
             Unit::Seconds,
             oldest.clone(),
+        );
+        let deliveries = Family::<DeliveryLabels, Counter>::default();
+        registry.register(
+            "linkspan_deliveries",
+            "Attempts of deliveries that ended",
+            deliveries.clone(),
+        );
+        let delivery_attempts = Family::new_with_constructor(latency as fn() -> Histogram);
+        registry.register_with_unit(
+            "linkspan_delivery_attempt_duration",
+            "Time that a call of a channel took",
+            Unit::Seconds,
+            delivery_attempts.clone(),
+        );
+        let stored_deliveries = Family::<DeliveryStateLabels, Gauge>::default();
+        registry.register(
+            "linkspan_stored_deliveries",
+            "Deliveries in the store",
+            stored_deliveries.clone(),
+        );
+        let oldest_delivery = Family::<EndpointLabels, Seconds>::default();
+        registry.register_with_unit(
+            "linkspan_oldest_due_delivery_age",
+            "How long the oldest delivery that is due has waited",
+            Unit::Seconds,
+            oldest_delivery.clone(),
+        );
+        let breakers = Family::<EndpointLabels, Gauge>::default();
+        registry.register(
+            "linkspan_delivery_breaker",
+            "0: all is sent; 1: one delivery is sent to see whether the receiver is back; 2: nothing is sent for a while",
+            breakers.clone(),
         );
         let workers = Family::<WorkerLabels, Gauge>::default();
         registry.register("linkspan_workers", "Worker processes", workers.clone());
@@ -204,6 +279,11 @@ impl Metrics {
             invocations,
             jobs,
             oldest,
+            deliveries,
+            delivery_attempts,
+            stored_deliveries,
+            oldest_delivery,
+            breakers,
             workers,
             worker_events,
             cold_start,
@@ -268,6 +348,61 @@ impl Metrics {
     pub fn set_store(&self, accepting: bool, oldest: Option<Duration>) {
         self.accepting.set(i64::from(accepting));
         self.oldest.set(oldest.map_or(0.0, |age| age.as_secs_f64()));
+    }
+
+    /// An attempt of a delivery ended.
+    pub fn delivery(&self, endpoint: &Endpoint, outcome: &'static str) {
+        let Endpoint {
+            integration,
+            channel,
+        } = endpoint.clone();
+        let labels = DeliveryLabels {
+            integration,
+            channel,
+            outcome,
+        };
+        self.deliveries.get_or_create(&labels).inc();
+    }
+
+    /// A channel was called.
+    pub fn delivery_attempt(&self, endpoint: &Endpoint, took: Duration) {
+        self.delivery_attempts
+            .get_or_create(&endpoint.into())
+            .observe(took.as_secs_f64());
+    }
+
+    /// The deliveries of an endpoint in a state.
+    pub fn set_deliveries(&self, endpoint: &Endpoint, state: &'static str, count: u64) {
+        let Endpoint {
+            integration,
+            channel,
+        } = endpoint.clone();
+        let labels = DeliveryStateLabels {
+            integration,
+            channel,
+            state,
+        };
+        self.stored_deliveries
+            .get_or_create(&labels)
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How long the oldest due delivery of an endpoint has waited.
+    pub fn set_oldest_delivery(&self, endpoint: &Endpoint, age: Duration) {
+        self.oldest_delivery
+            .get_or_create(&endpoint.into())
+            .set(age.as_secs_f64());
+    }
+
+    /// How an endpoint's breaker stands.
+    pub fn set_breaker(&self, endpoint: &Endpoint, state: BreakerState) {
+        self.breakers
+            .get_or_create(&endpoint.into())
+            .set(match state {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open => 2,
+            });
     }
 
     /// What the workers of a task's engine do.

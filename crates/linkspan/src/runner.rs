@@ -20,8 +20,8 @@ use crate::patterns::{final_outcome, note_fenced, to_json};
 use crate::pipeline::Request;
 use crate::request::{self, OfJobError};
 use crate::store::{
-    Attempt, AttemptEnd, Claim, Claimed, DocumentRef, Finished, Job, LocalBlob, Outcome, Places,
-    Recover, StoreError, signed,
+    Attempt, AttemptEnd, Claim, Claimed, DocumentRef, Finished, Job, LocalBlob, NewDelivery,
+    Outcome, Places, Recover, StoreError, signed,
 };
 
 /// How long an attempt may go without a sign of life.
@@ -252,11 +252,11 @@ async fn conclude(
 ) {
     let gateway = held.gateway.clone();
     let start = Instant::now();
-    let outcome = tokio::select! {
+    let (outcome, deliveries) = tokio::select! {
         biased;
         () = taken_away(&held) => return, // cancelled, deleted, or another's: dropping the work stops it
-        result = work => outcome(&gateway, integration, attempts, &result),
-        () = gateway.abandon.cancelled() => Outcome::Released,
+        ended = async { end(&gateway, integration, attempts, work.await).await } => ended,
+        () = gateway.abandon.cancelled() => (Outcome::Released, Vec::new()),
     };
     let outcome_name = match &outcome {
         Outcome::Succeeded { .. } => "succeeded",
@@ -279,7 +279,7 @@ async fn conclude(
         let end = AttemptEnd {
             attempt: held.attempt,
             outcome: outcome.clone(),
-            deliveries: Vec::new(),
+            deliveries: deliveries.clone(),
             now: Timestamp::now(),
         };
         match gateway.store.finish(end).await {
@@ -323,36 +323,41 @@ pub(crate) async fn taken_away(held: &Held) {
     }
 }
 
-fn outcome(
+/// What becomes of a job after an attempt, and the deliveries of its result where it has one.
+async fn end(
     gateway: &Gateway,
     integration: &Integration,
     attempts: u32,
-    result: &ResultDocument,
-) -> Outcome {
+    result: ResultDocument,
+) -> (Outcome, Vec<NewDelivery>) {
     let problem = result.error.clone();
     if let (Status::Failed, Some(problem)) = (result.status, problem)
         && problem.retryable
         && attempts < integration.attempts
     {
         let wait = integration.backoff.jittered(attempts);
-        return Outcome::Retry {
-            due: Timestamp::now() + signed(wait),
-            problem,
-        };
+        let due = Timestamp::now() + signed(wait);
+        return (Outcome::Retry { due, problem }, Vec::new());
     }
-    match to_json(result) {
-        Ok(json) => final_outcome(result, json, false),
+    let (result, outcome) = match to_json(&result) {
+        Ok(json) => {
+            let outcome = final_outcome(&result, json, false);
+            (result, outcome)
+        }
         Err(_) => {
             let problem = Problem::new(Code::Internal, "the result cannot be written as JSON");
             let failed = ResultDocument::failed(result.id, &integration.name, problem.clone());
             tracing::error!(invocation = %result.id, owner = gateway.owner, "a result cannot be written");
-            Outcome::Failed {
+            let outcome = Outcome::Failed {
                 problem,
                 result: serde_json::to_string(&failed).unwrap_or_default(),
                 release_key: false,
-            }
+            };
+            (failed, outcome)
         }
-    }
+    };
+    let deliveries = gateway.deliveries.outbox(&result, Timestamp::now()).await;
+    (outcome, deliveries)
 }
 
 /// Renews the leases of what is under way, until the last of it has ended after the stop.
@@ -402,6 +407,8 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
         first: Duration::from_secs(1),
         max: Duration::from_secs(60),
     };
+    let deliveries = gateway.deliveries.clone();
+    let now = Timestamp::now();
     let recovered = gateway
         .store
         .recover(Recover {
@@ -410,8 +417,8 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
                 let backoff = backoffs.get(&job.integration).copied().unwrap_or(default);
                 signed(backoff.jittered(job.attempts.max(1)))
             }),
-            outbox: Arc::new(|_, _| Vec::new()),
-            now: Timestamp::now(),
+            outbox: Arc::new(move |_, result| deliveries.outbox_blocking(result, now)),
+            now,
         })
         .await?;
     if recovered.waiting + recovered.failed > 0 {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use linkspan_model::config::deliver::channel_names;
 use linkspan_model::{Code, DeliveryState};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::layers;
 use super::session::Session;
 use super::small;
+use crate::deliveries::BreakerState;
 use crate::gateway::Gateway;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
@@ -112,28 +114,24 @@ impl Gateway {
             .integrations
             .iter()
             .flat_map(|(name, integration)| {
-                let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
-                integration.deliver.iter().map(move |deliver| {
-                    let kind = deliver.channel.kind();
-                    let nth = seen.entry(kind).or_default();
-                    *nth += 1;
-                    let channel = match (&deliver.common.name, *nth) {
-                        (Some(name), _) => name.to_string(),
-                        (None, 1) => kind.to_owned(),
-                        (None, nth) => format!("{kind}-{nth}"),
-                    };
-                    Configured {
-                        endpoint: Endpoint::new(name.as_str(), &channel),
-                        kind,
-                        receiver: String::new(),
-                    }
-                })
+                let channels = channel_names(&integration.deliver).into_iter();
+                channels.map(|channel| Endpoint::new(name.as_str(), &channel))
+            })
+            .filter_map(|endpoint| self.deliveries.get(&endpoint))
+            .map(|opened| Configured {
+                endpoint: opened.endpoint.clone(),
+                kind: opened.kind,
+                receiver: opened.receiver(),
             })
     }
 
     /// How this gateway's circuit breaker of an endpoint stands.
-    pub(super) fn breaker(&self, _: &Endpoint) -> &'static str {
-        "closed"
+    pub(super) fn breaker(&self, endpoint: &Endpoint) -> &'static str {
+        match self.deliveries.get(endpoint).map(|opened| opened.breaker()) {
+            None | Some(BreakerState::Closed) => "closed",
+            Some(BreakerState::HalfOpen) => "half-open",
+            Some(BreakerState::Open) => "open",
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod r#async;
 mod cli;
+mod deliveries;
 mod intake;
 mod observability;
 mod preview;

@@ -14,6 +14,9 @@ use linkspan_model::{Answer, Code, Task};
 use linkspan_testkit::Client;
 use tokio::sync::Semaphore;
 
+/// What `${env:WEBHOOK_SECRET}` stands for.
+const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// An engine of the task `sentiment` that waits at a gate, counts, and fails on demand: a text `fail:CODE` fails with that code,
 /// any other is answered once the gate lets it through.
 pub(crate) struct Scripted {
@@ -122,11 +125,23 @@ impl Scene {
 
     /// The same in a folder that another gateway has used.
     pub(crate) async fn start_in(folder: tempfile::TempDir, integrations: &str) -> Self {
+        Self::start_as(folder, "", integrations).await
+    }
+
+    /// The same with further lines of `[server]`.
+    pub(crate) async fn start_as(
+        folder: tempfile::TempDir,
+        server: &str,
+        integrations: &str,
+    ) -> Self {
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\n{server}\n\
              [service.mood]\ntask = \"sentiment\"\n[service.language]\ntask = \"detect-language\"\n{integrations}"
         );
-        let nothing = |_: Reference<'_>| Err("nothing is referred to".to_owned());
+        let nothing = |reference: Reference<'_>| match reference {
+            Reference::Env("WEBHOOK_SECRET") => Ok(WEBHOOK_SECRET.to_owned()),
+            _ => Err("nothing is referred to".to_owned()),
+        };
         let config =
             Config::parse(&toml, "test.toml", &nothing).unwrap_or_else(|faults| panic!("{faults}"));
         let engine = Scripted::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::deliver::{Channel, channel_names};
 use super::fault::Fault;
 use super::lines::Lines;
 use super::outside::Grants;
@@ -9,7 +10,7 @@ use super::reader::{nearest, step_down};
 use super::sections::{Oidc, Sections, Server, Store};
 use super::store::{BlobStore, JobStore};
 use super::units::format_duration;
-use super::words::Auth;
+use super::words::{Auth, Overflow, Pattern};
 use super::{Integration, IntegrationName, ServiceName};
 use crate::Task;
 use crate::task::Takes;
@@ -28,6 +29,7 @@ pub(super) fn check(sections: &Sections, lines: &Lines, told: &[Fault]) -> Vec<F
     for (name, integration) in &sections.integration {
         faults.extend(steps(name, integration, sections, lines));
         faults.extend(bounds(name, integration, sections, lines));
+        faults.extend(channels(name, integration, sections, lines));
     }
     // What is told of a key is not told twice: a stand-in may have taken its place.
     let tells = |told: &Fault, key: &str| {
@@ -54,6 +56,16 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
             )
         })
         .collect();
+    let delivering = sections.integration.iter().filter(|(_, integration)| {
+        integration.pattern == Pattern::Sync
+            && integration.overflow == Overflow::Error
+            && !integration.deliver.is_empty()
+    });
+    warnings.extend(delivering.map(|(name, _)| {
+        let message = "only jobs are delivered, and this integration answers in the response: with overflow = \"async\" its overdue \
+                       calls become jobs, and callers may ask for one by Prefer: respond-async or wait=N";
+        lines.fault(&format!("integration.{name}.deliver"), message)
+    }));
     if let (JobStore::Postgres(_), BlobStore::File(_)) =
         (&sections.store.jobs, &sections.store.blobs)
     {
@@ -187,6 +199,34 @@ fn bounds(
             "the first wait ({first}) is longer than the longest ({max}): lower first or raise max"
         );
         faults.push(lines.fault(&at("backoff"), message));
+    }
+    faults
+}
+
+fn channels(
+    name: &IntegrationName,
+    integration: &Integration,
+    sections: &Sections,
+    lines: &Lines,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let names = channel_names(&integration.deliver);
+    for (nth, (deliver, channel)) in integration.deliver.iter().zip(&names).enumerate() {
+        let at = format!("integration.{name}.deliver[{nth}]");
+        if matches!(deliver.channel, Channel::Email(_)) && sections.email.is_none() {
+            let message = "needs a mail server: add the section [email]";
+            faults.push(lines.fault(&format!("{at}.email"), message));
+        }
+        if names[..nth].contains(channel) {
+            let message = format!(
+                "another channel of this integration has the name \"{channel}\": give this one a name of its own"
+            );
+            let key = match deliver.common.name {
+                Some(_) => format!("{at}.name"),
+                None => at,
+            };
+            faults.push(lines.fault(&key, message));
+        }
     }
     faults
 }

@@ -36,7 +36,7 @@ section! {
         when: Option<Jq>, like r#"'.status == "succeeded"'"#;
         /// A jq filter over the result document whose (first) output is sent in its place.
         map: Option<Jq>, like r#"'{id, label: .answers.mood.label}'"#;
-        /// The waits before each further attempt, each shortened by a random part of up to a fifth; after the last one the delivery is
+        /// The waits before each further attempt, each lengthened by a random part of up to a fifth; after the last one the delivery is
         /// a dead letter.
         retry: Vec<Duration> = ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"];
         /// The most deliveries that are on their way to the receiver at once.
@@ -131,6 +131,24 @@ section! {
         /// What is written.
         format: FileFormat = "json-lines";
     }
+}
+
+/// The channels' names within their integration, in order: a channel's own, or else its kind, and for the second of a kind `webhook-2`.
+#[must_use]
+pub fn channel_names(channels: &[Deliver]) -> Vec<String> {
+    let kind = |deliver: &Deliver| deliver.channel.kind();
+    let names = channels.iter().enumerate().map(|(at, deliver)| {
+        let nth = 1 + channels[..at]
+            .iter()
+            .filter(|before| kind(before) == kind(deliver))
+            .count();
+        match &deliver.common.name {
+            Some(name) => name.to_string(),
+            None if nth == 1 => kind(deliver).to_owned(),
+            None => format!("{}-{nth}", kind(deliver)),
+        }
+    });
+    names.collect()
 }
 
 /// Lists the channels: a line a channel.

@@ -44,6 +44,13 @@ impl Faults {
         Err(Self(faults))
     }
 
+    /// At least one fault.
+    #[must_use]
+    pub fn of_all(mut faults: Vec<Fault>) -> Self {
+        sort(&mut faults);
+        Self(faults)
+    }
+
     /// A single fault.
     pub(super) fn of(fault: Fault) -> Self {
         Self(vec![fault])

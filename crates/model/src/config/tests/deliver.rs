@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{SMALL, parse};
-use crate::config::deliver::Channel;
+use crate::config::deliver::{Channel, channel_names};
 use crate::config::{Deliver, FileFormat, Method, Shape};
 
 fn deliver(item: &str) -> Result<Deliver, String> {
-    let file = format!("{SMALL}deliver = [{item}]\n");
+    let file = format!("{SMALL}deliver = [{item}]\n[email]\nserver = \"mail.example.com\"\nfrom = \"a@example.com\"\nallowed_domains = [\"example.com\"]\n");
     let mut config = parse(&file).map_err(|faults| faults.to_string())?;
     let mut integration = config.integrations.remove("reviews").unwrap();
     Ok(integration.deliver.remove(0))
@@ -119,4 +119,50 @@ fn what_is_wrong_is_named_with_its_item() {
     ] {
         assert_eq!(deliver(item).unwrap_err(), fault, "{item}");
     }
+}
+
+#[test]
+fn channels_have_names_of_their_own() {
+    let file = |items: &str| format!("{SMALL}overflow = \"async\"\ndeliver = [{items}]\n");
+    let several = r#"{ file = "a" }, { file = "b", name = "crm" }, { file = "c" }, { http = "http://a.example" }"#;
+    let config = parse(&file(several)).unwrap();
+    let reviews = &config.integrations["reviews"];
+    assert_eq!(
+        channel_names(&reviews.deliver),
+        ["file", "crm", "file-3", "http"]
+    );
+    assert_eq!(config.warnings, []);
+    let at = "linkspan.toml:8: integration.reviews.deliver[1]";
+    let twice = |name: &str| {
+        format!("another channel of this integration has the name \"{name}\": give this one a name of its own")
+    };
+    for (items, fault) in [
+        (
+            r#"{ file = "a" }, { http = "http://a.example", name = "file" }"#,
+            format!("{at}.name: {}", twice("file")),
+        ),
+        (
+            r#"{ file = "a", name = "file-2" }, { file = "b" }"#,
+            format!("{at}: {}", twice("file-2")),
+        ),
+        (
+            r#"{ file = "a" }, { email = "a@example.com" }"#,
+            format!("{at}.email: needs a mail server: add the section [email]"),
+        ),
+    ] {
+        let found = parse(&file(items)).unwrap_err().to_string();
+        assert_eq!(found, fault, "{items}");
+    }
+}
+
+#[test]
+fn channels_of_an_integration_that_answers_in_the_response_are_worth_a_look() {
+    let config = parse(&format!("{SMALL}deliver = [{{ file = \"a\" }}]\n")).unwrap();
+    let warning = config.warnings[0].to_string();
+    assert!(
+        warning.starts_with(
+            "linkspan.toml:7: integration.reviews.deliver: only jobs are delivered"
+        ),
+        "{warning}"
+    );
 }

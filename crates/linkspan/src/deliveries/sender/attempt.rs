@@ -1,0 +1,324 @@
+//! One call of a channel: with one delivery, or with as many as the channel takes.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Held, Sender};
+use crate::channels::{Parcel, Verdict, VerdictKind};
+use crate::deliveries::Opened;
+use crate::deliveries::endpoint::{BreakerState, Place};
+use crate::deliveries::schedule::Next;
+use crate::store::{
+    ClaimedDelivery, Delivery, DeliveryAttempt, DeliveryEnd, DeliveryOutcome, Try, TryOutcome,
+};
+
+/// How much of a channel's sentence is kept.
+const LONGEST_DETAIL: usize = 500;
+
+/// How many attempts may be cut off by the gateway's own end before a delivery is given up: one that kills the gateway does not do so
+/// for ever.
+const CUT_OFF: usize = 20;
+
+/// A delivery with what its channel takes, or the end of one that cannot be sent.
+struct Prepared {
+    delivery: Delivery,
+    attempt: DeliveryAttempt,
+    parcel: Result<Parcel, String>,
+}
+
+impl Sender {
+    /// Sends what was claimed for one call, and ends it durably.
+    pub(super) async fn attempt(
+        self: Arc<Self>,
+        opened: Arc<Opened>,
+        claimed: Vec<ClaimedDelivery>,
+        mut place: Place,
+    ) {
+        let held: Vec<_> = claimed
+            .iter()
+            .map(|claimed| self.hold(claimed.attempt))
+            .collect();
+        let ends = tokio::select! {
+            biased;
+            () = all_lost(&held) => return, // erased, or another's: dropping the work stops it
+            ends = self.send(&opened, claimed, &mut place) => ends,
+        };
+        drop(place); // the receiver is free, whatever the store takes
+        self.end(ends).await;
+    }
+
+    async fn send(
+        &self,
+        opened: &Opened,
+        claimed: Vec<ClaimedDelivery>,
+        place: &mut Place,
+    ) -> Vec<DeliveryEnd> {
+        let abandon = &self.lifetime.abandon;
+        if abandon
+            .run_until_cancelled(opened.limits.pace())
+            .await
+            .is_none()
+        {
+            return claimed
+                .iter()
+                .map(|claimed| self.released(opened, claimed.attempt, None))
+                .collect();
+        }
+        let prepared = join_all(claimed.into_iter().map(|claimed| opened.prepare(claimed))).await;
+        let parcels: Vec<_> = prepared
+            .iter()
+            .filter_map(|prepared| prepared.parcel.as_ref().ok().cloned())
+            .collect();
+        let (at, start) = (self.clock.now(), Instant::now());
+        let verdicts = if parcels.is_empty() {
+            Vec::new()
+        } else {
+            let call = AssertUnwindSafe(opened.channel.send(&parcels)).catch_unwind();
+            let call = tokio::time::timeout(opened.timeout, call);
+            match abandon.run_until_cancelled(call).await {
+                None => {
+                    let tried = |prepared: &Prepared| {
+                        prepared.parcel.is_ok().then(|| Try {
+                            at,
+                            took_ms: in_ms(start.elapsed()),
+                            outcome: TryOutcome::Lost,
+                            status: None,
+                            detail: "the gateway stopped during the attempt; whether it arrived is unknown"
+                                .to_owned(),
+                        })
+                    };
+                    return prepared
+                        .iter()
+                        .map(|prepared| self.released(opened, prepared.attempt, tried(prepared)))
+                        .collect();
+                }
+                Some(Ok(Ok(verdicts))) => verdicts,
+                Some(Ok(Err(_panic))) => same(&parcels, "the channel met a fault of its own"),
+                Some(Err(_late)) => {
+                    let detail = format!("no answer within {:?}", opened.timeout);
+                    same(&parcels, &detail)
+                }
+            }
+        };
+        let took = start.elapsed();
+        self.tell_breaker(opened, &verdicts, place);
+        let mut verdicts = verdicts.into_iter();
+        let ends = prepared.into_iter().map(|prepared| {
+            let verdict = match &prepared.parcel {
+                Ok(_) => verdicts
+                    .next()
+                    .unwrap_or_else(|| Verdict::retry(None, "the channel said nothing of it")),
+                Err(reason) => Verdict::dead(None, reason),
+            };
+            self.end_of(opened, &prepared, verdict, at, took)
+        });
+        ends.collect()
+    }
+
+    /// The end of one attempt, logged and counted.
+    fn end_of(
+        &self,
+        opened: &Opened,
+        prepared: &Prepared,
+        mut verdict: Verdict,
+        at: Timestamp,
+        took: Duration,
+    ) -> DeliveryEnd {
+        let delivery = &prepared.delivery;
+        if let Some((end, _)) = verdict.detail.char_indices().nth(LONGEST_DETAIL) {
+            verdict.detail.truncate(end);
+        }
+        let Verdict {
+            kind,
+            status,
+            detail,
+        } = verdict;
+        let outcome = match kind {
+            VerdictKind::Delivered => DeliveryOutcome::Delivered,
+            VerdictKind::Dead => DeliveryOutcome::Dead {
+                reason: detail.clone(),
+            },
+            VerdictKind::Gone => DeliveryOutcome::Pause {
+                reason: detail.clone(),
+            },
+            VerdictKind::Retry { after } => {
+                let spread = fastrand::f64();
+                let now = self.clock.now();
+                match opened.schedule.after(delivery.attempts, after, spread, now) {
+                    Next::Due(due) => DeliveryOutcome::Retry { due },
+                    Next::Dead => DeliveryOutcome::Dead {
+                        reason: format!("given up after {} attempts: {detail}", delivery.attempts),
+                    },
+                }
+            }
+        };
+        self.note(delivery, &outcome, status, &detail);
+        let endpoint = &opened.endpoint;
+        self.metrics.delivery(endpoint, name(&outcome));
+        if prepared.parcel.is_ok() {
+            self.metrics.delivery_attempt(endpoint, took);
+        }
+        let tried = Try {
+            at,
+            took_ms: in_ms(took),
+            outcome: if outcome == DeliveryOutcome::Delivered {
+                TryOutcome::Delivered
+            } else {
+                TryOutcome::Failed
+            },
+            status,
+            detail,
+        };
+        DeliveryEnd {
+            attempt: prepared.attempt,
+            outcome,
+            tried: Some(tried),
+        }
+    }
+
+    fn note(
+        &self,
+        delivery: &Delivery,
+        outcome: &DeliveryOutcome,
+        status: Option<u16>,
+        detail: &str,
+    ) {
+        let (id, endpoint, attempt) = (delivery.id, &delivery.endpoint, delivery.attempts);
+        match outcome {
+            DeliveryOutcome::Delivered | DeliveryOutcome::Released => {
+                tracing::debug!(delivery = %id, %endpoint, attempt, status, detail, "delivered");
+            }
+            DeliveryOutcome::Retry { due } => {
+                tracing::warn!(delivery = %id, %endpoint, attempt, status, detail, next = %due, "a delivery failed and is tried again");
+            }
+            DeliveryOutcome::Pause { .. } => {
+                tracing::error!(delivery = %id, %endpoint, attempt, status, detail, "the receiver wants no more: its endpoint is paused");
+            }
+            DeliveryOutcome::Dead { reason } => {
+                tracing::error!(delivery = %id, %endpoint, attempt, status, reason, "a delivery is a dead letter");
+            }
+        }
+    }
+
+    /// One success in a call shows that the receiver is there; so does its own refusal.
+    fn tell_breaker(&self, opened: &Opened, verdicts: &[Verdict], place: &mut Place) {
+        let answers = |verdict: &Verdict| match verdict.kind {
+            VerdictKind::Delivered | VerdictKind::Gone => Some(true),
+            VerdictKind::Dead => verdict.status.map(|_| true),
+            VerdictKind::Retry { .. } => Some(false),
+        };
+        let Some(success) = verdicts.iter().filter_map(answers).reduce(|a, b| a || b) else {
+            return; // nothing was learnt
+        };
+        let endpoint = &opened.endpoint;
+        match place.record(success, self.clock.now()) {
+            Some(BreakerState::Open) => {
+                tracing::warn!(%endpoint, "the receiver keeps failing: it is given a rest, and its deliveries wait");
+            }
+            Some(BreakerState::Closed) => {
+                tracing::info!(%endpoint, "the receiver is back: its deliveries go on");
+            }
+            Some(BreakerState::HalfOpen) | None => {}
+        }
+        self.metrics.set_breaker(endpoint, opened.breaker());
+    }
+
+    fn released(
+        &self,
+        opened: &Opened,
+        attempt: DeliveryAttempt,
+        tried: Option<Try>,
+    ) -> DeliveryEnd {
+        let outcome = DeliveryOutcome::Released;
+        self.metrics.delivery(&opened.endpoint, name(&outcome));
+        DeliveryEnd {
+            attempt,
+            outcome,
+            tried,
+        }
+    }
+}
+
+impl Opened {
+    /// What the channel takes.
+    async fn prepare(&self, claimed: ClaimedDelivery) -> Prepared {
+        let ClaimedDelivery {
+            delivery,
+            attempt,
+            result,
+            traceparent,
+        } = claimed;
+        let attempts = usize::try_from(delivery.attempts).unwrap_or(usize::MAX);
+        let parcel = if attempts > self.schedule.attempts() + CUT_OFF {
+            Err("its attempts were cut off by the gateway's end too often".to_owned())
+        } else {
+            self.content(result).await.map(|(result, content)| Parcel {
+                id: delivery.id,
+                job: delivery.job,
+                endpoint: delivery.endpoint.clone(),
+                attempt: delivery.attempts,
+                created: delivery.created,
+                result,
+                content,
+                traceparent,
+            })
+        };
+        Prepared {
+            delivery,
+            attempt,
+            parcel,
+        }
+    }
+
+    /// The result document, and what is sent of it.
+    pub(in crate::deliveries) async fn content(
+        &self,
+        result: Option<String>,
+    ) -> Result<(Value, Value), String> {
+        let result = result.ok_or("its result is no longer there")?;
+        let result: Value =
+            serde_json::from_str(&result).map_err(|_| "its result cannot be read")?;
+        let content = match &self.map {
+            None => result.clone(),
+            Some(map) => map
+                .run_limited(&result)
+                .await
+                .map_err(|error| format!("map: {error}"))?
+                .ok_or("map: the filter gives no output")?,
+        };
+        Ok((result, content))
+    }
+}
+
+/// Resolves when none of the attempts is this gateway's any more. One of several goes on: its end is dropped by the store.
+async fn all_lost(held: &[Held]) {
+    join_all(held.iter().map(|held| held.lost.cancelled())).await;
+}
+
+fn same(parcels: &[Parcel], detail: &str) -> Vec<Verdict> {
+    parcels
+        .iter()
+        .map(|_| Verdict::retry(None, detail))
+        .collect()
+}
+
+fn in_ms(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// An outcome's name, in metrics.
+fn name(outcome: &DeliveryOutcome) -> &'static str {
+    match outcome {
+        DeliveryOutcome::Delivered => "delivered",
+        DeliveryOutcome::Retry { .. } => "retried",
+        DeliveryOutcome::Dead { .. } => "dead",
+        DeliveryOutcome::Pause { .. } => "paused",
+        DeliveryOutcome::Released => "released",
+    }
+}

@@ -5,16 +5,88 @@
 
 mod email;
 mod file;
+mod headers;
+mod hidden;
+mod http;
+mod printable;
+mod reply;
+#[cfg(test)]
+mod testing;
+mod webhook;
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use linkspan_model::config::deliver::{self, Deliver};
+use linkspan_model::config::{self, Config};
 use linkspan_model::{DeliveryId, InvocationId};
 use serde_json::Value;
 
+use crate::links::Links;
+use crate::outbound::Outbound;
 use crate::store::Endpoint;
+
+/// What channels are opened with: the gateway's own, the same for all of them.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The way out.
+    pub outbound: Outbound,
+    /// Makes links to results.
+    pub links: Links,
+    /// The gateway's public address without a slash at its end; empty where none is set: names below it are then relative.
+    pub public_url: String,
+    /// What the configuration's paths are relative to.
+    pub folder: PathBuf,
+    /// The server by which emails leave.
+    pub smtp: Option<config::Smtp>,
+}
+
+impl Context {
+    /// The context of a configuration.
+    #[must_use]
+    pub fn of(config: &Config, folder: PathBuf, outbound: Outbound, links: Links) -> Self {
+        let public_url = match config.server.public_url {
+            Some(_) => links.base().to_owned(),
+            None => String::new(),
+        };
+        Self {
+            outbound,
+            links,
+            public_url,
+            folder,
+            smtp: config.email.clone(),
+        }
+    }
+}
+
+/// Opens a channel of an integration. Calls nobody.
+///
+/// # Errors
+///
+/// Every fault, as a sentence that begins with its key within the item (`secret: …`), for `integration.NAME.deliver[N]`.
+pub fn open(
+    item: &Deliver,
+    integration: &str,
+    context: &Context,
+) -> Result<Arc<dyn Channel>, Vec<String>> {
+    Ok(match &item.channel {
+        deliver::Channel::Webhook(webhook) => {
+            Arc::new(webhook::Webhook::open(item, webhook, integration, context)?)
+        }
+        deliver::Channel::Http(http) => Arc::new(http::Http::open(item, http, context)?),
+        deliver::Channel::Email(_) => {
+            return Err(vec!["email: opens with the channels that come".to_owned()]);
+        }
+        deliver::Channel::File(file) => Arc::new(
+            file::File::open(item, file, &context.folder)
+                .map_err(|sentence| vec![format!("file: {sentence}")])?,
+        ),
+    })
+}
 
 /// One channel of one integration.
 #[async_trait]

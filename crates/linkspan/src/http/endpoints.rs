@@ -162,12 +162,12 @@ pub(super) async fn list(session: Session) -> Result<Response, Refusal> {
     Ok(axum::Json(EndpointsPage { endpoints }).into_response())
 }
 
-/// The body of a pause.
-#[derive(Debug, Default, Deserialize)]
+/// Why an endpoint is paused.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PauseBody {
-    #[serde(default)]
-    reason: Option<String>,
+pub struct Pausing {
+    /// One line for whoever wonders; absent: who paused it.
+    pub reason: Option<String>,
 }
 
 pub(super) async fn pause(
@@ -176,7 +176,7 @@ pub(super) async fn pause(
     body: axum::body::Body,
 ) -> Result<Response, Refusal> {
     let endpoint = known(&session, &integration, &channel).await?;
-    let PauseBody { reason } = small::json_or_default(
+    let Pausing { reason } = small::json_or_default(
         &session.gateway,
         body,
         "{\"reason\": \"…\"}, or nothing",

@@ -4,12 +4,15 @@
 
 mod check;
 mod completions;
+mod deliveries;
 mod demo;
 mod doctor;
 mod init;
+mod jobs;
 mod keys;
 mod output;
 mod reference;
+mod remote;
 mod run;
 mod serve;
 mod worker;
@@ -79,6 +82,16 @@ enum Verb {
         after_help = "Example:\n  linkspan keys add crm --scope invoke --scope read --expires 90d"
     )]
     Keys(keys::Verb),
+    /// List, show, cancel and retry the jobs of a running gateway.
+    #[command(
+        after_help = "Examples:\n  linkspan jobs list --state failed\n  linkspan jobs retry 01980f2e-…\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
+    )]
+    Jobs(jobs::Args),
+    /// List and replay the deliveries of a running gateway; pause and resume where they go.
+    #[command(
+        after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
+    )]
+    Deliveries(deliveries::Args),
     /// Show the main job on files that come along.
     #[command(after_help = "Example:\n  linkspan demo --exit")]
     Demo(demo::Args),
@@ -106,6 +119,8 @@ pub fn main() -> ExitCode {
         Verb::Init(args) => init::run(&cli.config, &args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Keys(verb) => keys::run(&cli.config, verb),
+        Verb::Jobs(args) => jobs::run(args),
+        Verb::Deliveries(args) => deliveries::run(args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Worker(args) => return worker::run(&args),

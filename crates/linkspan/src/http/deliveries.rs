@@ -223,22 +223,27 @@ async fn command(
     ))
 }
 
-/// Which deliveries to replay.
-#[derive(Debug, Deserialize)]
+/// Which deliveries to replay: at least one of `integration`, `from` and `until` is given.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ReplayBody {
-    integration: Option<String>,
-    channel: Option<String>,
-    state: Option<String>,
-    from: Option<String>,
-    until: Option<String>,
+pub struct Replay {
+    /// Only this integration's.
+    pub integration: Option<String>,
+    /// Only this channel's; with `integration`.
+    pub channel: Option<String>,
+    /// `dead` (the default) or `delivered`.
+    pub state: Option<String>,
+    /// Only those made then or later (RFC 3339).
+    pub from: Option<String>,
+    /// Only those made before then (RFC 3339).
+    pub until: Option<String>,
 }
 
 /// Replays many: page after page, so that no one transaction holds up the others.
 pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response, Refusal> {
     session.must(Action::Admin)?;
     let form = "{\"integration\": …, \"channel\": …, \"state\": \"dead\", \"from\": …, \"until\": …}";
-    let body: ReplayBody = small::json(&session.gateway, body, form).await?;
+    let body: Replay = small::json(&session.gateway, body, form).await?;
     match &body.integration {
         Some(integration) if !session.caller.may(Action::Admin, integration) => {
             return Err(Refusal::new(

@@ -244,7 +244,6 @@ impl Link {
 /// The result of a job for whoever has a link to it, without a key. What is wrong with a link does not tell whether there is such a
 /// job.
 async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, Refusal> {
-    layers::set_caller("whoever has the link");
     let forged = || Refusal::new(Code::Forbidden, LinkFault::Forged.to_string());
     let id: InvocationId = id.parse().map_err(|_| forged())?;
     let (Some(expires), Some(signature)) = (&link.expires, &link.signature) else {
@@ -258,6 +257,7 @@ async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, R
             LinkFault::Forged => forged(),
             LinkFault::Expired => Refusal::new(Code::Expired, fault.to_string()),
         })?;
+    layers::set_caller("whoever has the link");
     let job = gateway.store.get(id).await?.ok_or_else(|| {
         Refusal::new(
             Code::Expired,

@@ -80,21 +80,25 @@ pub(super) async fn list(session: Session) -> Result<Response, Refusal> {
     Ok(no_store(axum::Json(KeysPage { keys }).into_response()))
 }
 
-/// The body of a new key.
-#[derive(Debug, Deserialize)]
+/// A key to make.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct AddBody {
-    name: String,
-    scopes: Vec<String>,
-    expires_in: Option<String>,
-    rate: Option<u32>,
+pub struct KeyRequest {
+    /// Whose it is; jobs belong to this name.
+    pub name: String,
+    /// What it allows: `invoke`, `read` or `admin`, each alone or for one integration (`invoke:onboarding`).
+    pub scopes: Vec<String>,
+    /// How long it holds (`90d`, `12h`); absent: for ever.
+    pub expires_in: Option<String>,
+    /// Requests a second, instead of `server.rate_limit`.
+    pub rate: Option<u32>,
 }
 
 pub(super) async fn add(session: Session, body: Body) -> Result<Response, Refusal> {
     session.must_everywhere(Action::Admin)?;
     let gateway = &session.gateway;
     let form = "{\"name\": …, \"scopes\": [\"invoke\", …], \"expires_in\": \"90d\", \"rate\": 10}";
-    let body: AddBody = small::json(gateway, body, form).await?;
+    let body: KeyRequest = small::json(gateway, body, form).await?;
     let now = Timestamp::now();
     check_name(&body.name).map_err(|clause| bad(format!("name: {clause}")))?;
     let scopes = scopes(&session, &body.scopes)?;

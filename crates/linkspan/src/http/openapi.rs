@@ -1,203 +1,21 @@
 //! The OpenAPI 3.1 description of the HTTP face.
 
+mod operations;
+
 use linkspan_model::answer::{DetectedLanguage, ExtractedText, ProofOfIdentity, Sentiment};
 use linkspan_model::{Problem, ResultDocument, Task};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use operations::{OPERATIONS, Operation};
+
+use super::audit::AuditLines;
 use super::catalog::{IntegrationView, ServiceView};
+use super::deliveries::{DeliveriesPage, DeliveryView, Replay, Replayed};
+use super::endpoints::{EndpointView, EndpointsPage, Pausing};
 use super::jobs::{JobView, JobsPage};
-
-/// One operation: method, path, summary, what it takes and gives.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-    parameters: &'static [(&'static str, &'static str, &'static str)],
-    answers: &'static [(&'static str, &'static str, Option<&'static str>)],
-}
-
-const JOB: (&str, &str, &str) = ("path", "id", "The invocation's id.");
-const WAIT: (&str, &str, &str) = (
-    "header",
-    "Prefer",
-    "`wait=N`: hold the answer for up to N seconds (RFC 7240).",
-);
-
-const OPERATIONS: &[Operation] = &[
-    Operation {
-        method: "post",
-        path: "/v1/integrations/{name}/invocations",
-        id: "invoke",
-        summary: "Invoke an integration: the body is the document itself, JSON with a text, or a multipart form.",
-        parameters: &[
-            ("path", "name", "The integration."),
-            (
-                "header",
-                "Prefer",
-                "`respond-async`: 202 at once; `wait=N`: hold up to N seconds, then 202 (RFC 7240).",
-            ),
-            (
-                "header",
-                "Idempotency-Key",
-                "The same key with the same request brings the first result again.",
-            ),
-        ],
-        answers: &[
-            ("200", "The result document.", Some("ResultDocument")),
-            (
-                "202",
-                "Accepted as a job, durably; Location names it.",
-                Some("Job"),
-            ),
-        ],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/jobs",
-        id: "listJobs",
-        summary: "Jobs, newest first.",
-        parameters: &[
-            ("query", "integration", "Only this integration's."),
-            ("query", "state", "Only in this state."),
-            ("query", "after", "The `next` of the page before."),
-            ("query", "limit", "Jobs a page."),
-        ],
-        answers: &[("200", "A page.", Some("JobsPage"))],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/jobs/{id}",
-        id: "getJob",
-        summary: "A job's state, attempts and timings; with If-None-Match and Prefer: wait=N it waits for the next change.",
-        parameters: &[
-            JOB,
-            WAIT,
-            ("header", "If-None-Match", "The ETag that the caller knows."),
-        ],
-        answers: &[
-            ("200", "The job.", Some("Job")),
-            ("304", "It has not changed.", None),
-        ],
-    },
-    Operation {
-        method: "delete",
-        path: "/v1/jobs/{id}",
-        id: "deleteJob",
-        summary: "Erase a job with its document and result; an audit line stays.",
-        parameters: &[JOB],
-        answers: &[("204", "Erased.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/jobs/{id}/result",
-        id: "getResult",
-        summary: "A job's result: the result document, or the problem with which it failed; 409 not ready, 410 expired.",
-        parameters: &[JOB, WAIT],
-        answers: &[("200", "The result document.", Some("ResultDocument"))],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/jobs/{id}/events",
-        id: "jobEvents",
-        summary: "A job's changes as server-sent events, to its end.",
-        parameters: &[
-            JOB,
-            (
-                "header",
-                "Last-Event-ID",
-                "The last event that the caller saw.",
-            ),
-        ],
-        answers: &[(
-            "200",
-            "A stream of events; the data of each is the job.",
-            None,
-        )],
-    },
-    Operation {
-        method: "post",
-        path: "/v1/jobs/{id}/cancel",
-        id: "cancelJob",
-        summary: "Stop a queued, running or waiting job.",
-        parameters: &[JOB],
-        answers: &[("200", "The job.", Some("Job"))],
-    },
-    Operation {
-        method: "post",
-        path: "/v1/jobs/{id}/retry",
-        id: "retryJob",
-        summary: "Run a failed or cancelled job again.",
-        parameters: &[JOB],
-        answers: &[("200", "The job.", Some("Job"))],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/integrations",
-        id: "listIntegrations",
-        summary: "The integrations that the caller may invoke.",
-        parameters: &[],
-        answers: &[("200", "The integrations.", Some("Integrations"))],
-    },
-    Operation {
-        method: "get",
-        path: "/v1/services",
-        id: "listServices",
-        summary: "The services, with the schemas of their answers.",
-        parameters: &[],
-        answers: &[("200", "The services.", Some("Services"))],
-    },
-    Operation {
-        method: "get",
-        path: "/healthz",
-        id: "alive",
-        summary: "200 while the process answers.",
-        parameters: &[],
-        answers: &[("200", "Alive.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/readyz",
-        id: "ready",
-        summary: "200 while new work is accepted; 503 says why not.",
-        parameters: &[],
-        answers: &[("200", "Ready.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/metrics",
-        id: "metrics",
-        summary: "Prometheus metrics (OpenMetrics text), for keys with the scope read for all integrations.",
-        parameters: &[],
-        answers: &[("200", "The metrics.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/openapi.json",
-        id: "openapi",
-        summary: "This description (OpenAPI 3.1).",
-        parameters: &[],
-        answers: &[("200", "The description.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/docs",
-        id: "docs",
-        summary: "This description as a page for people.",
-        parameters: &[],
-        answers: &[("200", "The page.", None)],
-    },
-    Operation {
-        method: "get",
-        path: "/problems/{code}",
-        id: "problem",
-        summary: "What a problem document's `type` points to: what its code means.",
-        parameters: &[("path", "code", "The problem's code.")],
-        answers: &[("200", "The page.", None)],
-    },
-];
+use super::keys::{KeyRequest, KeyView, KeysPage, NewKey};
 
 /// The whole description.
 #[must_use]
@@ -216,6 +34,21 @@ pub fn description() -> Value {
     named.insert("Problem".to_owned(), subschema::<Problem>(&mut generator));
     named.insert("Job".to_owned(), subschema::<JobView>(&mut generator));
     named.insert("JobsPage".to_owned(), subschema::<JobsPage>(&mut generator));
+    let more = [
+        ("Delivery", subschema::<DeliveryView>(&mut generator)),
+        ("DeliveriesPage", subschema::<DeliveriesPage>(&mut generator)),
+        ("Replay", subschema::<Replay>(&mut generator)),
+        ("Replayed", subschema::<Replayed>(&mut generator)),
+        ("Endpoint", subschema::<EndpointView>(&mut generator)),
+        ("EndpointsPage", subschema::<EndpointsPage>(&mut generator)),
+        ("Pausing", subschema::<Pausing>(&mut generator)),
+        ("Key", subschema::<KeyView>(&mut generator)),
+        ("KeysPage", subschema::<KeysPage>(&mut generator)),
+        ("NewKey", subschema::<NewKey>(&mut generator)),
+        ("KeyRequest", subschema::<KeyRequest>(&mut generator)),
+        ("AuditLines", subschema::<AuditLines>(&mut generator)),
+    ];
+    named.extend(more.map(|(name, schema)| (name.to_owned(), schema)));
     let integration = subschema::<IntegrationView>(&mut generator);
     let service = subschema::<ServiceView>(&mut generator);
     named.insert(
@@ -315,6 +148,12 @@ fn describe(operation: &Operation) -> Value {
         "parameters": parameters,
         "responses": answers,
     });
+    if let Some((schema, required)) = operations::body(operation.id) {
+        described["requestBody"] = json!({
+            "required": required,
+            "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
+        });
+    }
     if operation.id == "invoke" {
         described["requestBody"] = json!({
             "required": true,

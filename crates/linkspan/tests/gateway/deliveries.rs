@@ -319,7 +319,7 @@ async fn a_receiver_that_is_gone_pauses_its_endpoint_until_an_operator_resumes_i
 async fn what_a_stopping_gateway_could_not_finish_the_next_one_sends_with_the_same_id() {
     let receiver = Receiver::start(|_| 200).await;
     let integrations = calls("async", &[receiver.webhook("/slow", "")]);
-    let server = "drain_timeout = \"0s\"";
+    let server = "auth = \"none\"\ndrain_timeout = \"0s\"";
     let folder = tempfile::tempdir().unwrap();
     let scene = Scene::start_as(folder, server, &integrations).await;
     scene.engine.open();

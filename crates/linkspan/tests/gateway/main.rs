@@ -8,10 +8,13 @@
 )]
 
 mod r#async;
+mod browser;
 mod cli;
+mod console;
 mod deliveries;
 mod intake;
 mod observability;
+mod oidc;
 mod preview;
 mod same_answer;
 mod scripted;

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use linkspan::engine::{Call, CallInput, Engine, Performed};
 use linkspan::engines::Engines;
+use linkspan::keys::ApiKey;
 use linkspan::served::Served;
+use linkspan::store::{Actor, KeyRecord};
 use linkspan_engines::EngineError;
 use linkspan_model::answer::{DetectedLanguage, Mood, Sentiment, SentimentScores};
 use linkspan_model::config::{Config, Reference};
@@ -125,17 +128,19 @@ impl Scene {
 
     /// The same in a folder that another gateway has used.
     pub(crate) async fn start_in(folder: tempfile::TempDir, integrations: &str) -> Self {
-        Self::start_as(folder, "", integrations).await
+        Self::start_as(folder, "auth = \"none\"", integrations).await
     }
 
-    /// The same with further lines of `[server]`.
-    pub(crate) async fn start_as(
-        folder: tempfile::TempDir,
-        server: &str,
-        integrations: &str,
-    ) -> Self {
+    /// A gateway that wants keys ([`Scene::key`] makes them), with these further lines in its section `server`.
+    pub(crate) async fn start_keyed(server: &str, integrations: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_as(folder, server, integrations).await
+    }
+
+    /// The same with these lines in the section `server`.
+    pub(crate) async fn start_as(folder: tempfile::TempDir, server: &str, integrations: &str) -> Self {
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\n{server}\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n\
              [service.mood]\ntask = \"sentiment\"\n[service.language]\ntask = \"detect-language\"\n{integrations}"
         );
         let nothing = |reference: Reference<'_>| match reference {
@@ -159,6 +164,34 @@ impl Scene {
             served,
             folder,
         }
+    }
+
+    /// Makes a key.
+    pub(crate) async fn key(&self, name: &str, scopes: &[&str]) -> String {
+        let key = ApiKey::generate().expect("random bytes");
+        let record = KeyRecord {
+            id: key.id.clone(),
+            name: name.to_owned(),
+            hash: self.served.gateway.auth.hash(&key.secret).expect("keys are looked at"),
+            scopes: serde_json::json!(scopes).to_string(),
+            rate: None,
+            created: Timestamp::now(),
+            expires: None,
+            revoked: None,
+        };
+        let store = &self.served.gateway.store;
+        assert!(store.insert_key(record, Actor::default()).await.expect("it is stored"));
+        key.reveal()
+    }
+
+    /// A client with a key.
+    pub(crate) fn with_key(&self, key: &str) -> Client {
+        Client::new(&self.url(), key)
+    }
+
+    /// Where the gateway is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.served.address)
     }
 
     /// Stops the gateway; gives its folder back.

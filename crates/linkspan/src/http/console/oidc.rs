@@ -53,7 +53,9 @@ impl Default for SignIns {
 
 /// Why somebody is not signed in, for a page that people read.
 struct Page {
-    code: Code,
+    status: u16,
+    /// For the audit log; none where nobody was refused anything.
+    code: Option<Code>,
     title: &'static str,
     text: String,
 }
@@ -61,7 +63,8 @@ struct Page {
 impl Page {
     fn new(code: Code, title: &'static str, text: impl Into<String>) -> Self {
         Self {
-            code,
+            status: code.status(),
+            code: Some(code),
             title,
             text: text.into(),
         }
@@ -86,19 +89,23 @@ impl From<crate::store::StoreError> for Page {
 
 impl From<Fault> for Page {
     fn from(fault: Fault) -> Self {
-        let (code, text) = match fault {
-            Fault::Unreachable => (
-                Code::EngineUnavailable,
-                "The identity provider does not answer, or not as it should. Try again in a moment. Whoever runs the gateway finds \
-                 the reason in its log.",
-            ),
-            Fault::Refused => (
+        const TITLE: &str = "You are not signed in";
+        match fault {
+            Fault::Unreachable => Self {
+                status: 502,
+                code: None,
+                title: TITLE,
+                text: "The identity provider does not answer, or not as it should. Try again in a moment. Whoever runs the gateway \
+                       finds the reason in its log."
+                    .to_owned(),
+            },
+            Fault::Refused => Self::new(
                 Code::Unauthenticated,
+                TITLE,
                 "The identity provider did not confirm who you are. Sign in again from the start. Whoever runs the gateway finds \
                  the reason in its log.",
             ),
-        };
-        Self::new(code, "You are not signed in", text)
+        }
     }
 }
 
@@ -110,10 +117,11 @@ impl IntoResponse for Page {
             docs::escape(&self.text)
         );
         let mut response = no_store(docs::html(&body));
-        let status = StatusCode::from_u16(self.code.status());
+        let status = StatusCode::from_u16(self.status);
         *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // For the audit log.
-        response.extensions_mut().insert(self.code);
+        if let Some(code) = self.code {
+            response.extensions_mut().insert(code);
+        }
         response
     }
 }

@@ -1,0 +1,247 @@
+//! `linkspan deliveries`: the deliveries of a running gateway, dead letters above all.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::output::{self, Output, Row};
+use super::remote::{Gateway, Remote, each, text, time};
+use super::{DONE, Done, Failure, SOME_FAILED};
+
+/// The arguments of `linkspan deliveries`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    remote: Remote,
+    /// The form of the output.
+    #[arg(long, value_enum, default_value = "table", global = true)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// The verbs of `linkspan deliveries`.
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List deliveries, newest first.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// Only this job's.
+        #[arg(long, value_name = "ID")]
+        job: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show deliveries, with all that the gateway says of them as JSON.
+    Show {
+        /// The deliveries' ids.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Send deliveries again, with the same ids: some by their ids, or many by --integration, --from and --until.
+    Replay {
+        /// The deliveries' ids.
+        #[arg(value_name = "ID", conflicts_with_all = ["integration", "channel", "state", "from", "until"])]
+        ids: Vec<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give up deliveries that have not arrived: they are dead letters.
+    GiveUp {
+        /// The deliveries' ids.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Hold back the deliveries of a channel.
+    Pause {
+        /// The integration.
+        integration: String,
+        /// The channel's name within it.
+        channel: String,
+        /// Why, for whoever wonders.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let the deliveries of a channel go on.
+    Resume {
+        /// The integration.
+        integration: String,
+        /// The channel's name within it.
+        channel: String,
+    },
+}
+
+/// Which deliveries are meant.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Only this integration's.
+    #[arg(long, value_name = "NAME")]
+    integration: Option<String>,
+    /// Only this channel's.
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// Only in this state: pending, sending, delivered, dead, paused.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only those made at this time or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only those made before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// A delivery as the gateway says it.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Delivery(Value);
+
+impl Row for Delivery {
+    const COLUMNS: &'static [&'static str] = &[
+        "id", "job", "integration", "channel", "receiver", "state", "attempts", "updated", "reason",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let Self(delivery) = self;
+        vec![
+            text(&delivery["id"]),
+            text(&delivery["job"]),
+            text(&delivery["integration"]),
+            text(&delivery["channel"]),
+            text(&delivery["receiver"]),
+            text(&delivery["state"]),
+            text(&delivery["attempts"]),
+            time(&delivery["updated"]),
+            text(&delivery["reason"]),
+        ]
+    }
+}
+
+/// An endpoint as the gateway says it.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Endpoint(Value);
+
+impl Row for Endpoint {
+    const COLUMNS: &'static [&'static str] = &[
+        "integration", "channel", "receiver", "paused", "pending", "sending", "held", "delivered", "dead",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let Self(endpoint) = self;
+        let counted = ["pending", "sending", "held", "delivered", "dead"];
+        let mut cells = vec![
+            text(&endpoint["integration"]),
+            text(&endpoint["channel"]),
+            text(&endpoint["receiver"]),
+            text(&endpoint["paused"]["reason"]),
+        ];
+        cells.extend(counted.map(|state| text(&endpoint[state])));
+        cells
+    }
+}
+
+/// How many were sent again.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Replayed(Value);
+
+impl Row for Replayed {
+    const COLUMNS: &'static [&'static str] = &["replayed", "left"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![text(&self.0["replayed"]), text(&self.0["left"])]
+    }
+}
+
+pub(super) fn run(args: Args) -> Done {
+    let Args {
+        remote,
+        output,
+        verb,
+    } = args;
+    remote.run(async move |gateway| match verb {
+        Verb::List { which, job, limit } => {
+            let filters = [
+                ("job", job),
+                ("integration", which.integration),
+                ("channel", which.channel),
+                ("state", which.state),
+                ("from", which.from),
+                ("until", which.until),
+            ];
+            let found = gateway.pages("deliveries", &filters, limit).await?;
+            let found: Vec<_> = found.into_iter().map(Delivery).collect();
+            output::print(output, &found)?;
+            Ok(DONE)
+        }
+        Verb::Show { ids } => {
+            let (found, code) = each(&ids, async |id| {
+                gateway.get(&["v1", "deliveries", &id], &[]).await.map(Delivery)
+            })
+            .await?;
+            output::print(output, &found)?;
+            Ok(code)
+        }
+        Verb::Replay { ids, which } if ids.is_empty() => replay(&gateway, output, which).await,
+        Verb::Replay { ids, .. } => command(&gateway, output, &ids, "replay").await,
+        Verb::GiveUp { ids } => command(&gateway, output, &ids, "give-up").await,
+        Verb::Pause {
+            integration,
+            channel,
+            reason,
+        } => {
+            let body = json!({ "reason": reason });
+            let path = ["v1", "endpoints", &integration, &channel, "pause"];
+            let endpoint = gateway.post(&path, Some(&body)).await?;
+            output::print(output, &[Endpoint(endpoint)])?;
+            Ok(DONE)
+        }
+        Verb::Resume {
+            integration,
+            channel,
+        } => {
+            let path = ["v1", "endpoints", &integration, &channel, "resume"];
+            let endpoint = gateway.post(&path, None).await?;
+            output::print(output, &[Endpoint(endpoint)])?;
+            Ok(DONE)
+        }
+    })
+}
+
+async fn command(gateway: &Gateway, output: Output, ids: &[String], action: &str) -> Done {
+    let (changed, code) = each(ids, async |id| {
+        let path = ["v1", "deliveries", &id, action];
+        gateway.post(&path, None).await.map(Delivery)
+    })
+    .await?;
+    output::print(output, &changed)?;
+    Ok(code)
+}
+
+/// Many at once. Those that are left could not be sent again: that is some of the work.
+async fn replay(gateway: &Gateway, output: Output, which: Which) -> Done {
+    if which.integration.is_none() && which.from.is_none() && which.until.is_none() {
+        return Err(Failure::usage(
+            "say which deliveries: their ids, or --integration, --from or --until",
+        ));
+    }
+    let mut body = serde_json::Map::new();
+    let given = [
+        ("integration", which.integration),
+        ("channel", which.channel),
+        ("state", which.state),
+        ("from", which.from),
+        ("until", which.until),
+    ];
+    for (name, value) in given {
+        body.extend(value.map(|value| (name.to_owned(), Value::String(value))));
+    }
+    let done: Value = gateway
+        .post(&["v1", "deliveries", "replay"], Some(&Value::Object(body)))
+        .await?;
+    let left = done["left"].as_u64().unwrap_or(0);
+    output::print(output, &[Replayed(done)])?;
+    Ok(if left == 0 { DONE } else { SOME_FAILED })
+}

@@ -121,7 +121,7 @@ function sentiment(answer) {
     answer.scores && stack([["positive", answer.scores.positive, "good"], ["neutral", answer.scores.neutral, "even"], ["negative", answer.scores.negative, "bad"]]),
     (answer.sentences ?? []).length > 0 && [
       h("h4", {}, "Sentences"),
-      h("ol", { class: "sentences" }, answer.sentences.slice(0, 500).map((sentence, at) => h("li", {}, score(sentence.score), h("span", { class: "figure" }, signed(sentence.score)), long(sentence.text, { id: `sentence:${at}`, first: 1500 })))),
+      h("ol", { class: "sentences", tabindex: "0", "aria-label": "Sentences" }, answer.sentences.slice(0, 500).map((sentence, at) => h("li", {}, score(sentence.score), h("span", { class: "figure" }, signed(sentence.score)), long(sentence.text, { id: `sentence:${at}`, first: 1500 })))),
       answer.sentences.length > 500 && h("p", { class: "quiet" }, `and ${answer.sentences.length - 500} more in the result document`),
     ]);
 }

@@ -92,7 +92,7 @@ export function language(code) {
 
 /// `proof-of-identity` as `Proof of identity`.
 export function words(name) {
-  const text = String(name ?? "").replaceAll(/[-_]/g, " ");
+  const text = String(name ?? "").replaceAll(/[-_]/g, " ").replace(/\bmrz\b/, "MRZ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

@@ -64,6 +64,7 @@ impl From<StoreError> for Refusal {
             ErrorKind::Full
             | ErrorKind::Io
             | ErrorKind::Busy
+            | ErrorKind::Unreachable
             | ErrorKind::Corrupt
             | ErrorKind::Locked
             | ErrorKind::Newer

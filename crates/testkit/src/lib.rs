@@ -6,9 +6,11 @@
 mod client;
 pub mod faults;
 pub mod ledger;
+mod postgres;
 mod process;
 
 pub use client::{Answer, Client};
+pub use postgres::PostgresServer;
 pub use process::{Gateway, Setup};
 
 /// The text of a fixture's path, whatever the test's working folder.

@@ -27,6 +27,7 @@ mod error;
 mod gauge;
 pub mod jobs;
 pub mod keys;
+pub mod postgres;
 pub mod queue;
 pub mod sessions;
 pub mod sqlite;
@@ -52,6 +53,7 @@ pub use jobs::{
     JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
+pub use postgres::{Migrated, PostgresOptions, PostgresStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Places,
     Recover, Recovered,

@@ -99,7 +99,15 @@ struct Delivery(Value);
 
 impl Row for Delivery {
     const COLUMNS: &'static [&'static str] = &[
-        "id", "job", "integration", "channel", "receiver", "state", "attempts", "updated", "reason",
+        "id",
+        "job",
+        "integration",
+        "channel",
+        "receiver",
+        "state",
+        "attempts",
+        "updated",
+        "reason",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -125,7 +133,15 @@ struct Endpoint(Value);
 
 impl Row for Endpoint {
     const COLUMNS: &'static [&'static str] = &[
-        "integration", "channel", "receiver", "paused", "pending", "sending", "held", "delivered", "dead",
+        "integration",
+        "channel",
+        "receiver",
+        "paused",
+        "pending",
+        "sending",
+        "held",
+        "delivered",
+        "dead",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -178,7 +194,10 @@ pub(super) fn run(args: Args) -> Done {
         }
         Verb::Show { ids } => {
             let (found, code) = each(&ids, async |id| {
-                gateway.get(&["v1", "deliveries", &id], &[]).await.map(Delivery)
+                gateway
+                    .get(&["v1", "deliveries", &id], &[])
+                    .await
+                    .map(Delivery)
             })
             .await?;
             output::print(output, &found)?;

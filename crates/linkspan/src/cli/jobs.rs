@@ -70,7 +70,14 @@ struct Job(Value);
 
 impl Row for Job {
     const COLUMNS: &'static [&'static str] = &[
-        "id", "integration", "caller", "state", "attempts", "created", "finished", "problem",
+        "id",
+        "integration",
+        "caller",
+        "state",
+        "attempts",
+        "created",
+        "finished",
+        "problem",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -122,7 +129,10 @@ pub(super) fn run(args: Args) -> Done {
         };
         let (jobs, code) = each(ids, async |id| match action {
             None => gateway.get(&["v1", "jobs", &id], &[]).await.map(Job),
-            Some(action) => gateway.post(&["v1", "jobs", &id, action], None).await.map(Job),
+            Some(action) => gateway
+                .post(&["v1", "jobs", &id, action], None)
+                .await
+                .map(Job),
         })
         .await?;
         output::print(output, &jobs)?;

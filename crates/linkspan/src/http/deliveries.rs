@@ -242,7 +242,8 @@ pub struct Replay {
 /// Replays many: page after page, so that no one transaction holds up the others.
 pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response, Refusal> {
     session.must(Action::Admin)?;
-    let form = "{\"integration\": …, \"channel\": …, \"state\": \"dead\", \"from\": …, \"until\": …}";
+    let form =
+        "{\"integration\": …, \"channel\": …, \"state\": \"dead\", \"from\": …, \"until\": …}";
     let body: Replay = small::json(&session.gateway, body, form).await?;
     match &body.integration {
         Some(integration) if !session.caller.may(Action::Admin, integration) => {

@@ -176,12 +176,8 @@ pub(super) async fn pause(
     body: axum::body::Body,
 ) -> Result<Response, Refusal> {
     let endpoint = known(&session, &integration, &channel).await?;
-    let Pausing { reason } = small::json_or_default(
-        &session.gateway,
-        body,
-        "{\"reason\": \"…\"}, or nothing",
-    )
-    .await?;
+    let Pausing { reason } =
+        small::json_or_default(&session.gateway, body, "{\"reason\": \"…\"}, or nothing").await?;
     let reason = match reason.as_deref().map(str::trim) {
         None | Some("") => format!("paused by {}", session.caller.name),
         Some(reason) if reason.len() > 500 || reason.chars().any(char::is_control) => {

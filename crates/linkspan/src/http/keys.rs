@@ -113,7 +113,9 @@ pub(super) async fn add(session: Session, body: Body) -> Result<Response, Refusa
         }
     };
     if expires.is_some_and(|end| end <= now) {
-        return Err(bad("expires_in: the key would have ended already".to_owned()));
+        return Err(bad(
+            "expires_in: the key would have ended already".to_owned()
+        ));
     }
     if body.rate == Some(0) {
         return Err(bad("rate: at least 1 request a second".to_owned()));
@@ -157,7 +159,12 @@ pub(super) async fn add(session: Session, body: Body) -> Result<Response, Refusa
 pub(super) async fn revoke(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     session.must_everywhere(Action::Admin)?;
     let store = &session.gateway.store;
-    let not_found = || Refusal::new(Code::NotFound, "no key has this id; GET /v1/keys lists them");
+    let not_found = || {
+        Refusal::new(
+            Code::NotFound,
+            "no key has this id; GET /v1/keys lists them",
+        )
+    };
     if store.find_key(&id).await?.is_none() {
         return Err(not_found());
     }
@@ -172,7 +179,9 @@ pub(super) async fn revoke(session: Session, Segment(id): Segment) -> Result<Res
 /// Scopes that are some, and whose integrations are there.
 fn scopes(session: &Session, given: &[String]) -> Result<Vec<String>, Refusal> {
     if given.is_empty() {
-        return Err(bad("scopes: give at least one of invoke, read and admin".to_owned()));
+        return Err(bad(
+            "scopes: give at least one of invoke, read and admin".to_owned()
+        ));
     }
     given
         .iter()
@@ -181,9 +190,11 @@ fn scopes(session: &Session, given: &[String]) -> Result<Vec<String>, Refusal> {
                 .parse()
                 .map_err(|sentence| bad(format!("scopes: {sentence}")))?;
             match &scope.integration {
-                Some(name) if !session.gateway.integrations.contains_key(name) => Err(bad(format!(
-                    "scopes: there is no integration {name:?}, which the scope {scope} names"
-                ))),
+                Some(name) if !session.gateway.integrations.contains_key(name) => {
+                    Err(bad(format!(
+                        "scopes: there is no integration {name:?}, which the scope {scope} names"
+                    )))
+                }
                 _ => Ok(scope.to_string()),
             }
         })

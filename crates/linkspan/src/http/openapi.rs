@@ -36,7 +36,10 @@ pub fn description() -> Value {
     named.insert("JobsPage".to_owned(), subschema::<JobsPage>(&mut generator));
     let more = [
         ("Delivery", subschema::<DeliveryView>(&mut generator)),
-        ("DeliveriesPage", subschema::<DeliveriesPage>(&mut generator)),
+        (
+            "DeliveriesPage",
+            subschema::<DeliveriesPage>(&mut generator),
+        ),
         ("Replay", subschema::<Replay>(&mut generator)),
         ("Replayed", subschema::<Replayed>(&mut generator)),
         ("Endpoint", subschema::<EndpointView>(&mut generator)),

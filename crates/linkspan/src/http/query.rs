@@ -36,7 +36,11 @@ impl<S: Send + Sync, Q: Words> FromRequestParts<S> for Known<Q> {
 
 /// A time of a query.
 pub(super) fn time(name: &str, given: Option<&str>) -> Result<Option<Timestamp>, Refusal> {
-    parsed(name, given, "a time such as 2026-11-23T08:00:00Z (RFC 3339)")
+    parsed(
+        name,
+        given,
+        "a time such as 2026-11-23T08:00:00Z (RFC 3339)",
+    )
 }
 
 /// A cursor of a query.

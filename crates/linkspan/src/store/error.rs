@@ -29,9 +29,9 @@ pub enum ErrorKind {
     /// Another process held the store for too long, or too much waits. Nothing was changed. Try again soon.
     #[error("it is busy")]
     Busy,
-    /// The store is on another machine and cannot be reached, or does not let this gateway in. Nothing is known to have changed. Answer
-    /// 503: the store finds out by itself when it can be reached again.
-    #[error("it cannot be reached; see the log for the reason")]
+    /// The store's server does not answer, or was lost while a change was under way: then it is unknown whether the change was made,
+    /// as after [`ErrorKind::Io`], but nothing is poisoned. Answer 503 and try again: the store connects again by itself.
+    #[error("its server does not answer; it is tried again by itself")]
     Unreachable,
     /// The store's content is damaged, or not what this program wrote. Poisoned like [`ErrorKind::Io`].
     #[error("its content is damaged; restore it from a backup")]
@@ -42,7 +42,8 @@ pub enum ErrorKind {
     /// The store was written by a later linkspan. Only on opening.
     #[error("it was written by a later version of linkspan; use that version")]
     Newer,
-    /// The folder or file cannot be opened or made, or lacks what is needed. Only on opening.
+    /// The folder, file or database cannot be opened or made, or lacks what is needed. Only on opening, or where a server's rights or
+    /// passwords change under a running gateway.
     #[error("it cannot be opened; see the log for the path and the reason")]
     Unusable,
     /// The store has been closed: the gateway is stopping.

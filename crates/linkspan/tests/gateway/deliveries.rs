@@ -339,8 +339,8 @@ async fn what_a_stopping_gateway_could_not_finish_the_next_one_sends_with_the_sa
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_sync_integration_only_jobs_are_delivered() {
     let receiver = Receiver::start(|_| 200).await;
-    let integrations =
-        calls("sync", &[receiver.webhook("/crm", "")]) + "overflow = \"async\"\ndeadline = \"2s\"\n";
+    let integrations = calls("sync", &[receiver.webhook("/crm", "")])
+        + "overflow = \"async\"\ndeadline = \"2s\"\n";
     let scene = Scene::start(&integrations).await;
     let body = json!({ "text": "held" });
     let invocation = |key: &str| {

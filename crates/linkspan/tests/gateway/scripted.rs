@@ -138,7 +138,11 @@ impl Scene {
     }
 
     /// The same with these lines in the section `server`.
-    pub(crate) async fn start_as(folder: tempfile::TempDir, server: &str, integrations: &str) -> Self {
+    pub(crate) async fn start_as(
+        folder: tempfile::TempDir,
+        server: &str,
+        integrations: &str,
+    ) -> Self {
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n\
              [service.mood]\ntask = \"sentiment\"\n[service.language]\ntask = \"detect-language\"\n{integrations}"
@@ -172,7 +176,12 @@ impl Scene {
         let record = KeyRecord {
             id: key.id.clone(),
             name: name.to_owned(),
-            hash: self.served.gateway.auth.hash(&key.secret).expect("keys are looked at"),
+            hash: self
+                .served
+                .gateway
+                .auth
+                .hash(&key.secret)
+                .expect("keys are looked at"),
             scopes: serde_json::json!(scopes).to_string(),
             rate: None,
             created: Timestamp::now(),
@@ -180,7 +189,12 @@ impl Scene {
             revoked: None,
         };
         let store = &self.served.gateway.store;
-        assert!(store.insert_key(record, Actor::default()).await.expect("it is stored"));
+        assert!(
+            store
+                .insert_key(record, Actor::default())
+                .await
+                .expect("it is stored")
+        );
         key.reveal()
     }
 

@@ -131,10 +131,7 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     PAGE.answer(&headers)
 }
 
-pub(super) async fn asset(
-    Segment(name): Segment,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+pub(super) async fn asset(Segment(name): Segment, headers: HeaderMap) -> Result<Response, Refusal> {
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     asset
         .map(|asset| asset.answer(&headers))
@@ -159,7 +156,11 @@ mod tests {
             .collect();
         assert_eq!(served, there);
         for asset in ASSETS.iter() {
-            assert_ne!(asset.media_type, "application/octet-stream", "{}", asset.name);
+            assert_ne!(
+                asset.media_type, "application/octet-stream",
+                "{}",
+                asset.name
+            );
         }
     }
 
@@ -185,17 +186,35 @@ mod tests {
     #[test]
     fn nothing_is_inline_and_nothing_is_elsewhere() {
         let page = std::str::from_utf8(PAGE.bytes).unwrap();
-        assert!(!page.contains(" style=") && !page.contains("<style"), "a style in the page");
+        assert!(
+            !page.contains(" style=") && !page.contains("<style"),
+            "a style in the page"
+        );
         assert!(!page.contains(" on"), "a handler in the page");
-        assert!(page.split("<script").skip(1).all(|tag| tag.contains("src=")));
+        assert!(
+            page.split("<script")
+                .skip(1)
+                .all(|tag| tag.contains("src="))
+        );
         for asset in ASSETS.iter().chain([&*PAGE]) {
             let text = std::str::from_utf8(asset.bytes).unwrap();
-            for found in ["https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for found in [
+                "https://",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
                 assert!(!text.contains(found), "{} has {found}", asset.name);
             }
             // The name of SVG's namespace is no address.
             let addresses = text.replace("http://www.w3.org/2000/svg", "");
-            assert!(!addresses.contains("http://"), "{} has an address", asset.name);
+            assert!(
+                !addresses.contains("http://"),
+                "{} has an address",
+                asset.name
+            );
         }
     }
 

@@ -20,9 +20,9 @@ use serde_json::{Map, Value};
 pub(super) use provider::Providers;
 use provider::{Fault, Went};
 
+use super::browser;
 use super::signin::{audit, begin, no_store};
 use super::tries::Tries;
-use super::browser;
 use crate::gateway::Gateway;
 use crate::http::server::Remote;
 use crate::http::{docs, layers};
@@ -127,10 +127,7 @@ impl IntoResponse for Page {
 }
 
 /// Sends somebody to the provider.
-pub(super) async fn login(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Response {
+pub(super) async fn login(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let remote = request.extensions().get::<Remote>();
     match leave(&gateway, remote).await {
         Ok(response) => response,
@@ -240,7 +237,10 @@ async fn remembered(
     let (Some(token), Some(state)) = (token, state.and_then(Token::parse)) else {
         return Err(strayed());
     };
-    let record = gateway.store.remove_session(state.hash_with(&token)).await?;
+    let record = gateway
+        .store
+        .remove_session(state.hash_with(&token))
+        .await?;
     match record {
         Some(record) if record.expires > Timestamp::now() => match Kept::of(&record) {
             Some(Kept::SignIn(sign_in)) => Ok(sign_in),
@@ -390,7 +390,10 @@ mod tests {
         assert_eq!(find(claims, "groups"), Some(&json!(["a"])));
         assert_eq!(find(claims, "/realm_access/roles"), Some(&json!(["b"])));
         assert_eq!(find(claims, "/groups"), Some(&json!(["a"])));
-        assert_eq!(find(claims, "https://id.example.com/roles"), Some(&json!("c")));
+        assert_eq!(
+            find(claims, "https://id.example.com/roles"),
+            Some(&json!("c"))
+        );
         assert_eq!(find(claims, "/realm_access/none"), None);
         assert_eq!(find(claims, "realm_access/roles"), None);
     }

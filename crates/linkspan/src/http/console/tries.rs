@@ -87,7 +87,11 @@ impl Tries {
 impl Try<'_> {
     /// Takes the try back: it did not fail.
     pub(super) fn succeeded(self) {
-        let mut counts = self.tries.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .tries
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             count.tries = count.tries.saturating_sub(1);
         }

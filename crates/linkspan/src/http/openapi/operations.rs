@@ -64,7 +64,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
             ("query", "integration", "Only this integration's."),
             ("query", "state", "Only in this state."),
             ("query", "caller", "Only this caller's, for administrators."),
-            ("query", "q", "A job's id, or the id of the request that made it."),
+            (
+                "query",
+                "q",
+                "A job's id, or the id of the request that made it.",
+            ),
             FROM,
             UNTIL,
             AFTER,
@@ -103,7 +107,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         parameters: &[
             JOB,
             WAIT,
-            ("query", "expires", "Of a signed link, which needs no key: when it ends."),
+            (
+                "query",
+                "expires",
+                "Of a signed link, which needs no key: when it ends.",
+            ),
             ("query", "signature", "Of a signed link."),
         ],
         answers: &[("200", "The result document.", Some("ResultDocument"))],

@@ -7,7 +7,9 @@ use crate::config::deliver::{Channel, channel_names};
 use crate::config::{Deliver, FileFormat, Method, Shape};
 
 fn deliver(item: &str) -> Result<Deliver, String> {
-    let file = format!("{SMALL}deliver = [{item}]\n[email]\nserver = \"mail.example.com\"\nfrom = \"a@example.com\"\nallowed_domains = [\"example.com\"]\n");
+    let file = format!(
+        "{SMALL}deliver = [{item}]\n[email]\nserver = \"mail.example.com\"\nfrom = \"a@example.com\"\nallowed_domains = [\"example.com\"]\n"
+    );
     let mut config = parse(&file).map_err(|faults| faults.to_string())?;
     let mut integration = config.integrations.remove("reviews").unwrap();
     Ok(integration.deliver.remove(0))
@@ -134,7 +136,9 @@ fn channels_have_names_of_their_own() {
     assert_eq!(config.warnings, []);
     let at = "linkspan.toml:8: integration.reviews.deliver[1]";
     let twice = |name: &str| {
-        format!("another channel of this integration has the name \"{name}\": give this one a name of its own")
+        format!(
+            "another channel of this integration has the name \"{name}\": give this one a name of its own"
+        )
     };
     for (items, fault) in [
         (
@@ -160,9 +164,8 @@ fn channels_of_an_integration_that_answers_in_the_response_are_worth_a_look() {
     let config = parse(&format!("{SMALL}deliver = [{{ file = \"a\" }}]\n")).unwrap();
     let warning = config.warnings[0].to_string();
     assert!(
-        warning.starts_with(
-            "linkspan.toml:7: integration.reviews.deliver: only jobs are delivered"
-        ),
+        warning
+            .starts_with("linkspan.toml:7: integration.reviews.deliver: only jobs are delivered"),
         "{warning}"
     );
 }

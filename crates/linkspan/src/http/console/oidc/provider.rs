@@ -150,7 +150,9 @@ impl Providers {
                 }
                 RequestTokenError::Request(error) => unreachable(&error),
                 RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-                    tracing::warn!("the identity provider's token answer is not one of the standard");
+                    tracing::warn!(
+                        "the identity provider's token answer is not one of the standard"
+                    );
                     Fault::Unreachable
                 }
             })?;
@@ -204,7 +206,9 @@ impl Providers {
                 }
             })?;
         if !by_tls(oidc, &metadata) {
-            tracing::warn!("the identity provider is reached by TLS, but publishes addresses that are not");
+            tracing::warn!(
+                "the identity provider is reached by TLS, but publishes addresses that are not"
+            );
             return Err(Fault::Unreachable);
         }
         let published = Published {
@@ -231,12 +235,14 @@ fn check(
     nonce: &Nonce,
 ) -> Result<(), Wrong> {
     let verifier = client.id_token_verifier().set_allowed_algs(SIGNED_BY);
-    let claims = token.claims(&verifier, nonce).map_err(|error| match error {
-        ClaimsVerificationError::SignatureVerification(
-            SignatureVerificationError::NoMatchingKey,
-        ) => Wrong::UnknownKey,
-        error => Wrong::Claims(error.to_string()),
-    })?;
+    let claims = token
+        .claims(&verifier, nonce)
+        .map_err(|error| match error {
+            ClaimsVerificationError::SignatureVerification(
+                SignatureVerificationError::NoMatchingKey,
+            ) => Wrong::UnknownKey,
+            error => Wrong::Claims(error.to_string()),
+        })?;
     let other = |party: &ClientId| party.as_str() != oidc.client_id;
     if claims.authorized_party().is_some_and(other) {
         return Err(Wrong::Claims("azp names another client".to_owned()));
@@ -250,7 +256,9 @@ fn check(
         let actual = AccessTokenHash::from_token(access, algorithm, key)
             .map_err(|_| Wrong::Claims("at_hash cannot be checked".to_owned()))?;
         if actual != *expected {
-            return Err(Wrong::Claims("at_hash is of another access token".to_owned()));
+            return Err(Wrong::Claims(
+                "at_hash is of another access token".to_owned(),
+            ));
         }
     }
     Ok(())

@@ -100,7 +100,7 @@ async fn messages_show_what_map_made_and_stay_within_their_limits() {
         json!(vec![large; 3]),
     ] {
         let (slack, _) = message("slack", ", map = \".\"", |parcel| {
-            parcel.content = content.clone()
+            parcel.content = content.clone();
         })
         .await;
         let blocks = slack["blocks"].as_array().unwrap();
@@ -123,7 +123,7 @@ async fn messages_show_what_map_made_and_stay_within_their_limits() {
             );
         }
         let (teams, _) = message("teams", ", map = \".\"", |parcel| {
-            parcel.content = content.clone()
+            parcel.content = content.clone();
         })
         .await;
         assert!(

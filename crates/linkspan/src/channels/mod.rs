@@ -78,9 +78,13 @@ pub fn open(
             Arc::new(webhook::Webhook::open(item, webhook, integration, context)?)
         }
         deliver::Channel::Http(http) => Arc::new(http::Http::open(item, http, context)?),
-        deliver::Channel::Email(_) => {
-            return Err(vec!["email: opens with the channels that come".to_owned()]);
-        }
+        deliver::Channel::Email(email) => Arc::new(email::Email::open(
+            email,
+            context.smtp.as_ref(),
+            &context.folder,
+            context.outbound.clone(),
+            context.links.clone(),
+        )?),
         deliver::Channel::File(file) => Arc::new(
             file::File::open(item, file, &context.folder)
                 .map_err(|sentence| vec![format!("file: {sentence}")])?,

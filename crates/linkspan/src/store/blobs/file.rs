@@ -19,7 +19,7 @@ use crate::store::gauge::Gauge;
 use crate::store::upkeep::Health;
 
 /// How much a probe writes to find out whether there is space again.
-const PROBE: usize = 256 * 1024;
+pub(super) const PROBE: usize = 256 * 1024;
 
 /// Blobs in a folder of the local file system.
 #[derive(Clone, Debug)]
@@ -327,7 +327,7 @@ fn prepare(folder: &Path) -> Result<File, Opening> {
 }
 
 /// Finds out on opening, not at the first document, whether the file system has hard links.
-fn check_links(spool: &Path) -> io::Result<()> {
+pub(super) fn check_links(spool: &Path) -> io::Result<()> {
     let file = tempfile::NamedTempFile::new_in(spool)?;
     let link = spool.join("link");
     fs::hard_link(file.path(), &link)
@@ -344,7 +344,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn kind_of(error: &io::Error) -> ErrorKind {
+pub(super) fn kind_of(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             ErrorKind::Full

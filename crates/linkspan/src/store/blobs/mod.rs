@@ -8,7 +8,10 @@
 
 mod file;
 mod intake;
+mod object;
 mod pins;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::File;
@@ -22,6 +25,7 @@ use tempfile::TempPath;
 
 pub use file::FileBlobs;
 pub use intake::{Body, Intake, IntakeError, Spooled};
+pub use object::{ObjectBlobs, ObjectOptions, connect};
 pub use pins::{Condemned, Pin, Pins};
 
 use super::error::StoreError;

@@ -58,7 +58,6 @@ async fn open_blobs(config: &Config, folder: &Path) -> Result<Arc<dyn Blobs>, St
                 prefix: prefix.clone(),
                 cache: folder.join(&s3.cache),
                 cache_size: s3.cache_size.bytes(),
-                shared: matches!(config.store.jobs, JobStore::Postgres(_)),
             };
             let bucket = connect(bucket, s3, authorities.as_deref())?;
             Ok(Arc::new(ObjectBlobs::open(bucket, options).await?))

@@ -130,6 +130,14 @@ impl Blobs for FileBlobs {
         })
     }
 
+    async fn is_there(&self, blob: &BlobRef) -> Result<bool, StoreError> {
+        match self.open(blob).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn condemn(&self, digest: Digest) -> Option<Condemned> {
         self.shared.pins.condemn(digest)
     }

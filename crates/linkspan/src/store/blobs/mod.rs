@@ -67,6 +67,13 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// As [`Blobs::open`]. `Unreachable`, `Full`, `Busy`: the blob may be fetched later.
     async fn local(&self, blob: &BlobRef) -> Result<LocalBlob, StoreError>;
 
+    /// Whether the store itself has the blob, whatever copies of it there are: asked where another gateway may have removed it.
+    ///
+    /// # Errors
+    ///
+    /// Unknown whether it is there.
+    async fn is_there(&self, blob: &BlobRef) -> Result<bool, StoreError>;
+
     /// Begins the removal of a blob: while the answer lives, no pin of this content can be made. None where it is pinned. Called by
     /// the sweeper, which then asks the rows, and erases or drops the answer soon.
     fn condemn(&self, digest: Digest) -> Option<Condemned>;
@@ -75,7 +82,7 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// The blob may be there still; the sweeper tries again. `Busy`: another gateway may just be storing a row that names it.
+    /// The blob may be there still; the sweeper tries again.
     async fn erase(&self, condemned: Condemned) -> Result<bool, StoreError>;
 
     /// The digests of up to `limit` blobs after `after` that are older than `age`, in order: for finding blobs without a row.

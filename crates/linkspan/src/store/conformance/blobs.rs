@@ -78,7 +78,7 @@ fn unpinned(blob: &BlobRef) -> BlobRef {
 }
 
 /// Makes a blob look as if it was written so long ago.
-pub(in crate::store) fn make_old(site: &dyn BlobSite, blob: &BlobRef, seconds: u64) {
+fn make_old(site: &dyn BlobSite, blob: &BlobRef, seconds: u64) {
     let file = std::fs::File::options()
         .write(true)
         .open(site.file(blob.digest))
@@ -95,6 +95,7 @@ pub(in crate::store) async fn what_was_kept_reads_back_also_after_a_restart(site
         (70_000, Digest::of(&content("a bill", 70_000)))
     );
     assert!(read(&blobs, &blob).await == content("a bill", 70_000));
+    assert!(blobs.is_there(&blob).await.unwrap());
     let row = unpinned(&blob);
     drop((blobs, blob));
     let blobs = site.open().await;
@@ -139,7 +140,7 @@ pub(in crate::store) async fn a_blob_that_is_gone_already_is_no_error(site: &dyn
     let row = unpinned(&keep(&blobs, "a bill", 70_000).await);
     let condemned = blobs.condemn(row.digest).unwrap();
     assert!(blobs.erase(condemned).await.unwrap());
-    assert!(!site.file(row.digest).exists());
+    assert!(!site.file(row.digest).exists() && !blobs.is_there(&row).await.unwrap());
     let condemned = blobs.condemn(row.digest).unwrap();
     assert!(!blobs.erase(condemned).await.unwrap());
     let other = unpinned(&keep(&blobs, "a letter", 70_000).await);

@@ -4,13 +4,8 @@
 //! a copy of what is worked on lies in a local folder ([`cache`]). Whether the store can be reached is known from what was asked of it
 //! last, and while it cannot, from probes.
 //!
-//! **Several gateways on one bucket.** Pins hold within one process only. So that no gateway removes an object while another one is
-//! storing a row that names it, where the bucket is shared:
-//! - who keeps a document always writes the object, so that it is young, and then sees it there with nobody about to remove it;
-//! - who removes an object says so first by a mark (`PREFIX/condemned/abcdef…`), and leaves a young object alone ([`GRACE`]).
-//!
-//! Each writes before it looks, and S3 shows every write to every later read. So either the keeper sees the mark and waits, or the
-//! remover sees a young object and leaves it. Both ages come from the store's clock.
+//! **Several gateways on one bucket.** Pins hold within one process only. That no gateway removes an object while another one stores a
+//! row that names it, is the business of the store of rows, which the gateways share: it asks [`Blobs::is_there`].
 
 mod bucket;
 mod cache;
@@ -50,13 +45,6 @@ const PART: u64 = 8 << 20;
 /// How many pieces are in memory at once, over all documents.
 const PARTS: usize = 8;
 
-/// An object that was written so lately may be one whose row another gateway is just storing: seconds, usually.
-const GRACE: Duration = Duration::from_secs(600);
-
-/// How often, and how long after one another, it is looked whether a removal has ended.
-const LOOKS: u32 = 40;
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-
 /// Blobs in a bucket.
 #[derive(Clone, Debug)]
 pub struct ObjectBlobs {
@@ -72,8 +60,6 @@ pub struct ObjectOptions {
     pub cache: PathBuf,
     /// The most bytes of copies in the local folder.
     pub cache_size: u64,
-    /// Whether other gateways may use the same prefix at the same time.
-    pub shared: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +67,6 @@ struct Shared {
     bucket: Arc<dyn ObjectStore>,
     prefix: String,
     cache: Cache,
-    is_shared: bool,
     pins: Pins,
     /// Whether the store can be reached.
     far: Gauge,
@@ -115,7 +100,6 @@ impl ObjectBlobs {
             bucket,
             prefix: options.prefix,
             cache,
-            is_shared: options.shared,
             pins: Pins::default(),
             far: Gauge::default(),
             near: Gauge::default(),
@@ -161,6 +145,12 @@ impl Blobs for ObjectBlobs {
         let shared = Arc::clone(&self.shared);
         let (digest, size) = (blob.digest, blob.size);
         shared.local(digest, size).await
+    }
+
+    async fn is_there(&self, blob: &BlobRef) -> Result<bool, StoreError> {
+        let key = self.shared.key(blob.digest);
+        let object = self.shared.head(&key, "look for a document").await?;
+        Ok(object.is_some_and(|object| object.size == blob.size))
     }
 
     fn condemn(&self, digest: Digest) -> Option<Condemned> {
@@ -226,18 +216,12 @@ impl Shared {
         }
         let pin = self.pin(digest).await?;
         let key = self.key(digest);
-        let there = match self.is_shared {
-            true => false,
-            false => self
-                .head(&key, DOING)
-                .await?
-                .is_some_and(|meta| meta.size == size),
-        };
+        let there = self
+            .head(&key, DOING)
+            .await?
+            .is_some_and(|meta| meta.size == size);
         if !there {
             self.upload(spooled, &key, digest, size).await?;
-            if self.is_shared {
-                self.settle(spooled, digest, size).await?;
-            }
         }
         let (shared, spooled) = (Arc::clone(&self), spooled.clone());
         // The gateway that took a document in often works on it: no copy is no fault.
@@ -250,27 +234,6 @@ impl Shared {
             size,
             pin: Some(pin),
         })
-    }
-
-    /// Sees to it that no other gateway removes an object that was just written.
-    async fn settle(&self, spooled: &Spooled, digest: Digest, size: u64) -> Result<(), StoreError> {
-        const DOING: &str = "keep a document";
-        let (key, mark) = (self.key(digest), self.mark(digest));
-        for _ in 0..LOOKS {
-            let marked = self.head(&mark, DOING).await?;
-            let object = self.head(&key, DOING).await?;
-            match (marked, object) {
-                (None, Some(_)) => return Ok(()),
-                (None, None) => self.upload(spooled, &key, digest, size).await?,
-                // Its gateway was killed: it removes nothing any more.
-                (Some(marked), Some(object)) if age(&marked, &object) >= GRACE => {
-                    self.delete(&mark, DOING).await?;
-                }
-                (Some(_), _) => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        }
-        Err(StoreError::new(ErrorKind::Busy, DOING)
-            .because("another gateway is removing the same content"))
     }
 
     async fn upload(
@@ -425,36 +388,12 @@ impl Shared {
     async fn erase(&self, digest: Digest) -> Result<bool, StoreError> {
         self.cache.forget(digest);
         let key = self.key(digest);
-        if !self.is_shared {
-            let there = self.head(&key, ERASING).await?.is_some();
-            self.delete(&key, ERASING).await?;
-            return Ok(there);
+        // Some stores say nothing of whether there was one.
+        let there = self.head(&key, ERASING).await?.is_some();
+        match self.bucket.delete(&key).await {
+            Err(error) if is_missing(&error) => Ok(false),
+            told => self.told(told, ERASING).map(|()| there),
         }
-        let mark = self.mark(digest);
-        self.told(self.bucket.put(&mark, MARK.into()).await, ERASING)?;
-        let erased = self.erase_marked(&key, &mark).await;
-        self.delete(&mark, ERASING).await?;
-        erased
-    }
-
-    async fn erase_marked(
-        &self,
-        key: &object_store::path::Path,
-        mark: &object_store::path::Path,
-    ) -> Result<bool, StoreError> {
-        let busy =
-            |reason: &'static str| Err(StoreError::new(ErrorKind::Busy, ERASING).because(reason));
-        let Some(marked) = self.head(mark, ERASING).await? else {
-            return busy("another gateway took the mark away");
-        };
-        let Some(object) = self.head(key, ERASING).await? else {
-            return Ok(false);
-        };
-        if age(&object, &marked) < GRACE {
-            return busy("it was written lately, and another gateway may be storing its row");
-        }
-        self.delete(key, ERASING).await?;
-        Ok(true)
     }
 
     async fn list(
@@ -501,18 +440,6 @@ impl Shared {
                 Ok(None)
             }
             told => self.told(told, doing).map(Some),
-        }
-    }
-
-    /// Removes an object that may be gone already.
-    async fn delete(
-        &self,
-        key: &object_store::path::Path,
-        doing: &'static str,
-    ) -> Result<(), StoreError> {
-        match self.bucket.delete(key).await {
-            Err(error) if is_missing(&error) => Ok(()),
-            told => self.told(told, doing),
         }
     }
 
@@ -595,7 +522,7 @@ impl Shared {
     /// Writes a small object: only that tells whether documents are taken.
     async fn touch(&self) -> object_store::Result<()> {
         let key = self.in_prefix("probe");
-        self.bucket.put(&key, MARK.into()).await.map(drop)
+        self.bucket.put(&key, PROBED.into()).await.map(drop)
     }
 
     async fn pin(&self, digest: Digest) -> Result<Pin, StoreError> {
@@ -606,10 +533,6 @@ impl Shared {
     fn key(&self, digest: Digest) -> object_store::path::Path {
         let name = digest.to_string();
         self.in_prefix(&format!("{}/{name}", &name[..2]))
-    }
-
-    fn mark(&self, digest: Digest) -> object_store::path::Path {
-        self.in_prefix(&format!("condemned/{digest}"))
     }
 
     fn in_prefix(&self, name: &str) -> object_store::path::Path {
@@ -624,8 +547,8 @@ impl Shared {
     }
 }
 
-/// What the marks and the probe hold: some stores keep no empty object.
-const MARK: &str = "linkspan\n";
+/// What a probe writes: some stores keep no empty object.
+const PROBED: &str = "linkspan\n";
 
 /// A temporary file that is read from its beginning, and hashed on the way.
 struct Content {
@@ -648,11 +571,6 @@ impl Content {
 
 fn part_size(size: u64) -> u64 {
     PART.max(size.div_ceil(10_000))
-}
-
-/// How long after one object another was written, by the store's clock.
-fn age(object: &ObjectMeta, later: &ObjectMeta) -> Duration {
-    since_epoch(later).saturating_sub(since_epoch(object))
 }
 
 fn since_epoch(object: &ObjectMeta) -> Duration {

@@ -48,16 +48,11 @@ impl Bucket {
     }
 
     /// One of the gateways on the bucket, by its local folder.
-    pub(super) async fn gateway(
-        &self,
-        name: &str,
-        shared: bool,
-    ) -> Result<ObjectBlobs, StoreError> {
+    pub(super) async fn gateway(&self, name: &str) -> Result<ObjectBlobs, StoreError> {
         let options = ObjectOptions {
             prefix: PREFIX.to_owned(),
             cache: self.folder.path().join(name),
             cache_size: 1 << 30,
-            shared,
         };
         ObjectBlobs::open(self.client(BUCKET), options).await
     }
@@ -70,7 +65,7 @@ impl Bucket {
 #[async_trait]
 impl BlobSite for Bucket {
     async fn open(&self) -> Arc<dyn Blobs> {
-        Arc::new(self.gateway("cache", false).await.unwrap())
+        Arc::new(self.gateway("cache").await.unwrap())
     }
 
     fn file(&self, digest: Digest) -> PathBuf {

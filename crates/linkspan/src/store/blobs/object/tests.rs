@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::testing::{BUCKET, Bucket};
 use super::{ObjectBlobs, ObjectOptions};
 use crate::logging;
 use crate::store::blobs::BlobRef;
-use crate::store::conformance::blobs::{BlobSite as _, keep, make_old};
+use crate::store::conformance::blobs::{BlobSite as _, keep};
 use crate::store::upkeep::Health;
-use crate::store::{Blobs, Digest, ErrorKind, Intake, IntakeError};
+use crate::store::{Blobs, ErrorKind, Intake, IntakeError};
 
 const AWAY: Health = Health::Refusing(ErrorKind::Unreachable);
 
@@ -77,7 +77,6 @@ async fn a_wrong_key_or_bucket_is_told_at_the_start_without_the_key() {
         prefix: String::new(),
         cache: bucket.folder.path().join(name),
         cache_size: 1 << 30,
-        shared: false,
     };
     let missing = bucket.client("no-such-bucket");
     let error = ObjectBlobs::open(missing, options("a")).await.unwrap_err();
@@ -139,9 +138,9 @@ async fn a_temporary_file_that_changed_is_not_kept_under_its_first_content() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_fetched_by_many_at_once_is_fetched_once() {
     let bucket = Bucket::new();
-    let writer: Arc<dyn Blobs> = Arc::new(bucket.gateway("writer", true).await.unwrap());
+    let writer: Arc<dyn Blobs> = Arc::new(bucket.gateway("writer").await.unwrap());
     let blob = row(&keep(&writer, "a bill", 10_000_000).await);
-    let reader = bucket.gateway("reader", true).await.unwrap();
+    let reader = bucket.gateway("reader").await.unwrap();
     let fetches = (0..16).map(|_| {
         let (reader, blob) = (reader.clone(), blob.clone());
         tokio::spawn(async move { reader.local(&blob).await.unwrap() })
@@ -158,80 +157,16 @@ async fn what_is_fetched_by_many_at_once_is_fetched_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_bucket_keeps_what_was_written_lately() {
+async fn a_copy_does_not_hide_that_another_gateway_removed_the_object() {
     let bucket = Bucket::new();
-    let one: Arc<dyn Blobs> = Arc::new(bucket.gateway("one", true).await.unwrap());
-    let two: Arc<dyn Blobs> = Arc::new(bucket.gateway("two", true).await.unwrap());
+    let one: Arc<dyn Blobs> = Arc::new(bucket.gateway("one").await.unwrap());
+    let two: Arc<dyn Blobs> = Arc::new(bucket.gateway("two").await.unwrap());
     let blob = keep(&one, "a bill", 70_000).await;
+    assert!(one.is_there(&blob).await.unwrap() && two.is_there(&blob).await.unwrap());
     let condemned = two.condemn(blob.digest).expect("the pin is the other's");
-    let error = two.erase(condemned).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Busy);
-    make_old(&bucket, &blob, 3600);
-    // Kept again: young again.
-    let again = keep(&one, "a bill", 70_000).await;
-    let condemned = two.condemn(again.digest).unwrap();
-    assert_eq!(
-        two.erase(condemned).await.unwrap_err().kind,
-        ErrorKind::Busy
-    );
-    make_old(&bucket, &blob, 3600);
-    let condemned = two.condemn(blob.digest).unwrap();
     assert!(two.erase(condemned).await.unwrap());
-    assert!(!bucket.file(blob.digest).exists());
-    let marks = fs::read_dir(bucket.object("condemned")).map_or(0, Iterator::count);
-    assert_eq!(marks, 0, "no mark is left");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_mark_of_a_gateway_that_was_killed_holds_up_nobody_for_ever() {
-    let bucket = Bucket::new();
-    let blobs: Arc<dyn Blobs> = Arc::new(bucket.gateway("one", true).await.unwrap());
-    let digest = Digest::of("a bill".repeat(20_000).as_bytes());
-    let mark = bucket.object(&format!("condemned/{digest}"));
-    fs::create_dir_all(mark.parent().unwrap()).unwrap();
-    fs::write(&mark, "linkspan\n").unwrap();
-    let old = SystemTime::now() - Duration::from_secs(3600);
-    let file = fs::File::options().write(true).open(&mark).unwrap();
-    file.set_modified(old).unwrap();
-    let blob = keep(&blobs, "a bill", 120_000).await;
-    assert_eq!(blob.digest, digest);
-    assert!(!mark.exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_keeper_and_a_remover_the_keepers_object_is_there() {
-    let bucket = Bucket::new();
-    let keeper: Arc<dyn Blobs> = Arc::new(bucket.gateway("keeper", true).await.unwrap());
-    let remover: Arc<dyn Blobs> = Arc::new(bucket.gateway("remover", true).await.unwrap());
-    let blob = keep(&keeper, "a bill", 70_000).await;
-    let mut removed = 0;
-    for round in 0..60_u64 {
-        make_old(&bucket, &blob, 3600);
-        let body = spooled_bill(&keeper).await;
-        let removal = tokio::spawn({
-            let remover = Arc::clone(&remover);
-            let digest = blob.digest;
-            async move {
-                // At any moment of the keeping.
-                tokio::time::sleep(Duration::from_micros(round % 12 * 700)).await;
-                remover.erase(remover.condemn(digest).unwrap()).await
-            }
-        });
-        body.keep(None, None).await.unwrap();
-        let outcome = removal.await.unwrap();
-        removed += u32::from(matches!(outcome, Ok(true)));
-        assert!(
-            bucket.file(blob.digest).exists(),
-            "round {round}: {outcome:?}"
-        );
-    }
-    // Both came first now and then, or the rounds prove nothing.
-    assert!(removed > 0 && removed < 60, "{removed}");
-}
-
-async fn spooled_bill(blobs: &Arc<dyn Blobs>) -> super::super::Body {
-    let mut intake = Intake::new(Arc::clone(blobs), u64::MAX);
-    let content: Vec<u8> = "a bill".bytes().cycle().take(70_000).collect();
-    intake.write(&content).await.unwrap();
-    intake.finish().await.unwrap()
+    assert!(one.local(&blob).await.is_ok(), "the copy");
+    assert!(!one.is_there(&blob).await.unwrap());
+    let again = keep(&one, "a bill", 70_000).await;
+    assert!(two.is_there(&again).await.unwrap());
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use linkspan_model::config::{BlobStore, Config, JobStore};
 
+use super::blobs::{ObjectBlobs, ObjectOptions, connect};
 use super::error::{ErrorKind, StoreError};
 use super::{Blobs, FileBlobs, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store};
 
@@ -53,9 +54,16 @@ pub async fn open_beside(config: &Config, folder: &Path) -> Result<Arc<dyn Store
 async fn open_blobs(config: &Config, folder: &Path) -> Result<Arc<dyn Blobs>, StoreError> {
     match &config.store.blobs {
         BlobStore::File(path) => Ok(Arc::new(FileBlobs::open(folder.join(path))?)),
-        BlobStore::S3 { .. } => Err(StoreError::new(
-            ErrorKind::Unusable,
-            "open the bucket of documents",
-        )),
+        BlobStore::S3 { bucket, prefix } => {
+            let s3 = &config.store.s3;
+            let authorities = config.outbound.ca.as_ref().map(|path| folder.join(path));
+            let options = ObjectOptions {
+                prefix: prefix.clone(),
+                cache: folder.join(&s3.cache),
+                cache_size: s3.cache_size.bytes(),
+            };
+            let bucket = connect(bucket, s3, authorities.as_deref())?;
+            Ok(Arc::new(ObjectBlobs::open(bucket, options).await?))
+        }
     }
 }

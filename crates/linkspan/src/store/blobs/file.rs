@@ -19,7 +19,7 @@ use crate::store::gauge::Gauge;
 use crate::store::upkeep::Health;
 
 /// How much a probe writes to find out whether there is space again.
-const PROBE: usize = 256 * 1024;
+pub(super) const PROBE: usize = 256 * 1024;
 
 /// Blobs in a folder of the local file system.
 #[derive(Clone, Debug)]
@@ -128,6 +128,14 @@ impl Blobs for FileBlobs {
             path: self.shared.path(blob.digest),
             _copy: None,
         })
+    }
+
+    async fn is_there(&self, blob: &BlobRef) -> Result<bool, StoreError> {
+        match self.open(blob).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn condemn(&self, digest: Digest) -> Option<Condemned> {
@@ -327,7 +335,7 @@ fn prepare(folder: &Path) -> Result<File, Opening> {
 }
 
 /// Finds out on opening, not at the first document, whether the file system has hard links.
-fn check_links(spool: &Path) -> io::Result<()> {
+pub(super) fn check_links(spool: &Path) -> io::Result<()> {
     let file = tempfile::NamedTempFile::new_in(spool)?;
     let link = spool.join("link");
     fs::hard_link(file.path(), &link)
@@ -344,7 +352,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn kind_of(error: &io::Error) -> ErrorKind {
+pub(super) fn kind_of(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             ErrorKind::Full

@@ -8,7 +8,10 @@
 
 mod file;
 mod intake;
+mod object;
 mod pins;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::File;
@@ -22,6 +25,7 @@ use tempfile::TempPath;
 
 pub use file::FileBlobs;
 pub use intake::{Body, Intake, IntakeError, Spooled};
+pub use object::{ObjectBlobs, ObjectOptions, connect};
 pub use pins::{Condemned, Pin, Pins};
 
 use super::error::StoreError;
@@ -63,6 +67,13 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// As [`Blobs::open`]. `Unreachable`, `Full`, `Busy`: the blob may be fetched later.
     async fn local(&self, blob: &BlobRef) -> Result<LocalBlob, StoreError>;
 
+    /// Whether the store itself has the blob, whatever copies of it there are: asked where another gateway may have removed it.
+    ///
+    /// # Errors
+    ///
+    /// Unknown whether it is there.
+    async fn is_there(&self, blob: &BlobRef) -> Result<bool, StoreError>;
+
     /// Begins the removal of a blob: while the answer lives, no pin of this content can be made. None where it is pinned. Called by
     /// the sweeper, which then asks the rows, and erases or drops the answer soon.
     fn condemn(&self, digest: Digest) -> Option<Condemned>;
@@ -71,7 +82,7 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// The blob may be there still; the sweeper tries again. `Busy`: another gateway may just be storing a row that names it.
+    /// The blob may be there still; the sweeper tries again.
     async fn erase(&self, condemned: Condemned) -> Result<bool, StoreError>;
 
     /// The digests of up to `limit` blobs after `after` that are older than `age`, in order: for finding blobs without a row.

@@ -2,6 +2,7 @@
 
 pub(in crate::store) mod accept;
 pub(in crate::store) mod attempts;
+pub(in crate::store) mod blobs;
 pub(in crate::store) mod deliveries;
 pub(in crate::store) mod delivery_model;
 pub(in crate::store) mod endpoints;

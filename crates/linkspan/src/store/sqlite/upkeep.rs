@@ -17,7 +17,7 @@ use super::rows::{COLUMNS, Row, damaged, state, time};
 use super::writer::{Need, Scope};
 use crate::logging;
 use crate::store::blobs::{Condemned, Digest};
-use crate::store::error::{ErrorKind, StoreError};
+use crate::store::error::StoreError;
 use crate::store::upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 use crate::store::watch::Watchers;
 
@@ -186,12 +186,10 @@ impl SqliteStore {
             match blobs.erase(condemned).await {
                 Ok(there) => removed += u64::from(there),
                 Err(error) => {
-                    if error.kind != ErrorKind::Busy {
-                        tracing::warn!(
-                            error = logging::chain(&error),
-                            "a blob without a row could not be removed"
-                        );
-                    }
+                    tracing::warn!(
+                        error = logging::chain(&error),
+                        "a blob without a row could not be removed"
+                    );
                     settled.retain(|other| *other != digest);
                 }
             }

@@ -25,7 +25,7 @@ pub const COMMANDED_AT_ONCE: usize = 1000;
 /// The sender's side of the store.
 #[async_trait]
 pub trait DeliveryQueue: Send + Sync {
-    /// Starts attempts of due deliveries, the longest due first for each endpoint. Called by the sender whenever an endpoint has places
+    /// Starts attempts of due deliveries, the longest due first for each endpoint (of several, the one made first). Called by the sender whenever an endpoint has places
     /// free and work is due. The starts are durable on return (state `sending`, `attempts` raised): call the receiver only then.
     /// Deliveries of endpoints that are not named, or that are paused, stay where they are.
     ///

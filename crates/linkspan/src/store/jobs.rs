@@ -250,9 +250,10 @@ pub struct Page {
 pub enum Command {
     /// Stop it: queued, waiting and running jobs.
     Cancel,
-    /// Run it again: failed and cancelled jobs whose request is still there. Its result is erased and its attempts start from 0.
+    /// Run it again: failed and cancelled jobs whose request is still there. Its result is erased and its attempts start from 0. Its
+    /// deliveries that have arrived stay as superseded records, the others are removed.
     Retry,
-    /// Erase it, in whatever state: document, request, result and idempotency key. The audit line stays.
+    /// Erase it, in whatever state: document, request, result, deliveries and idempotency key. The audit line stays.
     Delete,
 }
 

@@ -3,10 +3,12 @@
 pub(in crate::store) mod accept;
 pub(in crate::store) mod attempts;
 pub(in crate::store) mod blobs;
+pub(in crate::store) mod commands;
 pub(in crate::store) mod deliveries;
 pub(in crate::store) mod delivery_model;
 pub(in crate::store) mod endpoints;
 pub(in crate::store) mod model;
+pub(in crate::store) mod outbox;
 pub(in crate::store) mod retention;
 pub(in crate::store) mod sessions;
 
@@ -76,31 +78,33 @@ macro_rules! conformance {
                 a_blob_stays_while_another_job_names_it
                 a_blob_on_its_way_to_a_row_is_not_swept
                 results_expire_and_rows_follow
+                a_result_is_kept_while_a_delivery_needs_it
+                a_delivery_that_never_arrives_is_given_up_with_its_result
                 a_body_is_the_same_in_memory_and_in_a_file;
             model:
                 any_sequence_of_calls_agrees_with_the_model;
-            deliveries:
+            outbox:
                 deliveries_are_stored_with_the_end_that_has_a_result
                 a_job_that_recovery_fails_is_delivered_too
+                an_erased_job_takes_its_deliveries_with_it
+                a_job_that_runs_again_supersedes_its_deliveries
+                changes_are_told_to_whoever_listens;
+            deliveries:
                 due_deliveries_start_in_order_and_within_their_places
                 a_stale_delivery_attempt_changes_nothing
                 each_end_makes_of_a_delivery_what_it_says
                 a_delivery_remembers_its_latest_tries
-                an_attempt_without_a_sign_of_life_is_made_again
-                an_erased_job_takes_its_deliveries_with_it
-                a_job_that_runs_again_supersedes_its_deliveries
-                changes_are_told_to_whoever_listens;
-            endpoints:
+                an_attempt_without_a_sign_of_life_is_made_again;
+            commands:
                 a_replay_sends_the_same_delivery_again
                 what_has_no_result_any_more_is_not_replayed
                 a_delivery_that_is_given_up_is_not_tried_again
                 a_command_goes_through_page_by_page
-                a_query_narrows_the_list_page_by_page
+                a_query_narrows_the_list_page_by_page;
+            endpoints:
                 a_receiver_that_wants_no_more_pauses_its_endpoint
                 an_operator_pauses_an_endpoint_and_lets_it_go_on
-                an_endpoints_health_agrees_with_its_deliveries
-                a_result_is_kept_while_a_delivery_needs_it
-                a_delivery_that_never_arrives_is_given_up_with_its_result;
+                an_endpoints_health_agrees_with_its_deliveries;
             delivery_model:
                 any_sequence_of_calls_on_deliveries_agrees_with_the_model;
             sessions:

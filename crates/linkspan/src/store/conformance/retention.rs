@@ -1,15 +1,16 @@
-//! Erasing, expiring, and what keeps a blob in place.
+//! Erasing, expiring, and what keeps a blob or a result in place.
 
 use std::io::Read;
 use std::sync::Arc;
 
-use linkspan_model::JobState;
+use linkspan_model::{DeliveryState, JobState};
 
+use super::deliveries::by;
 use super::{Open, Site, at, bill, content, key};
 use crate::store::blobs::INLINE_LIMIT;
 use crate::store::{
-    Command, Commanded, Content, Digest, DocumentRef, ErrorKind, Intake, IntakeError, Outcome,
-    Retention, Swept,
+    Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind, Intake,
+    IntakeError, Outcome, Retention, Swept,
 };
 
 const RETENTION: Retention = Retention {
@@ -17,7 +18,7 @@ const RETENTION: Retention = Retention {
     audit: jiff::SignedDuration::from_secs(100_000),
 };
 
-async fn sweep(open: &Open, now: i64) -> Swept {
+pub(in crate::store) async fn sweep(open: &Open, now: i64) -> Swept {
     open.store.sweep(RETENTION, at(now)).await.unwrap()
 }
 
@@ -228,4 +229,74 @@ pub(in crate::store) async fn a_body_is_the_same_in_memory_and_in_a_file(site: &
         refused,
         Err(IntakeError::TooLarge { limit: 100_000 })
     ));
+}
+
+pub(in crate::store) async fn a_result_is_kept_while_a_delivery_needs_it(site: &dyn Site) {
+    let open = site.open();
+    let deliveries = [by("crm"), by("crm")];
+    let job = open.sent_out(&deliveries, 0).await;
+    let [slow, quick] = deliveries.map(|new| new.id);
+    let sent = open.send("crm", 0).await;
+    assert!(
+        open.end(sent[0].attempt, DeliveryOutcome::Retry { due: at(4000) }, 1)
+            .await
+    );
+    assert!(
+        open.end(sent[1].attempt, DeliveryOutcome::Delivered, 1)
+            .await
+    );
+    assert_eq!(
+        sweep(&open, 3600).await.expired,
+        0,
+        "its time is over, and it is needed"
+    );
+    assert_eq!(open.job(job).await.state, JobState::Succeeded);
+    let sent = open.send("crm", 4000).await.remove(0);
+    assert_eq!(sent.delivery.id, slow);
+    assert!(sent.result.is_some());
+    assert_eq!(sweep(&open, 4001).await.expired, 0, "under way");
+    assert!(
+        open.end(sent.attempt, DeliveryOutcome::Delivered, 4002)
+            .await
+    );
+    assert_eq!(sweep(&open, 4003).await.expired, 1);
+    assert_eq!(open.job(job).await.state, JobState::Expired);
+    assert_eq!(
+        open.states(&[slow, quick]).await,
+        [DeliveryState::Delivered; 2]
+    );
+}
+
+pub(in crate::store) async fn a_delivery_that_never_arrives_is_given_up_with_its_result(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let deliveries = [by("crm"), by("crm"), by("mail")];
+    let job = open.sent_out(&deliveries, 0).await;
+    let ids = deliveries.map(|new| new.id);
+    let attempt = open.claim_of(&[("crm", 1)], 0).await.claimed[0].attempt;
+    open.set_pause(Some("upkeep"), 1).await;
+    assert_eq!(sweep(&open, 4599).await.expired, 0);
+    assert_eq!(sweep(&open, 4600).await.expired, 1);
+    assert_eq!(open.job(job).await.state, JobState::Expired);
+    assert_eq!(open.store.result(job).await.unwrap(), None);
+    for id in ids {
+        let found = open.delivery(id).await;
+        assert_eq!(
+            (found.state, found.finished),
+            (DeliveryState::Dead, Some(at(4600)))
+        );
+        assert!(found.reason.unwrap().contains("erased"));
+    }
+    assert!(!open.end(attempt, DeliveryOutcome::Delivered, 4601).await);
+    assert_eq!(sweep(&open, 5599).await.expired, 0);
+    assert!(
+        open.store.get(job).await.unwrap().is_some(),
+        "it says why for as long again"
+    );
+    sweep(&open, 5600).await;
+    assert!(open.store.get(job).await.unwrap().is_none());
+    for id in ids {
+        assert!(open.store.get_delivery(id).await.unwrap().is_none());
+    }
 }

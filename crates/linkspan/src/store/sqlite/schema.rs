@@ -143,13 +143,13 @@ pub(super) const STEPS: &[&str] = &[
         reason      TEXT,
         superseded  INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX deliveries_by_job    ON deliveries (job, state);
-    CREATE INDEX deliveries_by_state  ON deliveries (state, id);
-    CREATE INDEX deliveries_by_caller ON deliveries (caller, id);
-    CREATE INDEX deliveries_due       ON deliveries (integration, channel, due, seq) WHERE state = 0;
-    CREATE INDEX deliveries_leased    ON deliveries (lease) WHERE state = 1;
-    CREATE INDEX deliveries_dead      ON deliveries (integration, channel, id) WHERE state = 3;
-    CREATE INDEX deliveries_paused    ON deliveries (integration, channel) WHERE state = 4;
+    CREATE INDEX deliveries_by_job      ON deliveries (job);
+    CREATE INDEX deliveries_by_state    ON deliveries (state, id);
+    CREATE INDEX deliveries_by_caller   ON deliveries (caller, id);
+    CREATE INDEX deliveries_by_endpoint ON deliveries (integration, channel, id);
+    CREATE INDEX deliveries_due         ON deliveries (integration, channel, due, seq) WHERE state = 0;
+    CREATE INDEX deliveries_dead        ON deliveries (integration, channel, id) WHERE state = 3;
+    CREATE INDEX deliveries_paused      ON deliveries (integration, channel) WHERE state = 4;
 
     -- How many deliveries of which endpoint are in which state.
     CREATE TABLE delivery_tallies (

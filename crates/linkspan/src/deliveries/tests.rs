@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use linkspan_model::DeliveryState;
+use linkspan_model::{Code, DeliveryState, InvocationId, Problem, ResultDocument};
 
 use crate::channels::{Verdict, VerdictKind};
-use crate::store::{Actor, DeliveryCommand, DeliveryQuery, TryOutcome};
+use crate::store::{Actor, DeliveryCommand, DeliveryQuery, NewDelivery, TryOutcome};
 use rig::{Rig, Script, settings};
 
 const HOUR: i64 = 3600;
@@ -419,6 +419,35 @@ async fn what_somebody_gives_up_while_it_is_sent_stays_given_up() {
     slow.release();
     rig.idle().await;
     assert_eq!(rig.count(DeliveryState::Dead).await, 1);
+}
+
+#[tokio::test]
+async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
+    let mut rig = Rig::new();
+    rig.channel("all", settings(""), taken);
+    rig.channel("none", settings("when = '.status == \"succeeded\"'"), taken);
+    rig.channel(
+        "failed",
+        settings("when = '.error.code == \"internal\"'"),
+        taken,
+    );
+    rig.channel("broken", settings("when = '.status | keys'"), taken);
+    let problem = Problem::new(
+        Code::Internal,
+        "the gateway ended during each of its attempts",
+    );
+    let result = ResultDocument::failed(InvocationId::new(), "calls", problem);
+    let (ended, recovered) = rig.outboxes(&result).await;
+    let shape = |deliveries: &[NewDelivery]| {
+        let shape = deliveries
+            .iter()
+            .map(|new| (new.channel.clone(), new.dead.is_some(), new.due));
+        shape.collect::<Vec<_>>()
+    };
+    let expected = [("all", false), ("broken", true), ("failed", false)];
+    let expected = expected.map(|(channel, dead)| (channel.to_owned(), dead, rig.start));
+    assert_eq!(shape(&ended), expected);
+    assert_eq!(shape(&recovered), expected);
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use crate::channels::{Channel, Parcel, Verdict};
 use crate::deliveries::{Clock, Deliveries, Lifetime, Opened, Sender};
 use crate::metrics::Metrics;
 use crate::store::{
-    AttemptEnd, Delivery, DeliveryQuery, Endpoint, Enqueued, FileBlobs, NewJob, Outcome,
-    SqliteOptions, SqliteStore, Start, Store,
+    AttemptEnd, Delivery, DeliveryQuery, Endpoint, Enqueued, FileBlobs, NewDelivery, NewJob,
+    Outcome, SqliteOptions, SqliteStore, Start, Store,
 };
 
 const INTEGRATION: &str = "calls";
@@ -150,6 +150,18 @@ impl Rig {
 
     pub(super) fn forget_channels(&mut self) {
         self.channels.clear();
+    }
+
+    /// The deliveries of a result: at the end of an attempt, and at recovery.
+    pub(super) async fn outboxes(
+        &self,
+        result: &ResultDocument,
+    ) -> (Vec<NewDelivery>, Vec<NewDelivery>) {
+        let now = self.clock.time();
+        (
+            self.deliveries.outbox(result, now).await,
+            self.deliveries.outbox_blocking(result, now),
+        )
     }
 
     /// Starts a sender for the channels that there are now.

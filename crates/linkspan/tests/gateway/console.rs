@@ -42,7 +42,11 @@ async fn a_person_signs_in_with_a_key_and_out_again() {
     let session = signed_in.json();
     assert_eq!(
         (&session["signed_in"], &session["name"], &session["scopes"]),
-        (&json!(true), &json!("ana"), &json!(["invoke:letters", "read"]))
+        (
+            &json!(true),
+            &json!("ana"),
+            &json!(["invoke:letters", "read"])
+        )
     );
     let [cookie] = &set_cookies(&signed_in)[..] else {
         panic!("{:?}", signed_in.headers)
@@ -51,7 +55,10 @@ async fn a_person_signs_in_with_a_key_and_out_again() {
     for flag in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43200"] {
         assert!(cookie.contains(flag), "{flag}: {cookie}");
     }
-    assert!(!cookie.contains("Domain") && !cookie.contains("Secure"), "{cookie}");
+    assert!(
+        !cookie.contains("Domain") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
     assert_eq!(signed_in.header("cache-control"), Some("no-store"));
     assert_eq!(browser.get("/console/session").await.json(), session);
     assert_eq!(browser.get("/v1/jobs").await.status, 200);
@@ -65,19 +72,38 @@ async fn a_person_signs_in_with_a_key_and_out_again() {
     assert_eq!(browser.delete("/console/session").await.status, 204);
     assert!(browser.cookies.is_empty(), "the cookie is taken away");
     browser.cookies = shown;
-    assert_eq!(browser.get("/v1/jobs").await.status, 401, "it opens nothing any more");
+    assert_eq!(
+        browser.get("/v1/jobs").await.status,
+        401,
+        "it opens nothing any more"
+    );
     assert!(!browser.is_signed_in().await);
 
-    let page = scene.served.gateway.store.list_audit(None, 100).await.unwrap();
+    let page = scene
+        .served
+        .gateway
+        .store
+        .list_audit(None, 100)
+        .await
+        .unwrap();
     let lines: Vec<_> = page
         .lines
         .iter()
         .filter(|line| line.action.starts_with("session."))
-        .map(|line| (line.actor.name.as_str(), line.action.as_str(), line.outcome.as_str()))
+        .map(|line| {
+            (
+                line.actor.name.as_str(),
+                line.action.as_str(),
+                line.outcome.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         lines,
-        [("ana", "session.sign-out", "done"), ("ana", "session.sign-in", "done")]
+        [
+            ("ana", "session.sign-out", "done"),
+            ("ana", "session.sign-in", "done")
+        ]
     );
     let from_here = page
         .lines
@@ -103,7 +129,9 @@ async fn the_store_never_holds_what_the_browser_shows() {
             let bytes = std::fs::read(&path).unwrap();
             read += bytes.len();
             for hidden in [&token, &secret] {
-                let found = bytes.windows(hidden.len()).any(|window| window == hidden.as_bytes());
+                let found = bytes
+                    .windows(hidden.len())
+                    .any(|window| window == hidden.as_bytes());
                 assert!(!found, "{}", path.display());
             }
         }
@@ -130,7 +158,9 @@ async fn with_the_cookie_only_the_consoles_own_page_changes_anything() {
     ];
     for origin in hostile {
         browser.origin = origin;
-        let answer = browser.post("/v1/keys", &json!({"name": "x", "scopes": ["admin"]})).await;
+        let answer = browser
+            .post("/v1/keys", &json!({"name": "x", "scopes": ["admin"]}))
+            .await;
         assert_eq!(answer.code(), "forbidden", "{:?}", browser.origin);
     }
     for (origin, shown) in [
@@ -151,11 +181,24 @@ async fn with_the_cookie_only_the_consoles_own_page_changes_anything() {
             assert_eq!(answer.code(), "forbidden", "{path}");
         }
     }
-    assert_eq!(browser.get("/v1/keys").await.json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        browser.get("/v1/keys").await.json()["keys"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     (browser.origin, browser.csrf) = (own, csrf);
-    let answer = browser.post("/v1/integrations/feedback/invocations", &json!({"text": "x"})).await;
+    let answer = browser
+        .post(
+            "/v1/integrations/feedback/invocations",
+            &json!({"text": "x"}),
+        )
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let made = browser.post("/v1/keys", &json!({"name": "x", "scopes": ["read"]})).await;
+    let made = browser
+        .post("/v1/keys", &json!({"name": "x", "scopes": ["read"]}))
+        .await;
     assert_eq!(made.status, 201);
     scene.stop().await;
 }
@@ -187,33 +230,52 @@ async fn a_session_ends_with_its_key_and_has_the_scopes_that_the_key_has_now() {
     browser.sign_in(&brief).await;
     let past = Timestamp::now() - jiff::SignedDuration::from_secs(1);
     let store = &gateway.store;
-    let set = store.set_key_expiry(id_of(&brief), Some(past), Actor::default(), Timestamp::now());
+    let set = store.set_key_expiry(
+        id_of(&brief),
+        Some(past),
+        Actor::default(),
+        Timestamp::now(),
+    );
     assert!(set.await.unwrap());
-    assert!(!browser.is_signed_in().await, "an expired key ends its sessions too");
+    assert!(
+        !browser.is_signed_in().await,
+        "an expired key ends its sessions too"
+    );
     scene.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_that_somebody_else_chose_is_never_taken_over() {
     let scene = scene().await;
-    let (ana, bo) = (scene.key("ana", &["read"]).await, scene.key("bo", &["read"]).await);
+    let (ana, bo) = (
+        scene.key("ana", &["read"]).await,
+        scene.key("bo", &["read"]).await,
+    );
     let mut attacker = Browser::at(&scene.url());
     attacker.sign_in(&bo).await;
     let chosen = attacker.cookies["linkspan_session"].clone();
     for fixed in ["A".repeat(43), chosen.clone(), "<script>".to_owned()] {
         let mut victim = Browser::at(&scene.url());
-        victim.cookies.insert("linkspan_session".to_owned(), fixed.clone());
+        victim
+            .cookies
+            .insert("linkspan_session".to_owned(), fixed.clone());
         assert_eq!(victim.sign_in(&ana).await.status, 200);
         assert_ne!(victim.cookies["linkspan_session"], fixed);
         assert_eq!(victim.get("/console/session").await.json()["name"], "ana");
     }
-    assert!(!attacker.is_signed_in().await, "its session ended where it was brought along");
+    assert!(
+        !attacker.is_signed_in().await,
+        "its session ended where it was brought along"
+    );
 
     // Two cookies of one name: somebody set the second one.
     let mut victim = Browser::at(&scene.url());
     victim.sign_in(&ana).await;
     let own = victim.cookies["linkspan_session"].clone();
-    victim.cookies.insert("linkspan_session".to_owned(), format!("{own}; linkspan_session={chosen}"));
+    victim.cookies.insert(
+        "linkspan_session".to_owned(),
+        format!("{own}; linkspan_session={chosen}"),
+    );
     assert!(!victim.is_signed_in().await);
     scene.stop().await;
 }
@@ -228,7 +290,11 @@ async fn no_other_sites_page_signs_anybody_in() {
     assert_eq!(answer.code(), "forbidden");
     // What a form can send without asking: no JSON.
     browser.origin = None;
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+    ] {
         let request = browser
             .request(Method::POST, "/console/session")
             .header("content-type", kind)
@@ -246,7 +312,11 @@ async fn failed_tries_are_bounded_and_tell_nothing() {
     let key = scene.key("ana", &["read"]).await;
     let mut browser = Browser::at(&scene.url());
     let id = id_of(&key);
-    let wrong = [format!("lsk_{id}_wrong"), "lsk_nobody_wrong".to_owned(), "wrong".to_owned()];
+    let wrong = [
+        format!("lsk_{id}_wrong"),
+        "lsk_nobody_wrong".to_owned(),
+        "wrong".to_owned(),
+    ];
     let mut said = Vec::new();
     for guess in wrong.iter().cycle().take(9) {
         let answer = browser.sign_in(guess).await;
@@ -254,7 +324,10 @@ async fn failed_tries_are_bounded_and_tell_nothing() {
         assert!(!answer.body.contains(guess.as_str()));
         said.push(answer.json()["detail"].clone());
     }
-    assert_eq!(said[0], said[1], "an unknown id is answered as a wrong secret is");
+    assert_eq!(
+        said[0], said[1],
+        "an unknown id is answered as a wrong secret is"
+    );
     for body in ["{\"key\":", "{\"key\":7}", "[]"] {
         let request = browser
             .request(Method::POST, "/console/session")
@@ -274,7 +347,13 @@ async fn failed_tries_are_bounded_and_tell_nothing() {
         200,
         "who sends the key itself is not affected"
     );
-    let page = scene.served.gateway.store.list_audit(None, 100).await.unwrap();
+    let page = scene
+        .served
+        .gateway
+        .store
+        .list_audit(None, 100)
+        .await
+        .unwrap();
     let failures = page
         .lines
         .iter()
@@ -294,14 +373,22 @@ async fn where_browsers_come_by_tls_the_cookies_go_by_tls_only() {
         panic!("{:?}", signed_in.headers)
     };
     assert!(cookie.starts_with("__Host-linkspan_session="), "{cookie}");
-    assert!(cookie.contains("Secure") && cookie.contains("Path=/"), "{cookie}");
+    assert!(
+        cookie.contains("Secure") && cookie.contains("Path=/"),
+        "{cookie}"
+    );
     assert!(browser.is_signed_in().await);
     browser.origin = Some("https://linkspan.example.com".to_owned());
-    let made = browser.post("/v1/keys", &json!({"name": "x", "scopes": ["read"]})).await;
+    let made = browser
+        .post("/v1/keys", &json!({"name": "x", "scopes": ["read"]}))
+        .await;
     assert_eq!(made.status, 201, "the proxy's origin is the gateway's own");
     let token = browser.cookies.remove("__Host-linkspan_session").unwrap();
     browser.cookies.insert("linkspan_session".to_owned(), token);
-    assert!(!browser.is_signed_in().await, "a name that any host may set does not count");
+    assert!(
+        !browser.is_signed_in().await,
+        "a name that any host may set does not count"
+    );
     scene.stop().await;
 }
 
@@ -321,7 +408,10 @@ async fn without_authentication_the_page_needs_no_sign_in_and_no_other_page_gets
     assert_eq!(own.status, 200, "{}", own.body);
     for (origin, host) in [
         (Some("https://evil.example"), None),
-        (Some("http://rebound.example:8080"), Some("rebound.example:8080")),
+        (
+            Some("http://rebound.example:8080"),
+            Some("rebound.example:8080"),
+        ),
         (None, Some("rebound.example:8080")),
         (Some("null"), None),
     ] {
@@ -353,9 +443,15 @@ async fn the_page_loads_nothing_from_elsewhere_and_lies_in_no_frame() {
         "base-uri 'none'",
         "frame-ancestors 'none'",
     ] {
-        assert!(policy.split(';').any(|one| one.trim() == part), "{part}: {policy}");
+        assert!(
+            policy.split(';').any(|one| one.trim() == part),
+            "{part}: {policy}"
+        );
     }
-    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains('*'),
+        "{policy}"
+    );
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     let script = browser.get("/console/assets/app.js").await;
     assert_eq!(
@@ -395,11 +491,22 @@ async fn the_overview_tells_what_goes_on_to_whom_it_concerns() {
     let overview = admin.get("/console/overview").await.json();
     let letters = integration(&overview, "letters");
     assert_eq!(
-        (&letters["pattern"], &letters["running"], &letters["takes"], &letters["may_invoke"]),
+        (
+            &letters["pattern"],
+            &letters["running"],
+            &letters["takes"],
+            &letters["may_invoke"]
+        ),
         (&json!("async"), &json!(1), &json!("text"), &json!(true))
     );
-    assert_eq!(letters["steps"], json!([{"service": "mood", "task": "sentiment"}]));
-    assert_eq!((&letters["count"], &letters["p50_ms"]), (&json!(0), &Value::Null));
+    assert_eq!(
+        letters["steps"],
+        json!([{"service": "mood", "task": "sentiment"}])
+    );
+    assert_eq!(
+        (&letters["count"], &letters["p50_ms"]),
+        (&json!(0), &Value::Null)
+    );
     assert_eq!(overview["accepting"], true);
 
     scene.engine.open();
@@ -417,17 +524,30 @@ async fn the_overview_tells_what_goes_on_to_whom_it_concerns() {
     assert!(feedback["p99_ms"].as_f64() >= feedback["p50_ms"].as_f64());
     assert_eq!(integration(&overview, "letters")["count"], 1);
 
-    let theirs = scene.with_key(&reader).get("/console/overview").await.json();
-    let names: Vec<_> = theirs["integrations"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    let theirs = scene
+        .with_key(&reader)
+        .get("/console/overview")
+        .await
+        .json();
+    let names: Vec<_> = theirs["integrations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
     assert_eq!(names, ["feedback"]);
     assert_eq!(integration(&theirs, "feedback")["may_invoke"], false);
-    assert_eq!(scene.with_key("").get("/console/overview").await.status, 401);
+    assert_eq!(
+        scene.with_key("").get("/console/overview").await.status,
+        401
+    );
     scene.stop().await;
 }
 
 /// Reads a stream of events; gives each as its name and data.
 struct Events {
-    bytes: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
+    bytes:
+        std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     read: String,
 }
 
@@ -447,7 +567,10 @@ impl Events {
             if let Some(end) = self.read.find("\n\n") {
                 let event: String = self.read.drain(..end + 2).collect();
                 let line = |name: &str| {
-                    event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name))
+                        .map(str::trim)
                 };
                 if let (Some(name), Some(data)) = (line("event:"), line("data:")) {
                     return Some((name.to_owned(), serde_json::from_str(data).unwrap()));
@@ -497,7 +620,12 @@ async fn the_stream_tells_everyone_their_own_changes_and_ends_with_the_session()
     }
     assert!(seen.iter().all(|id| *id == own), "{seen:?} {others}");
 
-    let revoke = scene.served.gateway.store.revoke_key(id_of(&ana), Actor::default(), Timestamp::now());
+    let revoke =
+        scene
+            .served
+            .gateway
+            .store
+            .revoke_key(id_of(&ana), Actor::default(), Timestamp::now());
     assert!(revoke.await.unwrap());
     while events.next().await.is_some() {}
     scene.stop().await;
@@ -522,7 +650,9 @@ async fn a_key_in_the_header_needs_no_cookie_and_no_token() {
     let scene = scene().await;
     let key = scene.key("ana", &["invoke"]).await;
     let mut browser = Browser::at(&scene.url());
-    browser.cookies.insert("linkspan_session".to_owned(), "A".repeat(43));
+    browser
+        .cookies
+        .insert("linkspan_session".to_owned(), "A".repeat(43));
     let request = browser
         .request(Method::POST, "/v1/integrations/feedback/invocations")
         .bearer_auth(&key)

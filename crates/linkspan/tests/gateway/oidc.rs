@@ -50,7 +50,10 @@ impl Signer {
         let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.kid });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(&header), part(claims));
-        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), signed.as_bytes())
+            .unwrap();
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
@@ -129,9 +132,13 @@ async fn token(
         script.shown.insert("authorization".to_owned(), text);
     }
     if !good {
-        return (axum::http::StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" })));
+        return (
+            axum::http::StatusCode::BAD_REQUEST,
+            Json(json!({ "error": "invalid_grant" })),
+        );
     }
-    let answer = json!({ "access_token": "at", "token_type": "Bearer", "id_token": script.id_token });
+    let answer =
+        json!({ "access_token": "at", "token_type": "Bearer", "id_token": script.id_token });
     (axum::http::StatusCode::OK, Json(answer))
 }
 
@@ -167,7 +174,10 @@ impl Rig {
         let left = browser.get("/console/oidc/login").await;
         assert_eq!(left.status, 303, "{}", left.body);
         let to = Url::parse(left.header("location").unwrap()).unwrap();
-        assert_eq!(format!("{}/authorize", self.issuer.url), to.as_str().split('?').next().unwrap());
+        assert_eq!(
+            format!("{}/authorize", self.issuer.url),
+            to.as_str().split('?').next().unwrap()
+        );
         to.query_pairs().into_owned().collect()
     }
 
@@ -196,11 +206,28 @@ fn back(state: &str) -> String {
 
 /// A refusal is a page for people, without a session, and tells no secret.
 fn assert_refused(answer: &Answer, why: &str) {
-    assert!((400..600).contains(&answer.status), "{why}: {}", answer.status);
-    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{why}");
-    assert!(!set_cookies(answer).iter().any(|cookie| cookie.contains("linkspan_session=")), "{why}");
+    assert!(
+        (400..600).contains(&answer.status),
+        "{why}: {}",
+        answer.status
+    );
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8"),
+        "{why}"
+    );
+    assert!(
+        !set_cookies(answer)
+            .iter()
+            .any(|cookie| cookie.contains("linkspan_session=")),
+        "{why}"
+    );
     assert!(answer.header("location").is_none(), "{why}");
-    assert!(answer.body.contains("<h1>") && !answer.body.contains("<script"), "{why}: {}", answer.body);
+    assert!(
+        answer.body.contains("<h1>") && !answer.body.contains("<script"),
+        "{why}: {}",
+        answer.body
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +239,10 @@ async fn a_person_whom_the_provider_knows_signs_in() {
     assert_eq!(sent["response_type"], "code");
     assert_eq!(sent["client_id"], "linkspan");
     assert_eq!(sent["code_challenge_method"], "S256");
-    assert_eq!(sent["redirect_uri"], format!("{}/console/oidc/callback", rig.scene.url()));
+    assert_eq!(
+        sent["redirect_uri"],
+        format!("{}/console/oidc/callback", rig.scene.url())
+    );
     assert_eq!(sent["scope"], "openid email profile");
     assert!(sent["state"].len() >= 43 && sent["nonce"].len() >= 22);
 
@@ -224,7 +254,9 @@ async fn a_person_whom_the_provider_knows_signs_in() {
         arrived.body
     );
     let cookies = set_cookies(&arrived);
-    let session = cookies.iter().find(|cookie| cookie.starts_with("linkspan_session="));
+    let session = cookies
+        .iter()
+        .find(|cookie| cookie.starts_with("linkspan_session="));
     for flag in ["HttpOnly", "SameSite=Lax", "Path=/"] {
         assert!(session.unwrap().contains(flag), "{cookies:?}");
     }
@@ -237,7 +269,10 @@ async fn a_person_whom_the_provider_knows_signs_in() {
     let session = browser.get("/console/session").await.json();
     assert_eq!(
         (&session["name"], &session["scopes"]),
-        (&json!("oidc:ana@example.com"), &json!(["invoke", "read:letters"]))
+        (
+            &json!("oidc:ana@example.com"),
+            &json!(["invoke", "read:letters"])
+        )
     );
     browser.csrf = session["csrf"].as_str().map(str::to_owned);
     let path = "/v1/integrations/letters/invocations";
@@ -247,11 +282,26 @@ async fn a_person_whom_the_provider_knows_signs_in() {
 
     // A key of the same name is somebody else.
     let key = rig.scene.key("ana@example.com", &["read"]).await;
-    let theirs = rig.scene.with_key(&key).get(&format!("/v1/jobs/{}", accepted.job())).await;
+    let theirs = rig
+        .scene
+        .with_key(&key)
+        .get(&format!("/v1/jobs/{}", accepted.job()))
+        .await;
     assert_eq!(theirs.status, 404);
 
-    let page = rig.scene.served.gateway.store.list_audit(None, 10).await.unwrap();
-    let line = page.lines.iter().find(|line| line.action == "session.sign-in").unwrap();
+    let page = rig
+        .scene
+        .served
+        .gateway
+        .store
+        .list_audit(None, 10)
+        .await
+        .unwrap();
+    let line = page
+        .lines
+        .iter()
+        .find(|line| line.action == "session.sign-in")
+        .unwrap();
     assert_eq!(
         (line.actor.name.as_str(), line.target.as_str()),
         ("oidc:ana@example.com", "oidc:u-1")
@@ -274,7 +324,11 @@ async fn an_id_token_that_is_not_of_this_sign_in_opens_nothing() {
         ("another issuer's", "iss", json!("https://evil.example")),
         ("over", "exp", json!(now - 10)),
         ("never over", "exp", Value::Null),
-        ("of another access token", "at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA")),
+        (
+            "of another access token",
+            "at_hash",
+            json!("AAAAAAAAAAAAAAAAAAAAAA"),
+        ),
         ("of nobody", "sub", Value::Null),
     ];
     for (why, claim, value) in wrong {
@@ -297,7 +351,12 @@ async fn only_the_providers_own_signature_counts() {
     let rig = Rig::start().await;
     let mut forged = Vec::new();
     let header = |header: &Value| URL_SAFE_NO_PAD.encode(header.to_string());
-    for why in ["another key", "no signature", "a shared secret", "changed claims"] {
+    for why in [
+        "another key",
+        "no signature",
+        "a shared secret",
+        "changed claims",
+    ] {
         let mut browser = Browser::at(&rig.scene.url());
         let sent = rig.leave(&mut browser).await;
         let claims = rig.claims(&sent);
@@ -307,7 +366,10 @@ async fn only_the_providers_own_signature_counts() {
             "no signature" => format!("{}.{payload}.", header(&json!({"alg": "none"}))),
             "a shared secret" => {
                 // Signed with what everyone knows: the provider's public key.
-                let signed = format!("{}.{payload}", header(&json!({"alg": "HS256", "kid": "k1"})));
+                let signed = format!(
+                    "{}.{payload}",
+                    header(&json!({"alg": "HS256", "kid": "k1"}))
+                );
                 let key = rig.signer.pair.public_key().as_ref();
                 let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
                 let tag = ring::hmac::sign(&key, signed.as_bytes());
@@ -341,19 +403,34 @@ async fn a_sign_in_is_ended_once_and_by_the_browser_that_began_it() {
     let claims = rig.claims(&sent);
     // An attacker brings a victim to the end of the attacker's own sign-in.
     let mut victim = Browser::at(&rig.scene.url());
-    assert_refused(&rig.come_back(&mut victim, &sent, &claims).await, "another browser");
+    assert_refused(
+        &rig.come_back(&mut victim, &sent, &claims).await,
+        "another browser",
+    );
     let other = rig.leave(&mut victim).await;
-    assert_refused(&rig.come_back(&mut victim, &sent, &claims).await, "another browser's state");
+    assert_refused(
+        &rig.come_back(&mut victim, &sent, &claims).await,
+        "another browser's state",
+    );
     assert_refused(&victim.get(&back("AAAA")).await, "a state of nobody");
-    assert_refused(&victim.get("/console/oidc/callback").await, "nothing at all");
+    assert_refused(
+        &victim.get("/console/oidc/callback").await,
+        "nothing at all",
+    );
     assert!(!victim.is_signed_in().await);
     assert_ne!(other["state"], sent["state"]);
 
     let kept = browser.cookies.clone();
-    assert_eq!(rig.come_back(&mut browser, &sent, &claims).await.status, 303);
+    assert_eq!(
+        rig.come_back(&mut browser, &sent, &claims).await.status,
+        303
+    );
     assert!(browser.is_signed_in().await);
     browser.cookies = kept;
-    assert_refused(&rig.come_back(&mut browser, &sent, &claims).await, "the second time");
+    assert_refused(
+        &rig.come_back(&mut browser, &sent, &claims).await,
+        "the second time",
+    );
     rig.scene.stop().await;
 }
 
@@ -362,11 +439,27 @@ async fn whom_no_rule_names_is_told_so_and_not_let_in() {
     let rig = Rig::start().await;
     let cases: [(&str, Value, Option<Value>); 6] = [
         ("no group that counts", json!({"groups": ["staff"]}), None),
-        ("a group that only looks alike", json!({"groups": "ai-users, ai-readers"}), None),
-        ("an address that is not confirmed", json!({"email_verified": false}), None),
+        (
+            "a group that only looks alike",
+            json!({"groups": "ai-users, ai-readers"}),
+            None,
+        ),
+        (
+            "an address that is not confirmed",
+            json!({"email_verified": false}),
+            None,
+        ),
         ("no name", json!({"email": "\n"}), None),
-        ("one group as a text", json!({"groups": "ai-readers"}), Some(json!(["read"]))),
-        ("an administrator", json!({"email": "root@example.com", "groups": []}), Some(json!(["admin"]))),
+        (
+            "one group as a text",
+            json!({"groups": "ai-readers"}),
+            Some(json!(["read"])),
+        ),
+        (
+            "an administrator",
+            json!({"email": "root@example.com", "groups": []}),
+            Some(json!(["admin"])),
+        ),
     ];
     for (why, changes, scopes) in cases {
         let mut browser = Browser::at(&rig.scene.url());
@@ -383,7 +476,10 @@ async fn whom_no_rule_names_is_told_so_and_not_let_in() {
             }
             Some(scopes) => {
                 assert_eq!(answer.status, 303, "{why}: {}", answer.body);
-                assert_eq!(browser.get("/console/session").await.json()["scopes"], scopes);
+                assert_eq!(
+                    browser.get("/console/session").await.json()["scopes"],
+                    scopes
+                );
             }
         }
     }
@@ -396,7 +492,10 @@ async fn a_new_key_of_the_provider_is_read_when_it_is_met() {
     let mut browser = Browser::at(&rig.scene.url());
     let sent = rig.leave(&mut browser).await;
     let claims = rig.claims(&sent);
-    assert_eq!(rig.come_back(&mut browser, &sent, &claims).await.status, 303);
+    assert_eq!(
+        rig.come_back(&mut browser, &sent, &claims).await.status,
+        303
+    );
     assert_eq!(rig.issuer.script().keys_read, 1, "they are kept");
     rig.signer = Signer::new("k2");
     rig.issuer.script().keys = vec![rig.signer.jwk()];
@@ -434,7 +533,11 @@ async fn what_the_provider_or_a_stranger_sends_is_shown_to_nobody_as_it_is() {
         let path = format!("/console/oidc/callback?{query}&state={}", sent["state"]);
         let answer = browser.get(&path).await;
         assert_refused(&answer, query);
-        assert!(!answer.body.contains("alert") && !answer.body.contains("<img"), "{}", answer.body);
+        assert!(
+            !answer.body.contains("alert") && !answer.body.contains("<img"),
+            "{}",
+            answer.body
+        );
         assert!(!answer.body.contains(&sent["state"]), "{query}");
     }
     // No word of the address leads anywhere else.
@@ -461,7 +564,10 @@ async fn a_provider_that_is_away_is_said_to_be_away() {
 
     let scene = Scene::start_keyed("", INTEGRATIONS).await;
     let mut browser = Browser::at(&scene.url());
-    for path in ["/console/oidc/login", "/console/oidc/callback?code=x&state=y"] {
+    for path in [
+        "/console/oidc/login",
+        "/console/oidc/callback?code=x&state=y",
+    ] {
         let answer = browser.send(browser.request(Method::GET, path)).await;
         assert_refused(&answer, path);
         assert_eq!(answer.status, 404);

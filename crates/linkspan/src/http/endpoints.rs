@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::layers;
 use super::session::Session;
 use super::small;
+use crate::deliveries::BreakerState;
 use crate::gateway::Gateway;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
@@ -65,6 +66,7 @@ pub(super) struct Configured {
     pub(super) endpoint: Endpoint,
     pub(super) kind: &'static str,
     pub(super) receiver: String,
+    pub(super) breaker: &'static str,
 }
 
 /// The endpoints that a caller may see, with what the store says of them.
@@ -79,14 +81,15 @@ pub(super) fn views(
             kind: Some(channel.kind),
             receiver: Some(channel.receiver),
             configured: true,
-            ..empty(gateway, &channel.endpoint)
+            breaker: channel.breaker,
+            ..empty(&channel.endpoint)
         };
         views.insert(channel.endpoint, view);
     }
     for status in statuses {
         let view = views
             .entry(status.endpoint.clone())
-            .or_insert_with(|| empty(gateway, &status.endpoint));
+            .or_insert_with(|| empty(&status.endpoint));
         view.paused = status.pause.clone();
         view.oldest_due = status.oldest_due;
         for (state, count) in &status.tallies {
@@ -106,38 +109,22 @@ pub(super) fn views(
 }
 
 impl Gateway {
-    /// The channels of all integrations, in the order of the configuration.
+    /// The channels of all integrations, by integration and name.
     pub(super) fn channels(&self) -> impl Iterator<Item = Configured> {
-        self.config
-            .integrations
-            .iter()
-            .flat_map(|(name, integration)| {
-                let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
-                integration.deliver.iter().map(move |deliver| {
-                    let kind = deliver.channel.kind();
-                    let nth = seen.entry(kind).or_default();
-                    *nth += 1;
-                    let channel = match (&deliver.common.name, *nth) {
-                        (Some(name), _) => name.to_string(),
-                        (None, 1) => kind.to_owned(),
-                        (None, nth) => format!("{kind}-{nth}"),
-                    };
-                    Configured {
-                        endpoint: Endpoint::new(name.as_str(), &channel),
-                        kind,
-                        receiver: String::new(),
-                    }
-                })
-            })
-    }
-
-    /// How this gateway's circuit breaker of an endpoint stands.
-    pub(super) fn breaker(&self, _: &Endpoint) -> &'static str {
-        "closed"
+        self.deliveries.channels().map(|opened| Configured {
+            endpoint: opened.endpoint.clone(),
+            kind: opened.kind,
+            receiver: opened.receiver(),
+            breaker: match opened.breaker() {
+                BreakerState::Closed => "closed",
+                BreakerState::HalfOpen => "half-open",
+                BreakerState::Open => "open",
+            },
+        })
     }
 }
 
-fn empty(gateway: &Gateway, endpoint: &Endpoint) -> EndpointView {
+fn empty(endpoint: &Endpoint) -> EndpointView {
     EndpointView {
         integration: endpoint.integration.clone(),
         channel: endpoint.channel.clone(),
@@ -151,7 +138,7 @@ fn empty(gateway: &Gateway, endpoint: &Endpoint) -> EndpointView {
         dead: 0,
         held: 0,
         oldest_due: None,
-        breaker: gateway.breaker(endpoint),
+        breaker: "closed",
     }
 }
 

@@ -13,6 +13,7 @@ mod cli;
 mod console;
 mod deliveries;
 mod intake;
+mod manage;
 mod observability;
 mod oidc;
 mod preview;

@@ -221,5 +221,5 @@ fn rounded(number: f64) -> f64 {
 }
 
 fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 10_000.0).round() / 10.0
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -12,7 +12,7 @@ use super::PostgresStore;
 use super::fault::Fault;
 use super::partitions::Family;
 use super::pool::{Db, lock_key, query};
-use super::rows::{time, state, unsigned};
+use super::rows::{state, time, unsigned};
 use super::tallies::FOLD;
 use crate::store::error::StoreError;
 use crate::store::upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};

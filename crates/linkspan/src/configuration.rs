@@ -148,8 +148,9 @@ fn writable(folder: &Path) -> Result<(), String> {
 }
 
 /// Fetches `${env:NAME}` and `${file:PATH}`.
-struct Resolver {
-    folder: PathBuf,
+pub(crate) struct Resolver {
+    /// What the paths of references are relative to.
+    pub(crate) folder: PathBuf,
 }
 
 impl Resolve for Resolver {

@@ -10,11 +10,13 @@ mod doctor;
 mod init;
 mod jobs;
 mod keys;
+mod migrate;
 mod output;
 mod reference;
 mod remote;
 mod run;
 mod serve;
+mod store;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -92,6 +94,17 @@ enum Verb {
         after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Deliveries(deliveries::Args),
+    /// Bring the store's tables to this version's form.
+    #[command(
+        after_help = "Gateways do it by themselves at their start; run it before a rolling update to see that it works.\n\nExample:\n  linkspan -c production.toml migrate"
+    )]
+    Migrate(migrate::Args),
+    /// Move an installation's history to another store.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  linkspan store copy --from sqlite:data/linkspan.db --to '${env:DATABASE_URL}'"
+    )]
+    Store(store::Verb),
     /// Show the main job on files that come along.
     #[command(after_help = "Example:\n  linkspan demo --exit")]
     Demo(demo::Args),
@@ -121,6 +134,8 @@ pub fn main() -> ExitCode {
         Verb::Keys(verb) => keys::run(&cli.config, verb),
         Verb::Jobs(args) => jobs::run(args),
         Verb::Deliveries(args) => deliveries::run(args),
+        Verb::Migrate(args) => migrate::run(&cli.config, &args),
+        Verb::Store(verb) => store::run(&cli.config, verb),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Worker(args) => return worker::run(&args),

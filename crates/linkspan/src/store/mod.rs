@@ -22,6 +22,7 @@ pub mod audit;
 pub mod blobs;
 #[cfg(test)]
 mod conformance;
+pub mod copy;
 pub mod deliveries;
 mod error;
 mod gauge;
@@ -54,7 +55,7 @@ pub use jobs::{
     JobStore, NewJob, Page, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
-pub use open::{open, open_beside};
+pub use open::{blobs_beside, blobs_of, migrate, open, open_beside};
 pub use postgres::{Migrated, PostgresOptions, PostgresStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outbox, Outcome,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use linkspan_model::config::{BlobStore, Config, JobStore};
 
 use super::blobs::{ObjectBlobs, ObjectOptions, connect};
-use super::error::{ErrorKind, StoreError};
+use super::error::StoreError;
 use super::{Blobs, FileBlobs, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store};
 
 /// Opens the stores for a gateway. `folder` is what the configuration's paths are relative to.
@@ -19,7 +19,7 @@ pub async fn open(
     config: &Config,
     folder: &Path,
 ) -> Result<(Arc<dyn Store>, Arc<dyn Blobs>), StoreError> {
-    let blobs = open_blobs(config, folder).await?;
+    let blobs = blobs_of(config, &config.store.blobs, folder).await?;
     let store: Arc<dyn Store> = match &config.store.jobs {
         JobStore::Sqlite(path) => {
             let options = SqliteOptions {
@@ -51,8 +51,48 @@ pub async fn open_beside(config: &Config, folder: &Path) -> Result<Arc<dyn Store
     }
 }
 
-async fn open_blobs(config: &Config, folder: &Path) -> Result<Arc<dyn Blobs>, StoreError> {
-    match &config.store.blobs {
+/// Brings the tables of the jobs' store to this program's form. Gives their version before and since.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn migrate(config: &Config, folder: &Path) -> Result<(u32, u32), StoreError> {
+    match &config.store.jobs {
+        JobStore::Sqlite(path) => SqliteStore::migrate(folder.join(path)),
+        JobStore::Postgres(url) => {
+            let migrated = PostgresStore::migrate(url.reveal()).await?;
+            Ok((migrated.from, migrated.to))
+        }
+    }
+}
+
+/// Opens documents to read them only, beside a gateway that may run.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn blobs_beside(
+    config: &Config,
+    blobs: &BlobStore,
+    folder: &Path,
+) -> Result<Arc<dyn Blobs>, StoreError> {
+    match blobs {
+        BlobStore::File(path) => Ok(Arc::new(FileBlobs::open_beside(folder.join(path)))),
+        BlobStore::S3 { .. } => blobs_of(config, blobs, folder).await,
+    }
+}
+
+/// Opens documents; a bucket is reached as the configuration says.
+///
+/// # Errors
+///
+/// As [`open`].
+pub async fn blobs_of(
+    config: &Config,
+    blobs: &BlobStore,
+    folder: &Path,
+) -> Result<Arc<dyn Blobs>, StoreError> {
+    match blobs {
         BlobStore::File(path) => Ok(Arc::new(FileBlobs::open(folder.join(path))?)),
         BlobStore::S3 { bucket, prefix } => {
             let s3 = &config.store.s3;

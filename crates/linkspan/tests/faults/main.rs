@@ -6,6 +6,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod bucket;
 mod disk;
 mod kill;
 mod workers;

@@ -33,7 +33,7 @@ struct Shared {
     spool: PathBuf,
     pins: Pins,
     gauge: Gauge,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl FileBlobs {
@@ -61,9 +61,24 @@ impl FileBlobs {
                 folder,
                 pins: Pins::default(),
                 gauge: Gauge::default(),
-                _lock: lock,
+                _lock: Some(lock),
             }),
         })
+    }
+
+    /// Opens a folder to read from it, beside a gateway that may run.
+    #[must_use]
+    pub fn open_beside(folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        Self {
+            shared: Arc::new(Shared {
+                spool: folder.join("tmp"),
+                folder,
+                pins: Pins::default(),
+                gauge: Gauge::default(),
+                _lock: None,
+            }),
+        }
     }
 
     async fn blocking<T: Send + 'static>(

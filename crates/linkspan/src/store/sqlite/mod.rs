@@ -4,6 +4,7 @@
 //! connections ([`readers`]). Write-ahead log, `synchronous=FULL`. Nothing checkpoints but the writer: SQLite's own checkpoint would
 //! hide a failed fsync and try it again, which is how acknowledged data gets lost.
 
+mod copy;
 mod deliveries;
 mod jobs;
 mod keys;
@@ -76,6 +77,16 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], without `Locked`.
     pub fn open_beside(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::assemble(path.as_ref(), SqliteOptions::default(), None, None)
+    }
+
+    /// Brings a file's tables to this program's form; [`SqliteStore::open`] does it too. Gives their version before and since; 0 where
+    /// there were none. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open_beside`].
+    pub fn migrate(path: impl AsRef<Path>) -> Result<(u32, u32), StoreError> {
+        open::migrate_file(path.as_ref())
     }
 
     /// How many commits have gone to the disk: fewer than there were changes, under load.

@@ -45,6 +45,21 @@ pub(super) fn for_writing(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Brings the tables to this program's form. Gives their version before and since.
+pub(super) fn migrate_file(path: &Path) -> Result<(u32, u32), StoreError> {
+    let version = |connection: &Connection| {
+        connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|error| failure(error, DOING))
+    };
+    let before = if path.exists() {
+        version(&for_reading(path)?)?
+    } else {
+        0
+    };
+    Ok((before, version(&for_writing(path)?)?))
+}
+
 /// A connection that reads.
 pub(super) fn for_reading(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

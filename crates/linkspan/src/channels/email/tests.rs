@@ -1,6 +1,8 @@
 //! Messages as a real mail server takes them, read back by a mail parser.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use linkspan_model::InvocationId;
 use linkspan_model::config::{Config, Reference};
@@ -616,6 +618,36 @@ async fn a_server_that_was_down_gets_the_mail_when_it_is_up() {
     let verdicts = email.send(&[parcel]).await;
     assert_eq!(verdicts[0].kind, VerdictKind::Delivered, "{verdicts:?}");
     assert_eq!(server.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_asked_once_for_all_windows() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let closing = tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let channel = r#"email = "ann.lee@example.com", digest = "1h""#;
+    let email = Setting {
+        port,
+        channel,
+        ..Setting::default()
+    };
+    let mut parcels = [result("a"), result("b"), result("c")];
+    for (parcel, hour) in parcels.iter_mut().zip(["10", "11", "12"]) {
+        parcel.created = format!("2026-03-01T{hour}:00:00Z").parse().unwrap();
+    }
+    let verdicts = email.open().unwrap().send(&parcels).await;
+    assert!(
+        verdicts.iter().all(|verdict| verdict.kind == RETRY),
+        "{verdicts:?}"
+    );
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    closing.abort();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Files as the disk has them afterwards.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use linkspan_model::config::{Config, Reference};
@@ -335,6 +336,23 @@ async fn many_channels_and_another_program_write_one_file_line_by_line() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 4 * 50 * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_programs_lock_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let other = std::fs::File::create(&path).unwrap();
+    other.lock_shared().unwrap();
+    let channel = open(folder.path(), r#"file = "out.jsonl""#).unwrap();
+    let parcels = [result("x")];
+    let mut sending = std::pin::pin!(channel.send(&parcels));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut sending).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+    other.unlock().unwrap();
+    assert_eq!(kinds(&sending.await), [VerdictKind::Delivered]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
 }
 
 #[tokio::test]

@@ -6,11 +6,13 @@
 mod client;
 pub mod faults;
 pub mod ledger;
+mod postgres;
 mod process;
 mod s3;
 pub mod smtp;
 
 pub use client::{Answer, Client};
+pub use postgres::PostgresServer;
 pub use process::{Gateway, Setup};
 pub use s3::S3Server;
 

@@ -28,6 +28,7 @@ mod gauge;
 pub mod jobs;
 pub mod keys;
 mod open;
+pub mod postgres;
 pub mod queue;
 pub mod sessions;
 pub mod sqlite;
@@ -54,6 +55,7 @@ pub use jobs::{
 };
 pub use keys::{KeyRecord, KeyStore};
 pub use open::{open, open_beside};
+pub use postgres::{Migrated, PostgresOptions, PostgresStore};
 pub use queue::{
     Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outbox, Outcome,
     Places, Recover, Recovered,

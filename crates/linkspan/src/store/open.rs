@@ -6,13 +6,13 @@ use std::sync::Arc;
 use linkspan_model::config::{BlobStore, Config, JobStore};
 
 use super::error::{ErrorKind, StoreError};
-use super::{Blobs, FileBlobs, SqliteOptions, SqliteStore, Store};
+use super::{Blobs, FileBlobs, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store};
 
 /// Opens the stores for a gateway. `folder` is what the configuration's paths are relative to.
 ///
 /// # Errors
 ///
-/// As [`SqliteStore::open`] and [`FileBlobs::open`]: the gateway does not start. A far store that cannot be reached just now is no error
+/// As [`SqliteStore::open`], [`PostgresStore::open`] and [`FileBlobs::open`]: the gateway does not start. A far store that cannot be reached just now is no error
 /// where it holds the documents: the gateway starts, and takes large documents when it is there.
 pub async fn open(
     config: &Config,
@@ -30,7 +30,10 @@ pub async fn open(
                 blobs.clone(),
             )?)
         }
-        JobStore::Postgres(_) => return Err(no_postgres()),
+        JobStore::Postgres(url) => {
+            let options = PostgresOptions::default();
+            Arc::new(PostgresStore::open(url.reveal(), options, blobs.clone()).await?)
+        }
     };
     Ok((store, blobs))
 }
@@ -39,11 +42,11 @@ pub async fn open(
 ///
 /// # Errors
 ///
-/// As [`SqliteStore::open_beside`].
+/// As [`SqliteStore::open_beside`] and [`PostgresStore::open_beside`].
 pub async fn open_beside(config: &Config, folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
     match &config.store.jobs {
         JobStore::Sqlite(path) => Ok(Arc::new(SqliteStore::open_beside(folder.join(path))?)),
-        JobStore::Postgres(_) => Err(no_postgres()),
+        JobStore::Postgres(url) => Ok(Arc::new(PostgresStore::open_beside(url.reveal()).await?)),
     }
 }
 
@@ -55,9 +58,4 @@ async fn open_blobs(config: &Config, folder: &Path) -> Result<Arc<dyn Blobs>, St
             "open the bucket of documents",
         )),
     }
-}
-
-fn no_postgres() -> StoreError {
-    StoreError::new(ErrorKind::Unusable, "open the job store")
-        .because("this build has no store on PostgreSQL")
 }

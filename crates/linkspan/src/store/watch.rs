@@ -103,6 +103,12 @@ impl Watchers {
         jobs.get(&id).map_or(0, watch::Sender::receiver_count)
     }
 
+    /// The jobs that are watched now. For stores whose jobs others change too.
+    #[must_use]
+    pub fn watched(&self) -> Vec<InvocationId> {
+        self.shared.jobs().keys().copied().collect()
+    }
+
     /// Waits until a job was queued since the last call. For one runner: of several, one is woken.
     pub async fn work(&self) {
         self.shared.work.notified().await;

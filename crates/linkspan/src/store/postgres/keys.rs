@@ -1,0 +1,269 @@
+//! [`KeyStore`] and [`AuditLog`] on PostgreSQL.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio_postgres::Row as Columns;
+
+use super::PostgresStore;
+use super::fault::Fault;
+use super::partitions::{Bucket, Family};
+use super::pool::{Change, Scope, query};
+use super::rows::{micro, optional_time, text, time, unsigned};
+use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage};
+use crate::store::error::StoreError;
+use crate::store::keys::{KeyRecord, KeyStore};
+
+const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked";
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn insert_key(&self, key: KeyRecord, actor: Actor) -> Result<bool, StoreError> {
+        let (id, now) = (key.id.clone(), key.created);
+        let what = What::Add(key);
+        self.db
+            .change(KeyChange {
+                id,
+                what,
+                actor,
+                now,
+            })
+            .await
+    }
+
+    async fn find_key(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
+        let id = text(id);
+        self.db
+            .read("look up a key", move |client| {
+                let id = id.clone();
+                async move {
+                    let rows = query(
+                        &client,
+                        &format!("SELECT {COLUMNS} FROM keys WHERE id = $1"),
+                        &[&id],
+                    )
+                    .await?;
+                    rows.first().map(read_key).transpose()
+                }
+            })
+            .await
+    }
+
+    async fn list_keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.db
+            .read("list the keys", |client| async move {
+                let rows = query(
+                    &client,
+                    &format!("SELECT {COLUMNS} FROM keys ORDER BY created, id"),
+                    &[],
+                )
+                .await?;
+                rows.iter().map(read_key).collect()
+            })
+            .await
+    }
+
+    async fn revoke_key(&self, id: &str, actor: Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.db
+            .change(KeyChange {
+                id: text(id),
+                what: What::Revoke,
+                actor,
+                now,
+            })
+            .await
+    }
+
+    async fn set_key_expiry(
+        &self,
+        id: &str,
+        expires: Option<Timestamp>,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.db
+            .change(KeyChange {
+                id: text(id),
+                what: What::Expire(expires),
+                actor,
+                now,
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl AuditLog for PostgresStore {
+    async fn append_audit(&self, line: AuditLine) -> Result<(), StoreError> {
+        self.db.change(line).await
+    }
+
+    async fn list_audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, StoreError> {
+        let limit = limit.clamp(1, 1000) as usize;
+        let after = after.map_or(i64::MAX, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        self.db
+            .read("list the audit lines", move |client| async move {
+                let asked = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+                let rows = query(
+                    &client,
+                    "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE seq < $1 \
+                     ORDER BY seq DESC LIMIT $2",
+                    &[&after, &asked],
+                )
+                .await?;
+                let mut lines = rows.iter().map(read_line).collect::<Result<Vec<_>, _>>()?;
+                let more = lines.len() > limit;
+                lines.truncate(limit);
+                let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
+                Ok(AuditPage {
+                    lines: lines.into_iter().map(|(_, line)| line).collect(),
+                    next,
+                })
+            })
+            .await
+    }
+}
+
+/// A change of a key. Gives whether there was something to change.
+struct KeyChange {
+    id: String,
+    what: What,
+    actor: Actor,
+    now: Timestamp,
+}
+
+enum What {
+    Add(KeyRecord),
+    Revoke,
+    Expire(Option<Timestamp>),
+}
+
+impl Change for KeyChange {
+    type Out = bool;
+    const DOING: &'static str = "change a key";
+
+    fn buckets(&self) -> Vec<Bucket> {
+        vec![audit_bucket(self.now)]
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<bool, Fault> {
+        let (action, changed) = match &self.what {
+            What::Add(key) => ("key.add", add(scope, key).await?),
+            What::Revoke => (
+                "key.revoke",
+                scope
+                    .execute(
+                        "UPDATE keys SET revoked = $2 WHERE id = $1 AND revoked IS NULL",
+                        &[&self.id, &micro(self.now)],
+                    )
+                    .await?,
+            ),
+            What::Expire(expires) => (
+                "key.expire",
+                scope
+                    .execute(
+                        "UPDATE keys SET expires = $2 WHERE id = $1",
+                        &[&self.id, &expires.map(micro)],
+                    )
+                    .await?,
+            ),
+        };
+        if changed > 0 {
+            let line = AuditLine {
+                at: self.now,
+                actor: self.actor.clone(),
+                action: action.to_owned(),
+                target: self.id.clone(),
+                outcome: "done".to_owned(),
+            };
+            write_audit(scope, &line).await?;
+        }
+        Ok(changed > 0)
+    }
+}
+
+impl Change for AuditLine {
+    type Out = ();
+    const DOING: &'static str = "write an audit line";
+
+    fn buckets(&self) -> Vec<Bucket> {
+        vec![audit_bucket(self.at)]
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        write_audit(scope, self).await
+    }
+}
+
+/// The partition of an audit line.
+pub(super) fn audit_bucket(at: Timestamp) -> Bucket {
+    Family::Audit.of_time(at)
+}
+
+/// Writes an audit line in the change's transaction.
+pub(super) async fn write_audit(scope: &Scope<'_>, line: &AuditLine) -> Result<(), Fault> {
+    scope
+        .execute(
+            "INSERT INTO audit (at, actor, request_id, remote, action, target, outcome) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[
+                &micro(line.at),
+                &text(&line.actor.name),
+                &line.actor.request_id.as_deref().map(text),
+                &line.actor.remote.as_deref().map(text),
+                &line.action,
+                &text(&line.target),
+                &line.outcome,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn add(scope: &Scope<'_>, key: &KeyRecord) -> Result<u64, Fault> {
+    scope
+        .execute(
+            &format!("INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING"),
+            &[
+                &key.id,
+                &text(&key.name),
+                &key.hash,
+                &key.scopes,
+                &key.rate.map(i64::from),
+                &micro(key.created),
+                &key.expires.map(micro),
+                &key.revoked.map(micro),
+            ],
+        )
+        .await
+}
+
+fn read_key(row: &Columns) -> Result<KeyRecord, Fault> {
+    Ok(KeyRecord {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        hash: row.try_get(2)?,
+        scopes: row.try_get(3)?,
+        rate: row
+            .try_get::<_, Option<i64>>(4)?
+            .map(u32::try_from)
+            .transpose()
+            .map_err(Fault::damaged)?,
+        created: time(row, 5)?,
+        expires: optional_time(row, 6)?,
+        revoked: optional_time(row, 7)?,
+    })
+}
+
+fn read_line(row: &Columns) -> Result<(u64, AuditLine), Fault> {
+    let line = AuditLine {
+        at: time(row, 1)?,
+        actor: Actor {
+            name: row.try_get(2)?,
+            request_id: row.try_get(3)?,
+            remote: row.try_get(4)?,
+        },
+        action: row.try_get(5)?,
+        target: row.try_get(6)?,
+        outcome: row.try_get(7)?,
+    };
+    Ok((unsigned(row, 0)?, line))
+}

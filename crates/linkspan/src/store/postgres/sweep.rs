@@ -1,0 +1,533 @@
+//! The sweep: what has outlived its time is dropped by the day, or deleted by pieces where it cannot wait for its day's end. One gateway
+//! at a time does it; each piece is a transaction of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Transaction;
+use jiff::{SignedDuration, Timestamp};
+use linkspan_model::JobState;
+use linkspan_model::job::JobEvent;
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::blobs::{PIECE, SWEEPING};
+use super::deliveries::outbox;
+use super::fault::Fault;
+use super::partitions::{Bucket, Family};
+use super::pool::{Change, Scope, lock_key, query};
+use super::requests::{erase, release_blobs, release_keys};
+use super::rows::{self, COLUMNS, Row, column, invocation, micro, uuid};
+use super::tallies::Tallies;
+use crate::store::deliveries::Endpoint;
+use crate::store::error::StoreError;
+use crate::store::upkeep::{Retention, Swept};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long it is believed when the content of a day will be over.
+const BELIEVED: Duration = Duration::from_secs(3600);
+
+/// When the content of which day will be over: the latest time of its jobs. None where one of them has not ended.
+#[derive(Debug, Default)]
+pub(super) struct Closing(Mutex<HashMap<Bucket, (Option<Timestamp>, Instant)>>);
+
+/// Jobs whose time is over.
+struct Expire {
+    ids: Vec<Uuid>,
+    now: Timestamp,
+    /// What expired before, is kept for no delivery any more.
+    before: Timestamp,
+    /// The jobs whose content goes with its day.
+    left: HashSet<Uuid>,
+}
+
+/// Rows of jobs that have expired long ago.
+struct RemoveRows {
+    before: Timestamp,
+}
+
+/// Deletes by a statement with a moment and a limit.
+struct Remove {
+    statement: &'static str,
+    before: Timestamp,
+}
+
+impl PostgresStore {
+    pub(super) async fn sweep_once(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+    ) -> Result<Swept, StoreError> {
+        let at = |fault: Fault| fault.at(SWEEPING);
+        // Held by a transaction that does nothing else: it ends with this future, however that ends. It keeps no snapshot.
+        let mut guard = self
+            .db
+            .pool
+            .get()
+            .await
+            .map_err(|error| at(error.into()))?;
+        let guard = guard.transaction().await.map_err(|error| at(error.into()))?;
+        if !alone(&guard, lock_key(&self.db.address.schema, "sweep"))
+            .await
+            .map_err(at)?
+        {
+            return Ok(Swept::default());
+        }
+        let before = past(now, retention.rows);
+        let mut swept = Swept {
+            expired: self.expire(now, before).await?,
+            ..Swept::default()
+        };
+        self.drop_content(now).await?;
+        // Rows that are kept for days go with their day; two days are what its last ones may come late.
+        let grace = if retention.rows < DAY {
+            SignedDuration::ZERO
+        } else {
+            DAY * 2
+        };
+        swept.rows = self
+            .db
+            .change(RemoveRows {
+                before: past(before, grace),
+            })
+            .await?;
+        let singly = swept.rows;
+        swept.rows += self.drop_rows(before).await?;
+        swept.keys = self
+            .db
+            .change(Remove {
+                statement: "DELETE FROM idempotency WHERE (caller, integration, key, id) IN (SELECT i.caller, i.integration, i.key, i.id \
+                            FROM idempotency i LEFT JOIN jobs j ON j.id = i.id WHERE i.expires <= $1 AND coalesce(j.state, 6) >= 3 \
+                            LIMIT $2)",
+                before: now,
+            })
+            .await?;
+        let before = past(now, retention.audit);
+        let mut lines = 0;
+        if retention.audit < DAY * 64 {
+            lines = self
+                .db
+                .change(Remove {
+                    statement: "DELETE FROM audit WHERE (seq, at) IN (SELECT seq, at FROM audit WHERE at <= $1 LIMIT $2)",
+                    before,
+                })
+                .await?;
+        }
+        swept.audit = lines + self.drop_audit(before).await?;
+        let sessions = self
+            .db
+            .change(Remove {
+                statement: "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires <= $1 LIMIT $2)",
+                before: now,
+            })
+            .await?;
+        swept.blobs = self.find_orphans(now).await? + self.bury(now).await?;
+        let full = PIECE as u64;
+        swept.more = [swept.expired, singly, swept.keys, lines, swept.blobs, sessions]
+            .into_iter()
+            .any(|removed| removed >= full);
+        Ok(swept)
+    }
+
+    /// Expires the next jobs.
+    async fn expire(&self, now: Timestamp, before: Timestamp) -> Result<u64, StoreError> {
+        let over: Vec<(Uuid, SignedDuration)> = self
+            .db
+            .read(SWEEPING, move |client| async move {
+                let rows = query(
+                    &client,
+                    "SELECT id, keep FROM jobs j WHERE state IN (3, 4, 5) AND expires <= $1 AND (expires <= $2 \
+                     OR NOT EXISTS (SELECT FROM deliveries d WHERE d.job = j.id AND d.state IN (0, 1, 4))) LIMIT $3",
+                    &[&micro(now), &micro(before), &limit()],
+                )
+                .await?;
+                rows.iter()
+                    .map(|row| Ok((row.try_get(0)?, SignedDuration::from_micros(row.try_get(1)?))))
+                    .collect()
+            })
+            .await?;
+        if over.is_empty() {
+            return Ok(0);
+        }
+        let mut left = HashSet::new();
+        for (id, keep) in &over {
+            let bucket = Family::Content.of_id(id.as_bytes());
+            let closes = self.closes(bucket).await?;
+            if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now) {
+                left.insert(*id);
+            }
+        }
+        self.db
+            .change(Expire {
+                ids: over.into_iter().map(|(id, _)| id).collect(),
+                now,
+                before,
+                left,
+            })
+            .await
+    }
+
+    /// When the content of a day will be over.
+    async fn closes(&self, bucket: Bucket) -> Result<Option<Timestamp>, StoreError> {
+        let known = self.closing.days().get(&bucket).copied();
+        if let Some((at, asked)) = known
+            && asked.elapsed() < BELIEVED
+        {
+            return Ok(at);
+        }
+        let (from, to) = bucket.ids();
+        let at = self
+            .db
+            .read(SWEEPING, move |client| async move {
+                let rows = query(
+                    &client,
+                    "SELECT CASE WHEN bool_and(state >= 3) THEN max(expires) END FROM jobs WHERE id >= $1 AND id < $2 AND state < 6",
+                    &[&from, &to],
+                )
+                .await?;
+                rows.first().map_or(Ok(None), |row| rows::optional_time(row, 0))
+            })
+            .await?;
+        let mut days = self.closing.days();
+        days.retain(|_, (_, asked)| asked.elapsed() < BELIEVED);
+        days.insert(bucket, (at, Instant::now()));
+        Ok(at)
+    }
+
+    /// Drops the content of days whose jobs have all expired, and deletes what waits for that in vain.
+    async fn drop_content(&self, now: Timestamp) -> Result<(), StoreError> {
+        for bucket in self.list(Family::Content).await? {
+            if bucket.ends() > now {
+                continue;
+            }
+            let dropped = self
+                .drop(bucket, "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[]) AND $3 IS NOT NULL)", now)
+                .await?;
+            if dropped.is_some() {
+                continue;
+            }
+            // It is held by a job whose time has not come. What has waited for more than two days (its job was retried, say) waits in vain.
+            let (from, to) = bucket.ids();
+            self.db.change(EraseLate { from, to, before: past(now, DAY * 2) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops the rows of days in which every job has expired before that moment, and the deliveries of jobs that are gone.
+    async fn drop_rows(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for bucket in self.list(Family::Jobs).await? {
+            if bucket.ends() > before {
+                continue;
+            }
+            let held = "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[])) \
+                        OR EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = 6 AND expires > $3)";
+            removed += self.drop(bucket, held, before).await?.unwrap_or(0);
+        }
+        for bucket in self.list(Family::Deliveries).await? {
+            if bucket.ends() > before {
+                continue;
+            }
+            let held = "EXISTS (SELECT FROM deliveries d WHERE d.id >= $1 AND d.id < $2 AND $3 IS NOT NULL \
+                        AND EXISTS (SELECT FROM jobs j WHERE j.id = d.job))";
+            self.drop(bucket, held, before).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Drops the audit lines of pieces that ended before that moment.
+    async fn drop_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for bucket in self.list(Family::Audit).await? {
+            if bucket.ends() <= before {
+                removed += self
+                    .drop(bucket, "$1 > $2 OR $3 IS NULL", before)
+                    .await?
+                    .unwrap_or(0);
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn list(&self, family: Family) -> Result<Vec<Bucket>, StoreError> {
+        self.db
+            .read(SWEEPING, move |client| async move { family.list(&**client).await })
+            .await
+    }
+
+    /// Drops a bucket's partitions, unless something `held` it: asked before and, as the answer may change, again under the lock. Gives
+    /// how many rows its first table had; none where it is held, or the lock is not to be had soon.
+    async fn drop(
+        &self,
+        bucket: Bucket,
+        held: &'static str,
+        before: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let (from, to) = bucket.ids();
+        let is_held = self
+            .db
+            .read(SWEEPING, move |client| async move {
+                let rows = query(&client, &format!("SELECT {held}"), &[&from, &to, &micro(before)]).await?;
+                Ok(rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()?)
+            })
+            .await?;
+        if is_held != Some(false) {
+            return Ok(None);
+        }
+        match self.db.make(&Drop { bucket, held, before }).await {
+            Ok(removed) => {
+                // Whoever believes that it is there is told by the server that it is not.
+                self.db.partitions.forget();
+                Ok(removed)
+            }
+            // Somebody holds the table for long: at the next turn.
+            Err(Fault::Server { code, .. }) if code == "55P03" => Ok(None),
+            Err(fault) => Err(fault.at(SWEEPING)),
+        }
+    }
+}
+
+impl Closing {
+    fn days(&self) -> MutexGuard<'_, HashMap<Bucket, (Option<Timestamp>, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this is the only one that sweeps, to the end of the transaction.
+async fn alone(guard: &Transaction<'_>, key: i64) -> Result<bool, Fault> {
+    guard
+        .batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        .await?;
+    Ok(guard
+        .query_one("SELECT pg_try_advisory_xact_lock($1)", &[&key])
+        .await?
+        .try_get(0)?)
+}
+
+impl Change for Expire {
+    type Out = u64;
+    const DOING: &'static str = SWEEPING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
+        let mut locked = rows::lock(scope, &self.ids).await?;
+        locked.retain(|_, row| {
+            row.job.state.after(JobEvent::Expire).is_some()
+                && row.job.expires.is_some_and(|expires| expires <= self.now)
+        });
+        let ids: Vec<Uuid> = locked.values().map(Row::uuid).collect();
+        let open = scope
+            .query(
+                "SELECT DISTINCT job FROM deliveries WHERE job = ANY($1) AND id >= $2 AND state IN (0, 1, 4)",
+                &[&ids, &outbox::earliest(ids.iter().copied())],
+            )
+            .await?;
+        // A delivery may have been sent again since the job was found.
+        for job in column::<Uuid>(&open)?.into_iter().map(invocation) {
+            if locked
+                .get(&job)
+                .is_some_and(|row| row.job.expires.is_some_and(|at| at > self.before))
+            {
+                locked.remove(&job);
+            }
+        }
+        let ids: Vec<Uuid> = locked.values().map(Row::uuid).collect();
+        for job in outbox::give_up(scope, &ids, self.now).await? {
+            if let Some(row) = locked.get_mut(&job) {
+                // Kept for its deliveries until now. Its row, with the reason why they are dead, stays its time from here.
+                row.job.expires = Some(self.now);
+            }
+        }
+        let (left, now): (Vec<Uuid>, Vec<Uuid>) =
+            ids.iter().copied().partition(|id| self.left.contains(id));
+        release_blobs(scope, &left).await?;
+        erase(scope, &now).await?;
+        for row in locked.values_mut() {
+            row.advance(JobEvent::Expire, self.now);
+        }
+        rows::save(scope, locked.values_mut(), self.now).await?;
+        Ok(ids.len() as u64)
+    }
+}
+
+impl Change for RemoveRows {
+    type Out = u64;
+    const DOING: &'static str = SWEEPING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
+        let found = scope
+            .query(
+                &format!("SELECT {COLUMNS} FROM jobs WHERE state = 6 AND expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED"),
+                &[&micro(self.before), &limit()],
+            )
+            .await?;
+        let rows = found.iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<Uuid> = rows.iter().map(|row| uuid(row.job.id)).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        erase(scope, &ids).await?;
+        release_keys(scope, &ids).await?;
+        outbox::remove(scope, &ids).await?;
+        scope
+            .execute("DELETE FROM jobs WHERE id = ANY($1)", &[&ids])
+            .await?;
+        for row in &rows {
+            scope
+                .effects
+                .tallies
+                .jobs(&row.job.integration, JobState::Expired, -1);
+            scope.tell(row.farewell());
+        }
+        Ok(ids.len() as u64)
+    }
+}
+
+impl Change for Remove {
+    type Out = u64;
+    const DOING: &'static str = SWEEPING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
+        scope
+            .execute(self.statement, &[&micro(self.before), &limit()])
+            .await
+    }
+}
+
+/// Content of jobs of one day that expired before a moment, and whose day has not gone.
+struct EraseLate {
+    from: Uuid,
+    to: Uuid,
+    before: Timestamp,
+}
+
+impl Change for EraseLate {
+    type Out = ();
+    const DOING: &'static str = SWEEPING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        for table in ["documents", "results"] {
+            scope
+                .execute(
+                    &format!(
+                        "DELETE FROM {table} WHERE id IN (SELECT j.id FROM jobs j JOIN {table} c ON c.id = j.id \
+                         WHERE j.id >= $1 AND j.id < $2 AND c.id >= $1 AND c.id < $2 AND j.state = 6 AND j.expires <= $3 LIMIT $4) \
+                         AND id >= $1 AND id < $2"
+                    ),
+                    &[&self.from, &self.to, &micro(self.before), &limit()],
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// A bucket's partitions to drop.
+struct Drop {
+    bucket: Bucket,
+    held: &'static str,
+    before: Timestamp,
+}
+
+impl Change for Drop {
+    type Out = Option<u64>;
+    const DOING: &'static str = SWEEPING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<u64>, Fault> {
+        let (from, to) = self.bucket.ids();
+        let tables = self.bucket.family.tables();
+        // Who waits for a lock holds up who comes after: not for long.
+        scope
+            .tx
+            .batch_execute(&format!(
+                "SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE",
+                tables.join(", ONLY ")
+            ))
+            .await?;
+        let rows = scope
+            .query(&format!("SELECT {}", self.held), &[&from, &to, &micro(self.before)])
+            .await?;
+        if rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()? != Some(false) {
+            return Ok(None);
+        }
+        let first = self.bucket.name(tables[0])?;
+        let removed = match self.bucket.family {
+            Family::Jobs => {
+                scope
+                    .execute(
+                        "DELETE FROM idempotency WHERE id >= $1 AND id < $2",
+                        &[&from, &to],
+                    )
+                    .await?;
+                uncount_jobs(scope, &first).await?
+            }
+            Family::Deliveries => uncount_deliveries(scope, &first).await?,
+            Family::Audit => count(scope, &first).await?,
+            Family::Content => 0,
+        };
+        for table in tables {
+            let name = self.bucket.name(table)?;
+            scope.tx.batch_execute(&format!("DROP TABLE {name}")).await?;
+        }
+        Ok(Some(removed))
+    }
+}
+
+async fn count(scope: &Scope<'_>, partition: &str) -> Result<u64, Fault> {
+    let row = scope
+        .tx
+        .query_one(&format!("SELECT count(*) FROM {partition}"), &[])
+        .await?;
+    rows::unsigned(&row, 0)
+}
+
+/// Takes the jobs of a partition from the counts. Gives how many there were.
+async fn uncount_jobs(scope: &mut Scope<'_>, partition: &str) -> Result<u64, Fault> {
+    let rows = scope
+        .tx
+        .query(
+            &format!("SELECT integration, state, count(*) FROM {partition} GROUP BY 1, 2"),
+            &[],
+        )
+        .await?;
+    let mut removed = 0;
+    for row in &rows {
+        let state = rows::state(row.try_get(1)?).ok_or_else(|| Fault::damaged("no such state"))?;
+        let count: i64 = row.try_get(2)?;
+        let tallies: &mut Tallies = &mut scope.effects.tallies;
+        tallies.jobs(row.try_get(0)?, state, -count);
+        removed += count.unsigned_abs();
+    }
+    Ok(removed)
+}
+
+/// Takes the deliveries of a partition from the counts. Gives how many there were.
+async fn uncount_deliveries(scope: &mut Scope<'_>, partition: &str) -> Result<u64, Fault> {
+    let rows = scope
+        .tx
+        .query(
+            &format!("SELECT integration, channel, state, count(*) FROM {partition} GROUP BY 1, 2, 3"),
+            &[],
+        )
+        .await?;
+    let mut removed = 0;
+    for row in &rows {
+        let endpoint = Endpoint::new(row.try_get(0)?, row.try_get(1)?);
+        let state = super::deliveries::rows::state(row.try_get(2)?)
+            .ok_or_else(|| Fault::damaged("no such state"))?;
+        let count: i64 = row.try_get(3)?;
+        scope.effects.tallies.deliveries(&endpoint, state, -count);
+        removed += count.unsigned_abs();
+    }
+    Ok(removed)
+}
+
+/// So much is removed of each kind at once.
+fn limit() -> i64 {
+    i64::try_from(PIECE).unwrap_or(i64::MAX)
+}
+
+fn past(now: Timestamp, ago: SignedDuration) -> Timestamp {
+    now.checked_sub(ago).unwrap_or(Timestamp::MIN)
+}

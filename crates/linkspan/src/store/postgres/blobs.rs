@@ -75,7 +75,7 @@ pub(super) async fn hold_blobs(
         let Some((blob, _)) = blobs.iter().find(|(blob, _)| blob.digest.0 == *marked) else {
             continue;
         };
-        let there = match &scope.db.blobs {
+        let there = match scope.db.blobs.upgrade() {
             Some(store) => store.open(blob).await.is_ok(),
             None => false,
         };
@@ -101,7 +101,7 @@ pub(super) async fn hold_blobs(
 impl PostgresStore {
     /// Removes the blobs in the trash that no row names and no pin holds.
     pub(super) async fn bury(&self, now: Timestamp) -> Result<u64, StoreError> {
-        if self.db.blobs.is_none() {
+        if self.blobs.is_none() {
             return Ok(0);
         }
         let trash = self
@@ -129,7 +129,7 @@ impl PostgresStore {
 
     /// Looks at the next blobs and removes those without a row: a gateway that ended between the two left them.
     pub(super) async fn find_orphans(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let Some(blobs) = &self.db.blobs else {
+        let Some(blobs) = &self.blobs else {
             return Ok(0);
         };
         let after = *self.searched();
@@ -150,7 +150,7 @@ impl PostgresStore {
         digests: Vec<Digest>,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let Some(blobs) = self.db.blobs.as_ref().map(Arc::clone) else {
+        let Some(blobs) = self.blobs.as_ref().map(Arc::clone) else {
             return Ok(0);
         };
         // Condemned first: in this process no row can come to name them from then on, since who stores a row holds a pin.

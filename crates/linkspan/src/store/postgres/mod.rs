@@ -44,13 +44,13 @@ mod upkeep;
 mod waking;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::blobs::{Blobs, Digest};
+use super::blobs::{Blobs, Digest, FileBlobs};
 use super::error::{ErrorKind, StoreError};
 use address::Address;
 use batch::Batcher;
@@ -70,6 +70,7 @@ const OPENING: &str = "open the job store";
 #[derive(Debug)]
 pub struct PostgresStore {
     db: Arc<Db>,
+    blobs: Option<Arc<dyn Blobs>>,
     enqueue: Batcher<Enqueue>,
     finish: Batcher<Finish>,
     /// How far the search for blobs without a row has come.
@@ -160,7 +161,11 @@ impl PostgresStore {
             .map_err(at)?;
         drop(client);
         let is_gateway = blobs.is_some();
-        let db = Arc::new(Db::new(address, connections, blobs)?);
+        let weak: Weak<dyn Blobs> = match &blobs {
+            Some(blobs) => Arc::downgrade(blobs),
+            None => Weak::<FileBlobs>::new(),
+        };
+        let db = Arc::new(Db::new(address, connections, weak)?);
         let oldest = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         if is_gateway {
@@ -180,6 +185,7 @@ impl PostgresStore {
             closing: Closing::default(),
             oldest,
             tasks,
+            blobs,
             db,
         })
     }

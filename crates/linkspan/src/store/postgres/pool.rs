@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -53,7 +53,8 @@ pub(super) struct Db {
     pub(super) watchers: Watchers,
     pub(super) partitions: Partitions,
     pub(super) bell: Bell,
-    pub(super) blobs: Option<Arc<dyn Blobs>>,
+    /// The store has them: what goes on here does not keep them open.
+    pub(super) blobs: Weak<dyn Blobs>,
     home: Handle,
     condition: AtomicU8,
     commits: AtomicU64,
@@ -108,7 +109,7 @@ impl Db {
     pub(super) fn new(
         address: Address,
         connections: usize,
-        blobs: Option<Arc<dyn Blobs>>,
+        blobs: Weak<dyn Blobs>,
     ) -> Result<Self, StoreError> {
         let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::new(ErrorKind::Unusable, super::OPENING).because(error)

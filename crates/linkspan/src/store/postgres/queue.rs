@@ -236,7 +236,7 @@ impl Change for Recover {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(Recovered, bool), Fault> {
-        let which = if self.all { "$1 >= 0" } else { "lease <= $1" };
+        let which = if self.all { "$1::int8 >= 0" } else { "lease <= $1" };
         let found = scope
             .query(
                 &format!(

@@ -203,7 +203,7 @@ impl PostgresStore {
                 continue;
             }
             let dropped = self
-                .drop(bucket, "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[]) AND $3 IS NOT NULL)", now)
+                .drop(bucket, "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[]) AND $3::int8 IS NOT NULL)", now)
                 .await?;
             if dropped.is_some() {
                 continue;
@@ -230,7 +230,7 @@ impl PostgresStore {
             if bucket.ends() > before {
                 continue;
             }
-            let held = "EXISTS (SELECT FROM deliveries d WHERE d.id >= $1 AND d.id < $2 AND $3 IS NOT NULL \
+            let held = "EXISTS (SELECT FROM deliveries d WHERE d.id >= $1 AND d.id < $2 AND $3::int8 IS NOT NULL \
                         AND EXISTS (SELECT FROM jobs j WHERE j.id = d.job))";
             self.drop(bucket, held, before).await?;
         }
@@ -243,7 +243,7 @@ impl PostgresStore {
         for bucket in self.list(Family::Audit).await? {
             if bucket.ends() <= before {
                 removed += self
-                    .drop(bucket, "$1 > $2 OR $3 IS NULL", before)
+                    .drop(bucket, "$1::uuid > $2::uuid OR $3::int8 IS NULL", before)
                     .await?
                     .unwrap_or(0);
             }

@@ -398,7 +398,8 @@ async fn a_later_versions_tables_are_left_alone() {
 #[tokio::test]
 async fn a_server_that_cannot_be_used_is_refused_with_the_reason() {
     let server = PostgresServer::shared();
-    server.sql("postgres", "CREATE ROLE weak LOGIN; CREATE DATABASE theirs");
+    server.sql("postgres", "CREATE ROLE weak LOGIN");
+    server.sql("postgres", "CREATE DATABASE theirs");
     let weak = server.url("theirs").replace("postgres@", "weak@");
     let nowhere = {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

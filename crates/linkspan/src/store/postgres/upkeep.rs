@@ -74,7 +74,7 @@ impl Upkeep for PostgresStore {
     }
 
     fn health(&self) -> Health {
-        match (self.db.health(), &self.db.blobs) {
+        match (self.db.health(), &self.blobs) {
             (Health::Accepting, Some(blobs)) => blobs.health(),
             (health, _) => health,
         }

@@ -342,7 +342,7 @@ impl Change for Recover {
     const DOING: &'static str = "recover deliveries";
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
-        let which = if self.all { "$1 >= 0" } else { "lease <= $1" };
+        let which = if self.all { "$1::int8 >= 0" } else { "lease <= $1" };
         let found = scope
             .query(
                 &format!(

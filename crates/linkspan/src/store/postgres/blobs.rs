@@ -52,7 +52,10 @@ struct Forget {
 }
 
 /// Names blobs for jobs, so that nobody removes them.
-pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) -> Result<(), Fault> {
+pub(super) async fn hold_blobs(
+    scope: &Scope<'_>,
+    blobs: &[(&BlobRef, Uuid)],
+) -> Result<(), Fault> {
     let keys = keys(blobs.iter().map(|(blob, _)| blob.digest));
     scope
         .query(
@@ -72,8 +75,8 @@ pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) ->
         let Some((blob, _)) = blobs.iter().find(|(blob, _)| blob.digest.0 == *marked) else {
             continue;
         };
-        let there = match &scope.db.blobs {
-            Some(store) => store.is_there(blob).await.unwrap_or(false),
+        let there = match scope.db.blobs.upgrade() {
+            Some(store) => store.open(blob).await.is_ok(),
             None => false,
         };
         if !there {
@@ -98,7 +101,7 @@ pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) ->
 impl PostgresStore {
     /// Removes the blobs in the trash that no row names and no pin holds.
     pub(super) async fn bury(&self, now: Timestamp) -> Result<u64, StoreError> {
-        if self.db.blobs.is_none() {
+        if self.blobs.is_none() {
             return Ok(0);
         }
         let trash = self
@@ -111,10 +114,7 @@ impl PostgresStore {
                     &[&limit],
                 )
                 .await?;
-                column::<&[u8]>(&rows)?
-                    .into_iter()
-                    .map(digest)
-                    .collect::<Result<Vec<_>, _>>()
+                column::<&[u8]>(&rows)?.into_iter().map(digest).collect::<Result<Vec<_>, _>>()
             })
             .await?;
         let removed = if trash.is_empty() {
@@ -129,7 +129,7 @@ impl PostgresStore {
 
     /// Looks at the next blobs and removes those without a row: a gateway that ended between the two left them.
     pub(super) async fn find_orphans(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let Some(blobs) = &self.db.blobs else {
+        let Some(blobs) = &self.blobs else {
             return Ok(0);
         };
         let after = *self.searched();
@@ -150,7 +150,7 @@ impl PostgresStore {
         digests: Vec<Digest>,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let Some(blobs) = self.db.blobs.as_ref().map(Arc::clone) else {
+        let Some(blobs) = self.blobs.as_ref().map(Arc::clone) else {
             return Ok(0);
         };
         // Condemned first: in this process no row can come to name them from then on, since who stores a row holds a pin.
@@ -213,7 +213,12 @@ async fn remove(db: &Db, blobs: &dyn Blobs, condemned: Vec<Condemned>) -> Result
             Ok(there) => removed += u64::from(there),
             Err(error) => {
                 // It is found again, among those without a row.
-                tracing::warn!(error = %error, "a blob without a row could not be removed");
+                if error.kind != ErrorKind::Busy {
+                    tracing::warn!(
+                        error = crate::logging::chain(&error),
+                        "a blob without a row could not be removed"
+                    );
+                }
             }
         }
     }

@@ -23,7 +23,6 @@
 mod address;
 mod batch;
 mod blobs;
-mod copy;
 mod deliveries;
 mod enqueue;
 mod fault;
@@ -45,13 +44,13 @@ mod upkeep;
 mod waking;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::blobs::{Blobs, Digest};
+use super::blobs::{Blobs, Digest, FileBlobs};
 use super::error::{ErrorKind, StoreError};
 use address::Address;
 use batch::Batcher;
@@ -71,6 +70,7 @@ const OPENING: &str = "open the job store";
 #[derive(Debug)]
 pub struct PostgresStore {
     db: Arc<Db>,
+    blobs: Option<Arc<dyn Blobs>>,
     enqueue: Batcher<Enqueue>,
     finish: Batcher<Finish>,
     /// How far the search for blobs without a row has come.
@@ -161,7 +161,11 @@ impl PostgresStore {
             .map_err(at)?;
         drop(client);
         let is_gateway = blobs.is_some();
-        let db = Arc::new(Db::new(address, connections, blobs)?);
+        let weak: Weak<dyn Blobs> = match &blobs {
+            Some(blobs) => Arc::downgrade(blobs),
+            None => Weak::<FileBlobs>::new(),
+        };
+        let db = Arc::new(Db::new(address, connections, weak)?);
         let oldest = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         if is_gateway {
@@ -181,6 +185,7 @@ impl PostgresStore {
             closing: Closing::default(),
             oldest,
             tasks,
+            blobs,
             db,
         })
     }
@@ -204,15 +209,14 @@ fn read(url: &str, doing: &'static str) -> Result<Address, StoreError> {
 
 /// A connection of its own, for the opening.
 async fn connect(address: &Address) -> Result<Client, Fault> {
-    let (client, connection) =
-        address
-            .config
-            .connect(address.tls.clone())
-            .await
-            .map_err(|error| match Fault::from(error) {
-                Fault::Value(source) => Fault::Connection(source),
-                fault => fault,
-            })?;
+    let (client, connection) = address
+        .config
+        .connect(address.tls.clone())
+        .await
+        .map_err(|error| match Fault::from(error) {
+            Fault::Value(source) => Fault::Connection(source),
+            fault => fault,
+        })?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -233,18 +237,14 @@ async fn check(client: &Client) -> Result<(), Fault> {
         ));
     }
     if !row.try_get::<_, bool>(1)? {
-        tracing::error!(
-            "the PostgreSQL server runs with fsync = off: what it acknowledges, a crash can lose"
-        );
+        tracing::error!("the PostgreSQL server runs with fsync = off: what it acknowledges, a crash can lose");
         return Err(Fault::Kind(
             ErrorKind::Unusable,
             "the server runs with fsync = off, so it loses what it acknowledged in a crash; set fsync = on",
         ));
     }
     if !row.try_get::<_, bool>(2)? {
-        tracing::warn!(
-            "the PostgreSQL server runs with full_page_writes = off: a crash can damage its files"
-        );
+        tracing::warn!("the PostgreSQL server runs with full_page_writes = off: a crash can damage its files");
     }
     if row.try_get::<_, bool>(3)? {
         return Err(Fault::Kind(

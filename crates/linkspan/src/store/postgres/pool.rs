@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -53,7 +53,8 @@ pub(super) struct Db {
     pub(super) watchers: Watchers,
     pub(super) partitions: Partitions,
     pub(super) bell: Bell,
-    pub(super) blobs: Option<Arc<dyn Blobs>>,
+    /// The store has them: what goes on here does not keep them open.
+    pub(super) blobs: Weak<dyn Blobs>,
     home: Handle,
     condition: AtomicU8,
     commits: AtomicU64,
@@ -72,8 +73,10 @@ pub(super) trait Change: Send + Sync + 'static {
     }
 
     /// Makes it, within the transaction.
-    fn apply(&self, scope: &mut Scope<'_>)
-    -> impl Future<Output = Result<Self::Out, Fault>> + Send;
+    fn apply(
+        &self,
+        scope: &mut Scope<'_>,
+    ) -> impl Future<Output = Result<Self::Out, Fault>> + Send;
 }
 
 /// What a change works on.
@@ -106,7 +109,7 @@ impl Db {
     pub(super) fn new(
         address: Address,
         connections: usize,
-        blobs: Option<Arc<dyn Blobs>>,
+        blobs: Weak<dyn Blobs>,
     ) -> Result<Self, StoreError> {
         let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::new(ErrorKind::Unusable, super::OPENING).because(error)
@@ -149,10 +152,7 @@ impl Db {
     }
 
     /// Makes a change; durable on return. It goes on when its caller goes away.
-    pub(super) async fn change<C: Change>(
-        self: &Arc<Self>,
-        change: C,
-    ) -> Result<C::Out, StoreError> {
+    pub(super) async fn change<C: Change>(self: &Arc<Self>, change: C) -> Result<C::Out, StoreError> {
         let db = Arc::clone(self);
         self.home
             .spawn(async move { db.make(&change).await.map_err(|fault| fault.at(C::DOING)) })
@@ -357,10 +357,7 @@ impl Db {
 
     fn tell(&self, effects: Effects) {
         for event in effects.events {
-            if let Event::Job {
-                id, version, state, ..
-            } = &event
-            {
+            if let Event::Job { id, version, state, .. } = &event {
                 self.bell.made(&self.watchers, *id, *version, *state);
             }
             self.watchers.publish(event);

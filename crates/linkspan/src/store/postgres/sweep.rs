@@ -62,11 +62,13 @@ impl PostgresStore {
     ) -> Result<Swept, StoreError> {
         let at = |fault: Fault| fault.at(SWEEPING);
         // Held by a transaction that does nothing else: it ends with this future, however that ends. It keeps no snapshot.
-        let mut guard = self.db.pool.get().await.map_err(|error| at(error.into()))?;
-        let guard = guard
-            .transaction()
+        let mut guard = self
+            .db
+            .pool
+            .get()
             .await
             .map_err(|error| at(error.into()))?;
+        let guard = guard.transaction().await.map_err(|error| at(error.into()))?;
         if !alone(&guard, lock_key(&self.db.address.schema, "sweep"))
             .await
             .map_err(at)?
@@ -123,16 +125,9 @@ impl PostgresStore {
             .await?;
         swept.blobs = self.find_orphans(now).await? + self.bury(now).await?;
         let full = PIECE as u64;
-        swept.more = [
-            swept.expired,
-            singly,
-            swept.keys,
-            lines,
-            swept.blobs,
-            sessions,
-        ]
-        .into_iter()
-        .any(|removed| removed >= full);
+        swept.more = [swept.expired, singly, swept.keys, lines, swept.blobs, sessions]
+            .into_iter()
+            .any(|removed| removed >= full);
         Ok(swept)
     }
 
@@ -160,8 +155,7 @@ impl PostgresStore {
         for (id, keep) in &over {
             let bucket = Family::Content.of_id(id.as_bytes());
             let closes = self.closes(bucket).await?;
-            if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now)
-            {
+            if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now) {
                 left.insert(*id);
             }
         }
@@ -209,20 +203,14 @@ impl PostgresStore {
                 continue;
             }
             let dropped = self
-                .drop(bucket, "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[]) AND $3 IS NOT NULL)", now)
+                .drop(bucket, "EXISTS (SELECT FROM jobs WHERE id >= $1 AND id < $2 AND state = ANY ('{0,1,2,3,4,5}'::int2[]) AND $3::int8 IS NOT NULL)", now)
                 .await?;
             if dropped.is_some() {
                 continue;
             }
             // It is held by a job whose time has not come. What has waited for more than two days (its job was retried, say) waits in vain.
             let (from, to) = bucket.ids();
-            self.db
-                .change(EraseLate {
-                    from,
-                    to,
-                    before: past(now, DAY * 2),
-                })
-                .await?;
+            self.db.change(EraseLate { from, to, before: past(now, DAY * 2) }).await?;
         }
         Ok(())
     }
@@ -242,7 +230,7 @@ impl PostgresStore {
             if bucket.ends() > before {
                 continue;
             }
-            let held = "EXISTS (SELECT FROM deliveries d WHERE d.id >= $1 AND d.id < $2 AND $3 IS NOT NULL \
+            let held = "EXISTS (SELECT FROM deliveries d WHERE d.id >= $1 AND d.id < $2 AND $3::int8 IS NOT NULL \
                         AND EXISTS (SELECT FROM jobs j WHERE j.id = d.job))";
             self.drop(bucket, held, before).await?;
         }
@@ -255,7 +243,7 @@ impl PostgresStore {
         for bucket in self.list(Family::Audit).await? {
             if bucket.ends() <= before {
                 removed += self
-                    .drop(bucket, "$1 > $2 OR $3 IS NULL", before)
+                    .drop(bucket, "$1::uuid > $2::uuid OR $3::int8 IS NULL", before)
                     .await?
                     .unwrap_or(0);
             }
@@ -265,9 +253,7 @@ impl PostgresStore {
 
     async fn list(&self, family: Family) -> Result<Vec<Bucket>, StoreError> {
         self.db
-            .read(SWEEPING, move |client| async move {
-                family.list(&**client).await
-            })
+            .read(SWEEPING, move |client| async move { family.list(&**client).await })
             .await
     }
 
@@ -283,30 +269,14 @@ impl PostgresStore {
         let is_held = self
             .db
             .read(SWEEPING, move |client| async move {
-                let rows = query(
-                    &client,
-                    &format!("SELECT {held}"),
-                    &[&from, &to, &micro(before)],
-                )
-                .await?;
-                Ok(rows
-                    .first()
-                    .map(|row| row.try_get::<_, bool>(0))
-                    .transpose()?)
+                let rows = query(&client, &format!("SELECT {held}"), &[&from, &to, &micro(before)]).await?;
+                Ok(rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()?)
             })
             .await?;
         if is_held != Some(false) {
             return Ok(None);
         }
-        match self
-            .db
-            .make(&Drop {
-                bucket,
-                held,
-                before,
-            })
-            .await
-        {
+        match self.db.make(&Drop { bucket, held, before }).await {
             Ok(removed) => {
                 // Whoever believes that it is there is told by the server that it is not.
                 self.db.partitions.forget();
@@ -476,17 +446,9 @@ impl Change for Drop {
             ))
             .await?;
         let rows = scope
-            .query(
-                &format!("SELECT {}", self.held),
-                &[&from, &to, &micro(self.before)],
-            )
+            .query(&format!("SELECT {}", self.held), &[&from, &to, &micro(self.before)])
             .await?;
-        if rows
-            .first()
-            .map(|row| row.try_get::<_, bool>(0))
-            .transpose()?
-            != Some(false)
-        {
+        if rows.first().map(|row| row.try_get::<_, bool>(0)).transpose()? != Some(false) {
             return Ok(None);
         }
         let first = self.bucket.name(tables[0])?;
@@ -506,10 +468,7 @@ impl Change for Drop {
         };
         for table in tables {
             let name = self.bucket.name(table)?;
-            scope
-                .tx
-                .batch_execute(&format!("DROP TABLE {name}"))
-                .await?;
+            scope.tx.batch_execute(&format!("DROP TABLE {name}")).await?;
         }
         Ok(Some(removed))
     }
@@ -548,9 +507,7 @@ async fn uncount_deliveries(scope: &mut Scope<'_>, partition: &str) -> Result<u6
     let rows = scope
         .tx
         .query(
-            &format!(
-                "SELECT integration, channel, state, count(*) FROM {partition} GROUP BY 1, 2, 3"
-            ),
+            &format!("SELECT integration, channel, state, count(*) FROM {partition} GROUP BY 1, 2, 3"),
             &[],
         )
         .await?;

@@ -52,14 +52,14 @@ impl Upkeep for PostgresStore {
                     .collect::<Result<_, Fault>>()?;
                 let rows = query(
                     &client,
-                    "SELECT integration, min(due) FROM jobs WHERE state IN (0, 2) AND id >= $1 GROUP BY integration",
+                    "SELECT integration, min(due) FROM jobs WHERE state IN (0, 2) AND id >= $1 GROUP BY 1 ORDER BY 1",
                     &[&first],
                 )
                 .await?;
-                let oldest: Vec<_> = rows
+                let oldest = rows
                     .iter()
                     .map(|row| Ok((row.try_get(0)?, time(row, 1)?)))
-                    .collect::<Result<_, Fault>>()?;
+                    .collect::<Result<Vec<(String, Timestamp)>, Fault>>()?;
                 Ok(Counts {
                     tallies,
                     oldest_due: oldest.iter().map(|(_, due)| *due).min(),
@@ -74,7 +74,7 @@ impl Upkeep for PostgresStore {
     }
 
     fn health(&self) -> Health {
-        match (self.db.health(), &self.db.blobs) {
+        match (self.db.health(), &self.blobs) {
             (Health::Accepting, Some(blobs)) => blobs.health(),
             (health, _) => health,
         }
@@ -117,22 +117,13 @@ pub(super) async fn keep(db: Arc<Db>, oldest: Arc<AtomicU64>) {
     let mut turn: u32 = 0;
     loop {
         if turn.is_multiple_of(TURNS) {
-            report(
-                "the next days' partitions cannot be made",
-                look_ahead(&db).await,
-            );
+            report("the next days' partitions cannot be made", look_ahead(&db).await);
             match old_transaction(&db).await {
                 Ok(age) => note(&oldest, age),
-                fault => report(
-                    "the server's transactions cannot be looked at",
-                    fault.map(drop),
-                ),
+                fault => report("the server's transactions cannot be looked at", fault.map(drop)),
             }
         } else {
-            report(
-                "the live jobs cannot be looked for",
-                db.partitions.look(&db).await,
-            );
+            report("the live jobs cannot be looked for", db.partitions.look(&db).await);
         }
         report("the counts cannot be summed up", fold(&db).await);
         turn = turn.wrapping_add(1);

@@ -63,6 +63,8 @@ function begin(now, reason) {
   api.useToken(now.csrf);
   shown?.close?.();
   shown = null;
+  latest = null;
+  overview.forget();
   if (!now.signed_in && now.auth !== "none") {
     live.stop();
     document.title = "Sign in · linkspan";

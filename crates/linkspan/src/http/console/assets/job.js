@@ -9,7 +9,7 @@ import { deliveryList, replayOne } from "./delivery.js";
 import { paper, stored } from "./paper.js";
 import { ask, badge, copy, empty, integration, link, loading, problem, since, table, time, toast } from "./parts.js";
 import { name, visible } from "./text.js";
-import { rows, sent, waterfall } from "./waterfall.js";
+import { attempts as attemptsOf, rows, sent, waterfall } from "./waterfall.js";
 
 export const title = (route) => `Job ${route.parts[1]?.slice(-8) ?? ""}`;
 
@@ -124,7 +124,7 @@ export function open(root, context) {
       h("div", { class: "beside", key: "beside" },
         sheet ? keep(sheet.node) : h("p", { class: "card quiet note", key: "no-document" }, job.state === "expired" ? "The document was erased with its retention." : "No document is kept for this job."),
         node ? keep(node) : h("div", { class: "card", key: "no-answer" }, state.resultError ? problem(state.resultError, readResult) : job.state === "expired" ? h("p", { class: "quiet" }, "The result has expired.") : open ? loading("the answer, when it is there") : h("p", { class: "quiet" }, "There is no answer."))),
-      (job.history ?? []).length > 0 && h("section", { "aria-labelledby": "attempts", key: "attempts" }, h("h2", { id: "attempts" }, "Attempts"), table("Attempts", attempts, job.history.map((attempt, index) => ({ ...attempt, number: index + 1 })), (attempt) => attempt.number)),
+      attemptsOf(job).length > 0 && h("section", { "aria-labelledby": "attempts", key: "attempts" }, h("h2", { id: "attempts" }, "Attempts"), table("Attempts", attempts, attemptsOf(job).map((attempt, index) => ({ ...attempt, number: index + 1 })), (attempt) => attempt.number)),
       h("section", { "aria-labelledby": "deliveries", key: "deliveries" }, h("h2", { id: "deliveries" }, "Deliveries"),
         !state.deliveries ? loading("the deliveries")
           : state.deliveries.length ? deliveryList(state.deliveries, { withJob: false, onreplay: (one) => replayOne(one, readDeliveries) })

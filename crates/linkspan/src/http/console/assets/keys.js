@@ -36,7 +36,7 @@ export function open(root, context) {
     const label = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "off", placeholder: "what it is for" });
     const where = select([["", "all integrations"], ...integrations.map((one) => [one, one])], "");
     const expires = select([["30d", "30 days"], ["90d", "90 days"], ["365d", "a year"], ["", "never"]], "90d");
-    const rate = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+(/[a-z]+)?", placeholder: "the gateway's" });
+    const rate = h("input", { type: "number", min: "1", max: "100000", step: "1", placeholder: "the gateway's" });
     const boxes = ACTIONS.map(([action]) => h("input", { type: "checkbox", name: "scope", value: action, checked: action !== "admin" }));
     const said = h("div");
     const go = h("button", { type: "submit", class: "primary" }, "Make the key");
@@ -50,7 +50,7 @@ export function open(root, context) {
         if (!scopes.length) return draw(said, problem(new api.Problem({ title: "The key may do nothing", detail: "Choose at least one thing that it may do." })));
         go.disabled = true;
         try {
-          const made = await api.post("/v1/keys", { name: label.value.trim(), scopes, expires_in: expires.value || undefined, rate: rate.value.trim() || undefined });
+          const made = await api.post("/v1/keys", { name: label.value.trim(), scopes, expires_in: expires.value || undefined, rate: Number(rate.value) || undefined });
           body.replaceChildren(h("div", {},
             h("p", {}, "This is the only time that the key is shown. Keep it where secrets are kept."),
             h("div", { class: "code secret" }, h("pre", { tabindex: "0" }, h("code", {}, made.key)), copy(made.key, "Copy the key")),
@@ -65,7 +65,7 @@ export function open(root, context) {
     },
     field("Name", label),
     h("fieldset", { class: "choices" }, h("legend", {}, "It may"), ACTIONS.map(([action, says], at) => h("label", {}, boxes[at], h("span", {}, h("b", {}, action), h("span", { class: "quiet" }, ` ${says}`))))),
-    h("div", { class: "columns" }, field("For", where), field("Expires after", expires), field("Rate limit", rate, "Requests, such as 10/s.")),
+    h("div", { class: "columns" }, field("For", where), field("Expires after", expires), field("Requests a second", rate)),
     said, h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go)));
     label.focus();
   }
@@ -86,7 +86,7 @@ export function open(root, context) {
     { title: "May", class: "grow", cell: (key) => h("span", { class: "scopes" }, key.scopes.map((scope) => h("span", { class: "step" }, h("bdi", {}, visible(scope))))) },
     { title: "Made", cell: (key) => time(key.created) },
     { title: "Expires", cell: (key) => (key.revoked ? "–" : since(key.expires, "never")) },
-    { title: "Rate", class: "figure", cell: (key) => (key.rate === undefined || key.rate === null ? "–" : String(key.rate)) },
+    { title: "Rate", class: "figure", cell: (key) => (key.rate === undefined || key.rate === null ? "–" : `${key.rate}/s`) },
     { title: "Id", cell: (key) => h("span", { class: "mono" }, key.id) },
     { title: "", class: "actions", cell: (key) => !key.revoked && h("button", { type: "button", class: "small danger quiet", onclick: () => revoke(key), "aria-label": `Revoke ${key.name}` }, "Revoke") },
   ];

@@ -7,14 +7,18 @@ import { go } from "./route.js";
 /// Pages by cursor within one page of the console: which cursors led here, so that there is a way back.
 export class Pages {
   #before = [];
+  #filters = "";
 
   /// Below a list: newer and older. `next` is the cursor of the page that follows.
   view(parts, query, next) {
     const at = query.after ?? "";
     const turn = (after) => go(parts, { ...query, after });
-    const back = this.#before.lastIndexOf(at);
-    const newer = back > 0 ? this.#before[back - 1] : at ? "" : null;
-    if (this.#before.at(-1) !== at) this.#before = back >= 0 ? this.#before.slice(0, back + 1) : at ? [...(this.#before.length ? this.#before : [""]), at] : [""];
+    const filters = JSON.stringify({ ...query, after: undefined });
+    if (filters !== this.#filters) [this.#filters, this.#before] = [filters, [""]];
+    const known = this.#before.lastIndexOf(at);
+    if (known >= 0) this.#before.length = known + 1;
+    else this.#before.push(at);
+    const newer = this.#before.length > 1 ? this.#before.at(-2) : null;
     if (newer === null && !next) return null;
     return h("nav", { class: "row pager", "aria-label": "Pages" },
       h("button", { type: "button", class: "small", disabled: newer === null, onclick: () => turn(newer) }, "Newer"),

@@ -24,6 +24,12 @@ setInterval(() => {
   }
 }, 1000);
 
+/// Forgets what was shown: somebody else may be here next.
+export function forget() {
+  latest = null;
+  history.clear();
+}
+
 export const title = () => "Overview";
 
 export function open(root) {
@@ -122,9 +128,9 @@ function ship(one) {
     h("div", { class: "row" },
       one.may_invoke ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name) : h("span", { class: "strong" }, name),
       h("span", { class: "steps" }, one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task)))),
-      h("a", { class: "quiet aside", href: `#/jobs?${new URLSearchParams({ integration: one.name })}`, "aria-label": `Jobs of ${one.name}` }, "jobs")),
+      h("span", { class: "aside row" }, spark(values, { label: `calls a second, the last ${values.length} s` }), h("a", { class: "quiet", href: `#/jobs?${new URLSearchParams({ integration: one.name })}`, "aria-label": `Jobs of ${one.name}` }, "jobs"))),
     h("dl", { class: "figures" },
-      h("div", { class: "rate" }, h("dt", {}, "calls"), h("dd", {}, `${rate(one.rate)}/s`), spark(values, { label: `calls a second, the last ${values.length} s` })),
+      figure("calls", `${rate(one.rate)}/s`),
       figure("errors", percent(one.error_share), one.error_share >= 0.05 ? "bad" : one.error_share > 0 ? "warn" : ""),
       figure("p50", millis(one.p50_ms)),
       figure("p99", millis(one.p99_ms), one.p99_ms > one.deadline_s * 1000 && one.pattern === "sync" ? "bad" : ""),

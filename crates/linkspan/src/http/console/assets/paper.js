@@ -177,10 +177,8 @@ export function paper(source) {
     const across = Math.max(...boxes.map((box) => box[0] + box[2]), 0);
     const [wide, high] = (page.rotated ?? 0) % 180 === 0 ? [state.width, state.height] : [state.height, state.width];
     const down = Math.max(...boxes.map((box) => box[1] + box[3]), 0);
-    const dpi = OCR_DPI / POINTS;
-    // A page size in pixels already holds all boxes, and is larger than any sheet in points.
-    if (wide >= across && high >= down && Math.max(wide, high) > 1500) return 1;
-    return dpi;
+    // Read at the engine's own resolution, or at a higher one where the boxes would not lie within the page.
+    return Math.max(OCR_DPI / POINTS, across / wide, down / high);
   }
 
   function pick(target, chosen) {

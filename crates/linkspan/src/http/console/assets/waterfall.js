@@ -4,13 +4,18 @@ import { h } from "./dom.js";
 import { millis } from "./format.js";
 import { name } from "./text.js";
 
+/// A job's attempts, the one that is under way too.
+export function attempts(job) {
+  const ended = job.history ?? [];
+  return job.state === "running" && job.started ? [...ended, { started: job.started }] : ended;
+}
+
 /// The rows of a job: `{label, from, until, tone, note, depth}` in milliseconds since it was accepted.
 export function rows(job, result, now = Date.now()) {
   const zero = new Date(job.created).getTime();
   const at = (text) => new Date(text).getTime() - zero;
   const end = job.finished ? at(job.finished) : Math.max(0, now - zero);
-  const history = (job.history ?? []).filter((attempt) => attempt.started);
-  const tries = history.length ? history : job.started ? [{ started: job.started, ended: job.finished, outcome: job.state }] : [];
+  const tries = attempts(job);
   const found = [];
   let from = 0;
   for (const [index, attempt] of tries.entries()) {
@@ -18,7 +23,7 @@ export function rows(job, result, now = Date.now()) {
     const ended = attempt.ended ? at(attempt.ended) : end;
     found.push({ label: index ? "waiting" : "queued", from, until: started, tone: "idle" });
     const last = index === tries.length - 1;
-    found.push({ label: `attempt ${index + 1}`, from: started, until: ended, tone: tone(attempt, last ? job.state : ""), note: attempt.code ?? (attempt.ended ? "" : "running") });
+    found.push({ label: `attempt ${index + 1}`, from: started, until: ended, tone: tone(attempt), note: attempt.code ?? (attempt.ended ? (attempt.outcome === "succeeded" ? "" : attempt.outcome) : "running") });
     if (last) {
       let step = started;
       for (const one of result?.steps ?? []) {
@@ -64,8 +69,7 @@ export function waterfall(label, all) {
       h("span", { class: "figure" }), h("span", { class: "note" })));
 }
 
-function tone(attempt, state) {
+function tone(attempt) {
   if (!attempt.ended) return "busy";
-  if (["succeeded", "done"].includes(attempt.outcome) || (state === "succeeded" && !attempt.outcome)) return "good";
-  return attempt.outcome === "cancelled" ? "idle" : "bad";
+  return { succeeded: "good", cancelled: "idle" }[attempt.outcome] ?? "bad";
 }

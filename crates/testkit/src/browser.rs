@@ -91,10 +91,7 @@ impl Browser {
             "goog:chromeOptions".to_owned(),
             json!({ "args": arguments }),
         );
-        capabilities.insert(
-            "goog:loggingPrefs".to_owned(),
-            json!({ "browser": "ALL" }),
-        );
+        capabilities.insert("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" }));
         // A dialog that nobody asked for is a test's failure, not something to click away.
         capabilities.insert("unhandledPromptBehavior".to_owned(), json!("ignore"));
         capabilities

@@ -526,7 +526,12 @@ mod tests {
             let [x, y, width, height] =
                 slanted(dark(&straight), skew, size(&straight), size(&upright));
             let [left, top, wide, high] = dark(&upright);
-            let spare = [left - x, top - y, x + width - left - wide, y + height - top - high];
+            let spare = [
+                left - x,
+                top - y,
+                x + width - left - wide,
+                y + height - top - high,
+            ];
             assert!(
                 spare.iter().all(|side| (-1.0..12.0).contains(side)),
                 "{skew} and {degrees}: {spare:?}"

@@ -55,7 +55,8 @@ async fn a_person_signs_in_and_sees_every_integration_on_its_pattern() {
     }
     for pattern in ["stream-in", "full-stream"] {
         let place = format!(".dim .drawing.{pattern} .service");
-        page.shows(&place, &format!("pattern = \"{pattern}\"")).await;
+        page.shows(&place, &format!("pattern = \"{pattern}\""))
+            .await;
     }
     let wires = "return document.querySelectorAll('.drawing .wire').length";
     assert_eq!(page.run(wires).await, json!(4 + 4 + 3 + 4));
@@ -142,7 +143,11 @@ async fn a_delivery_is_sent_again_and_its_channel_is_paused() {
     page.go("deliveries").await;
     page.shows(".table", "archive").await;
     // The page sees by itself what others do.
-    let job = gateway.client(&key).text("letters", "A letter.").await.job();
+    let job = gateway
+        .client(&key)
+        .text("letters", "A letter.")
+        .await
+        .job();
     page.shows(".deliveries-list", "Delivered").await;
     page.click(".deliveries-list button").await;
     page.shows("dialog", "has it already").await;
@@ -152,15 +157,20 @@ async fn a_delivery_is_sent_again_and_its_channel_is_paused() {
     page.until_here(|| lines() == 2, "the file has the result twice")
         .await;
 
-    page.click("button[aria-label='Pause letters/archive']").await;
+    page.click("button[aria-label='Pause letters/archive']")
+        .await;
     page.fill("dialog input", "the disk is changed").await;
     page.click("dialog .primary").await;
     page.shows(".table", "the disk is changed").await;
     page.go("").await;
-    page.shows(".attention", "letters/archive is paused: the disk is changed")
-        .await;
+    page.shows(
+        ".attention",
+        "letters/archive is paused: the disk is changed",
+    )
+    .await;
     page.go("deliveries").await;
-    page.click("button[aria-label='Resume letters/archive']").await;
+    page.click("button[aria-label='Resume letters/archive']")
+        .await;
     page.shows(".table", "well").await;
     page.close().await;
 }
@@ -280,7 +290,10 @@ async fn every_page_fits_a_phone_and_can_be_read_in_both_themes() {
                 assert_eq!(page.run(page::NAMELESS).await, json!([]), "{at}: no name");
             }
         }
-        grounds.push(page.run("return getComputedStyle(document.body).backgroundColor").await);
+        grounds.push(
+            page.run("return getComputedStyle(document.body).backgroundColor")
+                .await,
+        );
     }
     assert_ne!(grounds[0], grounds[1], "the themes do not differ");
 
@@ -334,11 +347,14 @@ async fn hostile_names_and_contents_do_no_harm() {
         .await;
     page.shows(".facts .steering", "RLO").await;
     page.shows(".sheet", "</script><img src=x").await;
-    let pictures = "return [...document.querySelectorAll('main img, main script, main iframe')].length";
+    let pictures =
+        "return [...document.querySelectorAll('main img, main script, main iframe')].length";
     assert_eq!(page.run(pictures).await, 0);
     // The address may hold anything as well.
-    page.go("jobs/%3Cimg%20src%3Dx%20onerror%3D%22window.harmed%3D1%22%3E?integration=%3Cscript%3E")
-        .await;
+    page.go(
+        "jobs/%3Cimg%20src%3Dx%20onerror%3D%22window.harmed%3D1%22%3E?integration=%3Cscript%3E",
+    )
+    .await;
     page.shows(".problem", "Not found").await;
     page.forget_log().await;
     page.go("jobs?integration=%3Cscript%3Ewindow.harmed%3D1%3C%2Fscript%3E")

@@ -67,7 +67,11 @@ pub(super) fn read(
             90 | 270 => (height, width),
             _ => (width, height),
         };
-        for bounds in page.lines.iter_mut().filter_map(|line| line.bounds.as_mut()) {
+        for bounds in page
+            .lines
+            .iter_mut()
+            .filter_map(|line| line.bounds.as_mut())
+        {
             *bounds = raster::slanted(*bounds, lay.skew, upright(straightened), upright(original))
                 .map(f64::round);
         }

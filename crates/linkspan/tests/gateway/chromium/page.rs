@@ -77,7 +77,11 @@ impl WebDriverCompatibleCommand for Vendor {
         base: &url::Url,
         session: Option<&str>,
     ) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
+        base.join(&format!(
+            "session/{}/{}",
+            session.unwrap_or_default(),
+            self.path
+        ))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
@@ -175,7 +179,11 @@ impl Page {
             if self.run(&there).await == true {
                 let ring = "const at = document.activeElement; const shown = at.type === 'file' ? at.nextElementSibling : at; \
                     return getComputedStyle(shown).outlineStyle";
-                assert_ne!(self.run(ring).await, "none", "{css} does not show its focus");
+                assert_ne!(
+                    self.run(ring).await,
+                    "none",
+                    "{css} does not show its focus"
+                );
                 return;
             }
         }
@@ -197,7 +205,9 @@ impl Page {
         let end = tokio::time::Instant::now() + PATIENCE;
         while self.run(script).await != true {
             if tokio::time::Instant::now() > end {
-                let text = self.run("return document.body.innerText.slice(0, 3000)").await;
+                let text = self
+                    .run("return document.body.innerText.slice(0, 3000)")
+                    .await;
                 panic!(
                     "never true: {script}\nat {}\n{}\nlog: {:?}",
                     self.client.current_url().await.unwrap(),

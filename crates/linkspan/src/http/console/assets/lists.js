@@ -20,10 +20,13 @@ export class Pages {
     else this.#before.push(at);
     const newer = this.#before.length > 1 ? this.#before.at(-2) : null;
     if (newer === null && !next) return null;
-    return h("nav", { class: "row pager", "aria-label": "Pages" },
+    return h(
+      "nav",
+      { class: "row pager", "aria-label": "Pages" },
       h("button", { type: "button", class: "small", disabled: newer === null, onclick: () => turn(newer) }, "Newer"),
       at && h("button", { type: "button", class: "small", onclick: () => turn("") }, "Newest"),
-      h("button", { type: "button", class: "small", disabled: !next, onclick: () => turn(next) }, "Older"));
+      h("button", { type: "button", class: "small", disabled: !next, onclick: () => turn(next) }, "Older"),
+    );
   }
 }
 
@@ -31,18 +34,33 @@ export class Pages {
 export function filters(parts, query, fields) {
   const change = (name, value) => go(parts, { ...query, after: undefined, [name]: value });
   const any = fields.some(({ name }) => query[name]);
-  return h("form", { class: "filters row", role: "search", onsubmit: (event) => event.preventDefault() },
+  return h(
+    "form",
+    { class: "filters row", role: "search", onsubmit: (event) => event.preventDefault() },
     fields.map((one) => field(one.label, control(one, query, change), null, { key: one.name, class: `field ${one.class ?? ""}` })),
-    any && h("button", { type: "button", class: "small", key: "clear", onclick: () => go(parts, {}) }, "Clear"));
+    any && h("button", { type: "button", class: "small", key: "clear", onclick: () => go(parts, {}) }, "Clear"),
+  );
 }
 
 function control({ name, label, options, type, placeholder }, query, change) {
   const id = `filter-${name}`;
-  if (options) return select([["", `any ${label.toLowerCase()}`], ...options], query[name], { id, onchange: (event) => change(name, event.target.value) });
+  if (options)
+    return select([["", `any ${label.toLowerCase()}`], ...options], query[name], {
+      id,
+      onchange: (event) => change(name, event.target.value),
+    });
   if (type === "datetime-local") {
     return h("input", { id, type, value: localTime(query[name]), onchange: (event) => change(name, exact(event.target.value)) });
   }
-  return h("input", { id, type: "search", value: query[name] ?? "", placeholder, spellcheck: "false", autocomplete: "off", onchange: (event) => change(name, event.target.value.trim()) });
+  return h("input", {
+    id,
+    type: "search",
+    value: query[name] ?? "",
+    placeholder,
+    spellcheck: "false",
+    autocomplete: "off",
+    onchange: (event) => change(name, event.target.value.trim()),
+  });
 }
 
 /// RFC 3339 as the value of a `datetime-local` field, in the reader's zone.
@@ -57,4 +75,3 @@ export function exact(value) {
   const time = new Date(value);
   return value && !Number.isNaN(time.getTime()) ? time.toISOString() : "";
 }
-

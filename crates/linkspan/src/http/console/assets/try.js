@@ -11,7 +11,8 @@ import { badge, code, empty, field, loading, problem, segments, select } from ".
 import { go } from "./route.js";
 import { name } from "./text.js";
 
-const EXAMPLE = "The crossing was wonderful and the crew could not have been kinder. Sadly the coffee was terrible, and my cabin smelt of diesel.";
+const EXAMPLE =
+  "The crossing was wonderful and the crew could not have been kinder. Sadly the coffee was terrible, and my cabin smelt of diesel.";
 const HINTS = {
   "proof-of-identity": `{"name": "…", "birth-date": "1988-03-14"}`,
 };
@@ -19,7 +20,22 @@ const HINTS = {
 export const title = () => "Try it";
 
 export function open(root, context) {
-  const state = { route: context.route, mode: null, source: null, file: null, text: "", params: "", claim: "", phase: "idle", progress: 0, problem: null, result: null, job: null, took: null, dragging: false };
+  const state = {
+    route: context.route,
+    mode: null,
+    source: null,
+    file: null,
+    text: "",
+    params: "",
+    claim: "",
+    phase: "idle",
+    progress: 0,
+    problem: null,
+    result: null,
+    job: null,
+    took: null,
+    dragging: false,
+  };
   let sheet = null;
   let running = null;
   let follow = null;
@@ -30,7 +46,11 @@ export function open(root, context) {
   const mode = (one) => state.mode ?? (one?.pattern === "sync" ? "sync" : "async");
 
   const redraw = () => draw(root, view());
-  const ends = [live.on("overview", () => { if (!root.querySelector(".composer")) redraw(); })];
+  const ends = [
+    live.on("overview", () => {
+      if (!root.querySelector(".composer")) redraw();
+    }),
+  ];
 
   const take = (file) => {
     if (!file) return;
@@ -60,9 +80,17 @@ export function open(root, context) {
   const hover = (event) => {
     if (!event.dataTransfer?.types?.includes("Files")) return;
     event.preventDefault();
-    if (!state.dragging) { state.dragging = true; redraw(); }
+    if (!state.dragging) {
+      state.dragging = true;
+      redraw();
+    }
   };
-  const unhover = (event) => { if (!event.relatedTarget && state.dragging) { state.dragging = false; redraw(); } };
+  const unhover = (event) => {
+    if (!event.relatedTarget && state.dragging) {
+      state.dragging = false;
+      redraw();
+    }
+  };
   const dropped = (event) => {
     if (!event.dataTransfer?.files?.length) return;
     event.preventDefault();
@@ -75,8 +103,17 @@ export function open(root, context) {
   function parsed(label, text) {
     if (!text.trim()) return undefined;
     let value;
-    try { value = JSON.parse(text); } catch { throw new api.Problem({ status: 0, title: `${label} is not JSON`, detail: "It must be one JSON object, such as {\"name\": \"value\"}." }); }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) throw new api.Problem({ status: 0, title: `${label} is not an object`, detail: "It must be one JSON object, such as {\"name\": \"value\"}." });
+    try {
+      value = JSON.parse(text);
+    } catch {
+      throw new api.Problem({ status: 0, title: `${label} is not JSON`, detail: 'It must be one JSON object, such as {"name": "value"}.' });
+    }
+    if (typeof value !== "object" || value === null || Array.isArray(value))
+      throw new api.Problem({
+        status: 0,
+        title: `${label} is not an object`,
+        detail: 'It must be one JSON object, such as {"name": "value"}.',
+      });
     return value;
   }
 
@@ -90,7 +127,12 @@ export function open(root, context) {
     const about = { integration: one.name, prefer, params, claim, auth: context.session.auth };
     if (input(one) === "text" && takesText(one)) {
       headers["content-type"] = "application/json";
-      return { headers, body: JSON.stringify({ text: state.text, params, claim }), curl: { ...about, text: state.text }, shown: new File([state.text], "text.txt", { type: "text/plain" }) };
+      return {
+        headers,
+        body: JSON.stringify({ text: state.text, params, claim }),
+        curl: { ...about, text: state.text },
+        shown: new File([state.text], "text.txt", { type: "text/plain" }),
+      };
     }
     const file = input(one) === "text" ? new File([state.text], "text.txt", { type: "text/plain" }) : state.file;
     // Only a form carries the file's name.
@@ -106,7 +148,8 @@ export function open(root, context) {
     const one = chosen();
     let made;
     try {
-      if (input(one) === "file" && !state.file) throw new api.Problem({ title: "No document is chosen", detail: "Drop one on the page, paste one, or choose a file." });
+      if (input(one) === "file" && !state.file)
+        throw new api.Problem({ title: "No document is chosen", detail: "Drop one on the page, paste one, or choose a file." });
       if (input(one) === "text" && !state.text.trim()) throw new api.Problem({ title: "There is no text", detail: "Type or paste one." });
       made = call(one);
     } catch (error) {
@@ -117,12 +160,13 @@ export function open(root, context) {
     sheet?.close();
     sheet = paper(local(made.shown));
     Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
-    const own = running = new AbortController();
+    const own = (running = new AbortController());
     redraw();
     say("Sending");
     try {
       const answer = await api.send(`/v1/integrations/${encodeURIComponent(one.name)}/invocations`, {
-        ...made, signal: own.signal,
+        ...made,
+        signal: own.signal,
         progress: (share) => {
           if (own !== running) return;
           Object.assign(state, { progress: share, phase: share >= 1 ? "working" : "sending" });
@@ -171,9 +215,14 @@ export function open(root, context) {
       state.job = JSON.parse(event.data);
       redraw();
       if (["succeeded", "failed"].includes(state.job.state)) finish();
-      else if (["cancelled", "expired"].includes(state.job.state)) { follow?.close(); state.phase = "stopped"; redraw(); }
+      else if (["cancelled", "expired"].includes(state.job.state)) {
+        follow?.close();
+        state.phase = "stopped";
+        redraw();
+      }
     };
-    for (const kind of ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]) follow.addEventListener(kind, changed);
+    for (const kind of ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"])
+      follow.addEventListener(kind, changed);
     follow.onerror = async () => {
       // The stream ends with the job; it may also have been cut: the job itself says which.
       follow?.close();
@@ -219,7 +268,14 @@ export function open(root, context) {
     const head = h("h1", { tabindex: "-1" }, "Try it");
     if (!context.latest()) return [head, loading("the integrations")];
     const one = chosen();
-    if (!one) return [head, empty("There is no integration that you may invoke", "An integration is a section [integration.NAME] of linkspan.toml; the key needs the scope invoke.")];
+    if (!one)
+      return [
+        head,
+        empty(
+          "There is no integration that you may invoke",
+          "An integration is a section [integration.NAME] of linkspan.toml; the key needs the scope invoke.",
+        ),
+      ];
     return [head, composer(one), outcome(one)];
   }
 
@@ -227,50 +283,228 @@ export function open(root, context) {
     const busy = ["sending", "working", "job"].includes(state.phase);
     const from = input(one);
     let curl = "";
-    try { curl = command(call(one).curl); } catch { /* Shown when it is sent. */ }
-    const picker = h("input", { type: "file", class: "unseen", id: "document", "aria-describedby": "document-hint", onchange: (event) => { take(event.target.files[0]); event.target.value = ""; } });
-    return h("form", { class: "composer card", onsubmit: send, key: "composer" },
-      h("div", { class: "row fill" },
-        field("Integration", select(integrations().map((other) => [other.name, other.name]), one.name, {
-          id: "integration", onchange: (event) => { Object.assign(state, { mode: null, source: null }); go(["try"], { integration: event.target.value }, true); },
-        }), null, { key: "integration" }),
-        h("div", { class: "field" }, h("span", { class: "label", "aria-hidden": "true" }, "Answer"),
-          segments("How the answer comes", [["sync", "Wait for it"], ["async", "As a job"]], mode(one), (next) => { state.mode = next; redraw(); }, { key: "mode" })),
-        h("div", { class: "field" }, h("span", { class: "label", "aria-hidden": "true" }, "Input"),
-          segments("What is sent", [["file", "File"], ["text", "Text"]], from, (next) => { state.source = next; redraw(); }, { key: "input" })),
-        h("p", { class: "hint steps" }, one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task))), ` ${one.pattern}, at most ${bytes(one.max_body)}`)),
+    try {
+      curl = command(call(one).curl);
+    } catch {
+      /* Shown when it is sent. */
+    }
+    const picker = h("input", {
+      type: "file",
+      class: "unseen",
+      id: "document",
+      "aria-describedby": "document-hint",
+      onchange: (event) => {
+        take(event.target.files[0]);
+        event.target.value = "";
+      },
+    });
+    return h(
+      "form",
+      { class: "composer card", onsubmit: send, key: "composer" },
+      h(
+        "div",
+        { class: "row fill" },
+        field(
+          "Integration",
+          select(
+            integrations().map((other) => [other.name, other.name]),
+            one.name,
+            {
+              id: "integration",
+              onchange: (event) => {
+                Object.assign(state, { mode: null, source: null });
+                go(["try"], { integration: event.target.value }, true);
+              },
+            },
+          ),
+          null,
+          { key: "integration" },
+        ),
+        h(
+          "div",
+          { class: "field" },
+          h("span", { class: "label", "aria-hidden": "true" }, "Answer"),
+          segments(
+            "How the answer comes",
+            [
+              ["sync", "Wait for it"],
+              ["async", "As a job"],
+            ],
+            mode(one),
+            (next) => {
+              state.mode = next;
+              redraw();
+            },
+            { key: "mode" },
+          ),
+        ),
+        h(
+          "div",
+          { class: "field" },
+          h("span", { class: "label", "aria-hidden": "true" }, "Input"),
+          segments(
+            "What is sent",
+            [
+              ["file", "File"],
+              ["text", "Text"],
+            ],
+            from,
+            (next) => {
+              state.source = next;
+              redraw();
+            },
+            { key: "input" },
+          ),
+        ),
+        h(
+          "p",
+          { class: "hint steps" },
+          one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task))),
+          ` ${one.pattern}, at most ${bytes(one.max_body)}`,
+        ),
+      ),
       from === "file"
-        ? h("div", { class: `drop${state.dragging ? " over" : ""}`, key: "drop" }, picker,
-          h("label", { for: "document" }, icon(state.file ? "file" : "upload"),
-            state.file ? h("span", {}, name(state.file.name || "pasted", 60), h("span", { class: "quiet" }, ` ${[state.file.type, bytes(state.file.size)].filter(Boolean).join(" · ")}`)) : h("span", {}, h("b", {}, "Choose a document"), h("span", { class: "quiet", id: "document-hint" }, ", drop it anywhere on this page, or paste it")),
-            state.file && h("span", { class: "quiet" }, "choose another")))
-        : h("div", { class: "field", key: "text" }, h("label", { for: "text" }, "Text"),
-          h("textarea", { id: "text", rows: "4", dir: "auto", value: state.text, oninput: (event) => { state.text = event.target.value; recurl(one); } }),
-          !state.text && h("button", { type: "button", class: "small", onclick: () => { state.text = EXAMPLE; redraw(); root.querySelector("#text").focus(); } }, "Insert an example")),
-      h("details", { class: "options" }, h("summary", {}, "Claim and parameters"),
-        h("div", { class: "columns" },
-          field("Claim (JSON)", h("textarea", { rows: "3", class: "mono", id: "claim", spellcheck: "false", value: state.claim, placeholder: HINTS[one.steps[0]?.task] ?? "", oninput: (event) => { state.claim = event.target.value; recurl(one); } }), "What the document is compared with."),
-          field("Parameters (JSON)", h("textarea", { rows: "3", class: "mono", id: "params", spellcheck: "false", value: state.params, placeholder: `{"language": "en"}`, oninput: (event) => { state.params = event.target.value; recurl(one); } }), "What the services take besides the document."))),
-      h("details", { class: "options" }, h("summary", {}, "The same call with curl"), h("div", { class: "same" }, code(curl, "the command"))),
-      h("div", { class: "row" },
+        ? h(
+            "div",
+            { class: `drop${state.dragging ? " over" : ""}`, key: "drop" },
+            picker,
+            h(
+              "label",
+              { for: "document" },
+              icon(state.file ? "file" : "upload"),
+              state.file
+                ? h(
+                    "span",
+                    {},
+                    name(state.file.name || "pasted", 60),
+                    h("span", { class: "quiet" }, ` ${[state.file.type, bytes(state.file.size)].filter(Boolean).join(" · ")}`),
+                  )
+                : h(
+                    "span",
+                    {},
+                    h("b", {}, "Choose a document"),
+                    h("span", { class: "quiet", id: "document-hint" }, ", drop it anywhere on this page, or paste it"),
+                  ),
+              state.file && h("span", { class: "quiet" }, "choose another"),
+            ),
+          )
+        : h(
+            "div",
+            { class: "field", key: "text" },
+            h("label", { for: "text" }, "Text"),
+            h("textarea", {
+              id: "text",
+              rows: "4",
+              dir: "auto",
+              value: state.text,
+              oninput: (event) => {
+                state.text = event.target.value;
+                recurl(one);
+              },
+            }),
+            !state.text &&
+              h(
+                "button",
+                {
+                  type: "button",
+                  class: "small",
+                  onclick: () => {
+                    state.text = EXAMPLE;
+                    redraw();
+                    root.querySelector("#text").focus();
+                  },
+                },
+                "Insert an example",
+              ),
+          ),
+      h(
+        "details",
+        { class: "options" },
+        h("summary", {}, "Claim and parameters"),
+        h(
+          "div",
+          { class: "columns" },
+          field(
+            "Claim (JSON)",
+            h("textarea", {
+              rows: "3",
+              class: "mono",
+              id: "claim",
+              spellcheck: "false",
+              value: state.claim,
+              placeholder: HINTS[one.steps[0]?.task] ?? "",
+              oninput: (event) => {
+                state.claim = event.target.value;
+                recurl(one);
+              },
+            }),
+            "What the document is compared with.",
+          ),
+          field(
+            "Parameters (JSON)",
+            h("textarea", {
+              rows: "3",
+              class: "mono",
+              id: "params",
+              spellcheck: "false",
+              value: state.params,
+              placeholder: `{"language": "en"}`,
+              oninput: (event) => {
+                state.params = event.target.value;
+                recurl(one);
+              },
+            }),
+            "What the services take besides the document.",
+          ),
+        ),
+      ),
+      h(
+        "details",
+        { class: "options" },
+        h("summary", {}, "The same call with curl"),
+        h("div", { class: "same" }, code(curl, "the command")),
+      ),
+      h(
+        "div",
+        { class: "row" },
         h("button", { type: "submit", class: "primary", disabled: busy }, icon("try"), "Send"),
         busy && h("button", { type: "button", onclick: cancel }, "Cancel"),
-        status()));
+        status(),
+      ),
+    );
   }
 
   // The command follows what is typed, without a redraw of what is typed in.
   function recurl(one) {
     let curl = "";
-    try { curl = command(call(one).curl); } catch { return; }
+    try {
+      curl = command(call(one).curl);
+    } catch {
+      return;
+    }
     draw(root.querySelector(".same"), code(curl, "the command"));
   }
 
   function status() {
-    if (state.phase === "sending") return h("span", { class: "row progress" }, h("progress", { max: "1", value: String(state.progress), "aria-label": "sent" }), `${Math.round(state.progress * 100)} % sent`);
-    if (state.phase === "working") return h("span", { class: "row progress" }, h("progress", { "aria-label": "working" }), "the gateway works on it");
+    if (state.phase === "sending")
+      return h(
+        "span",
+        { class: "row progress" },
+        h("progress", { max: "1", value: String(state.progress), "aria-label": "sent" }),
+        `${Math.round(state.progress * 100)} % sent`,
+      );
+    if (state.phase === "working")
+      return h("span", { class: "row progress" }, h("progress", { "aria-label": "working" }), "the gateway works on it");
     if (state.phase === "job") return h("span", { class: "row progress" }, badge(state.job.state), jobLink());
     if (state.phase === "stopped") return h("span", { class: "quiet" }, "Stopped.");
-    if (state.phase === "done") return h("span", { class: "row" }, badge(state.result.status), h("span", { class: "quiet" }, `after ${millis(state.took)}`), state.job && jobLink());
+    if (state.phase === "done")
+      return h(
+        "span",
+        { class: "row" },
+        badge(state.result.status),
+        h("span", { class: "quiet" }, `after ${millis(state.took)}`),
+        state.job && jobLink(),
+      );
     return null;
   }
 
@@ -278,11 +512,12 @@ export function open(root, context) {
 
   function outcome() {
     if (state.phase === "idle" && !state.result) return null;
-    return h("div", { class: "outcome", key: "outcome" },
+    return h(
+      "div",
+      { class: "outcome", key: "outcome" },
       state.problem && problem(state.problem),
-      h("div", { class: "beside", key: "beside" },
-        sheet && keep(sheet.node),
-        state.result && answersOf(state.result)));
+      h("div", { class: "beside", key: "beside" }, sheet && keep(sheet.node), state.result && answersOf(state.result)),
+    );
   }
 
   // Made once for each result: the element, with its place in the list and its open page, lives on over redraws.

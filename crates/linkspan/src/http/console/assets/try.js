@@ -5,7 +5,9 @@ import * as live from "./live.js";
 import { draw, h, icon, keep, say } from "./dom.js";
 import { bytes, millis, words } from "./format.js";
 import { answers } from "./answer.js";
+import { followed, made } from "./call.js";
 import { command } from "./curl.js";
+import { droppable } from "./drop.js";
 import { local, paper } from "./paper.js";
 import { badge, code, empty, field, loading, problem, segments, select } from "./parts.js";
 import { go } from "./route.js";
@@ -38,7 +40,6 @@ export function open(root, context) {
   };
   let sheet = null;
   let running = null;
-  let follow = null;
   const integrations = () => (context.latest()?.integrations ?? []).filter((one) => one.may_invoke);
   const chosen = () => integrations().find((one) => one.name === state.route.query.integration) ?? integrations()[0];
   const takesText = (one) => one?.takes === "text";
@@ -68,183 +69,73 @@ export function open(root, context) {
   const stop = () => {
     running?.abort();
     running = null;
-    follow?.close();
-    follow = null;
   };
-  const pasted = (event) => {
-    const file = event.clipboardData?.files?.[0];
-    if (!file || event.target.closest?.("dialog")) return;
-    event.preventDefault();
-    take(file);
-  };
-  const hover = (event) => {
-    if (!event.dataTransfer?.types?.includes("Files")) return;
-    event.preventDefault();
-    if (!state.dragging) {
-      state.dragging = true;
-      redraw();
-    }
-  };
-  const unhover = (event) => {
-    if (!event.relatedTarget && state.dragging) {
-      state.dragging = false;
-      redraw();
-    }
-  };
-  const dropped = (event) => {
-    if (!event.dataTransfer?.files?.length) return;
-    event.preventDefault();
-    state.dragging = false;
-    take(event.dataTransfer.files[0]);
-  };
-  const events = { paste: pasted, dragover: hover, dragleave: unhover, drop: dropped };
-  for (const [kind, work] of Object.entries(events)) addEventListener(kind, work);
+  const undrop = droppable(take, (dragging) => {
+    if (state.dragging === dragging) return;
+    state.dragging = dragging;
+    redraw();
+  });
 
-  function parsed(label, text) {
-    if (!text.trim()) return undefined;
-    let value;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      throw new api.Problem({ status: 0, title: `${label} is not JSON`, detail: 'It must be one JSON object, such as {"name": "value"}.' });
-    }
-    if (typeof value !== "object" || value === null || Array.isArray(value))
-      throw new api.Problem({
-        status: 0,
-        title: `${label} is not an object`,
-        detail: 'It must be one JSON object, such as {"name": "value"}.',
-      });
-    return value;
-  }
-
-  /// The call as it stands: headers, body, and what the curl command needs.
-  function call(one) {
-    const [params, claim] = [parsed("The parameters", state.params), parsed("The claim", state.claim)];
-    const asynchronous = mode(one) === "async";
-    // A sync integration waits by itself, up to its deadline; any other is asked to.
-    const prefer = asynchronous ? "respond-async" : one.pattern === "sync" ? "" : "wait=60";
-    const headers = prefer ? { prefer } : {};
-    const about = { integration: one.name, prefer, params, claim, auth: context.session.auth };
-    if (input(one) === "text" && takesText(one)) {
-      headers["content-type"] = "application/json";
-      return {
-        headers,
-        body: JSON.stringify({ text: state.text, params, claim }),
-        curl: { ...about, text: state.text },
-        shown: new File([state.text], "text.txt", { type: "text/plain" }),
-      };
-    }
-    const file = input(one) === "text" ? new File([state.text], "text.txt", { type: "text/plain" }) : state.file;
-    // Only a form carries the file's name.
-    const form = new FormData();
-    if (file) form.append("document", file, file.name);
-    if (claim) form.append("claim", JSON.stringify(claim));
-    if (params) form.append("params", JSON.stringify(params));
-    return { headers, body: form, curl: { ...about, file, multipart: true }, shown: file };
-  }
+  /// The call as the form stands.
+  const call = (one) =>
+    made({ ...state, one, asynchronous: mode(one) === "async", typed: input(one) === "text", auth: context.session.auth });
 
   async function send(event) {
     event.preventDefault();
     const one = chosen();
-    let made;
-    try {
-      if (input(one) === "file" && !state.file)
-        throw new api.Problem({ title: "No document is chosen", detail: "Drop one on the page, paste one, or choose a file." });
-      if (input(one) === "text" && !state.text.trim()) throw new api.Problem({ title: "There is no text", detail: "Type or paste one." });
-      made = call(one);
-    } catch (error) {
-      Object.assign(state, { phase: "failed", problem: error });
-      return redraw();
-    }
     stop();
-    sheet?.close();
-    sheet = paper(local(made.shown));
-    Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
     const own = (running = new AbortController());
-    redraw();
-    say("Sending");
     try {
-      const answer = await api.send(`/v1/integrations/${encodeURIComponent(one.name)}/invocations`, {
-        ...made,
-        signal: own.signal,
-        progress: (share) => {
-          if (own !== running) return;
-          Object.assign(state, { progress: share, phase: share >= 1 ? "working" : "sending" });
-          redraw();
-        },
-      });
-      const document = JSON.parse(answer.text);
-      state.took = answer.took;
-      if (answer.status === 202) {
-        state.job = document;
-        state.phase = "job";
-        redraw();
-        say("Accepted: a job is queued");
-        watch(document, own);
-      } else {
-        done(document);
-      }
+      const { document, ...request } = call(one);
+      sheet?.close();
+      sheet = paper(local(document));
+      Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
+      redraw();
+      say("Sending");
+      await sent(one, request, own);
     } catch (error) {
-      if (own !== running && error.name === "AbortError") return undefined;
-      if (error.name === "AbortError") Object.assign(state, { phase: "stopped" });
-      else Object.assign(state, { phase: "failed", problem: error });
+      // Whatever ended an earlier call says nothing about this one.
+      if (own !== running) return;
+      Object.assign(state, error.name === "AbortError" ? { phase: "stopped" } : { phase: "failed", problem: error });
       redraw();
     }
-    return undefined;
   }
 
-  function watch(job, own) {
-    const started = performance.now();
-    follow?.close();
-    follow = new EventSource(`${job.links?.events ?? `/v1/jobs/${job.id}/events`}`);
-    const finish = async () => {
-      follow?.close();
-      follow = null;
-      try {
-        const document = await api.get(`/v1/jobs/${job.id}/result`, { signal: own.signal });
+  async function sent(one, request, own) {
+    const answer = await api.send(`/v1/integrations/${encodeURIComponent(one.name)}/invocations`, {
+      ...request,
+      signal: own.signal,
+      progress: (share) => {
         if (own !== running) return;
-        state.took = performance.now() - started;
-        done(document);
-      } catch (error) {
-        if (own !== running || error.name === "AbortError") return;
-        Object.assign(state, { phase: "failed", problem: error });
+        Object.assign(state, { progress: share, phase: share >= 1 ? "working" : "sending" });
         redraw();
-      }
-    };
-    const changed = (event) => {
-      state.job = JSON.parse(event.data);
-      redraw();
-      if (["succeeded", "failed"].includes(state.job.state)) finish();
-      else if (["cancelled", "expired"].includes(state.job.state)) {
-        follow?.close();
-        state.phase = "stopped";
-        redraw();
-      }
-    };
-    for (const kind of ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"])
-      follow.addEventListener(kind, changed);
-    follow.onerror = async () => {
-      // The stream ends with the job; it may also have been cut: the job itself says which.
-      follow?.close();
-      if (own !== running || state.phase !== "job") return;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-      if (own !== running || state.phase !== "job") return;
-      try {
-        const now = await api.get(`/v1/jobs/${job.id}`, { signal: own.signal });
+      },
+    });
+    state.took = answer.took;
+    const document = JSON.parse(answer.text);
+    if (answer.status !== 202) return done(document);
+    Object.assign(state, { job: document, phase: "job" });
+    redraw();
+    say("Accepted: a job is queued");
+    const started = performance.now();
+    const job = await followed(document, {
+      signal: own.signal,
+      changed: (now) => {
+        if (own !== running) return;
         state.job = now;
         redraw();
-        if (["succeeded", "failed"].includes(now.state)) finish();
-        else if (!["cancelled", "expired"].includes(now.state)) watch(now, own);
-      } catch (error) {
-        if (own !== running) return;
-        Object.assign(state, { phase: "failed", problem: error });
-        redraw();
-      }
-    };
+      },
+    });
+    if (!["succeeded", "failed"].includes(job.state)) {
+      state.phase = "stopped";
+      return redraw();
+    }
+    const result = await api.get(`/v1/jobs/${encodeURIComponent(job.id)}/result`, { signal: own.signal });
+    state.took = performance.now() - started;
+    return own === running && done(result);
   }
 
   function done(document) {
-    follow?.close();
     Object.assign(state, { phase: "done", result: document });
     redraw();
     say(`The answer is there: ${document.status}`);
@@ -521,10 +412,10 @@ export function open(root, context) {
   }
 
   // Made once for each result: the element, with its place in the list and its open page, lives on over redraws.
-  let made = { result: null, node: null };
+  let shown = { result: null, node: null };
   function answersOf(result) {
-    if (made.result !== result) made = { result, node: answers(result, sheet) };
-    return keep(made.node);
+    if (shown.result !== result) shown = { result, node: answers(result, sheet) };
+    return keep(shown.node);
   }
 
   redraw();
@@ -537,7 +428,7 @@ export function open(root, context) {
     },
     close() {
       ends.forEach((end) => end());
-      for (const [kind, work] of Object.entries(events)) removeEventListener(kind, work);
+      undrop();
       stop();
       sheet?.close();
     },

@@ -316,7 +316,7 @@ async fn hostile_names_and_contents_do_no_harm() {
     let name = "<img src=x onerror=window.harmed=1>\u{202e}gpj.<script>window.harmed=1<script>.txt";
     let file = folder.path().join(name);
     let content = format!(
-        "</script><img src=x onerror=\"window.harmed=1\">\u{202e}<script>window.harmed=1</script>{}",
+        "Dear customer, </script><img src=x onerror=\"window.harmed=1\">\u{202e}<script>window.harmed=1</script>{}",
         "long ".repeat(1_000_000)
     );
     std::fs::write(&file, &content).unwrap();
@@ -337,6 +337,7 @@ async fn hostile_names_and_contents_do_no_harm() {
     // A line of five megabytes comes in parts.
     let shown = "return document.querySelector('.answers').textContent.length";
     assert!(page.run(shown).await.as_u64().unwrap() < 50_000);
+    page.click(".extracted input[value=text]").await;
     page.click(".extracted .tools button").await;
     assert!(page.run(shown).await.as_u64().unwrap() > 30_000);
     page.click("details.raw summary").await;

@@ -119,13 +119,10 @@ impl Page {
 
     /// Goes to a page of the console by its address.
     pub async fn go(&self, hash: &str) {
-        self.run(&format!("location.hash = {}", json!(format!("#/{hash}"))))
-            .await;
-        let part = hash.split(['?', '/']).next().unwrap();
+        let hash = json!(format!("#/{hash}"));
+        self.run(&format!("location.hash = {hash}")).await;
         let there = format!(
-            "return document.querySelector('main .page')?.classList.contains({}) && location.hash === {}",
-            json!(if part.is_empty() { "overview" } else { part }),
-            json!(format!("#/{hash}"))
+            "return location.hash === {hash} && document.querySelector('main')?.dataset.at === {hash}"
         );
         self.until(&there).await;
     }

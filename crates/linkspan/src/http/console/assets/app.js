@@ -96,6 +96,7 @@ function navigate(first = false) {
   const main = document.getElementById("main");
   const title = page ? page.title(route) : "Not found";
   document.title = `${title} · linkspan`;
+  main.dataset.at = location.hash;
   if (shown && shown.page === page && shown.update && shown.id === (route.parts[1] ?? "")) {
     shown.update(route);
     frame();
@@ -103,7 +104,7 @@ function navigate(first = false) {
   }
   shown?.close?.();
   main.replaceChildren();
-  const root = h("div", { class: `page ${found?.path || "overview"}` });
+  const root = h("div", { class: `page ${found ? found.path || "overview" : "nowhere"}` });
   main.append(root);
   if (page) {
     shown = { page, id: route.parts[1] ?? "", ...page.open(root, { route, session, admin: isAdmin(), latest: () => latest }) };

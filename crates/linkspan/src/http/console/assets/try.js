@@ -46,6 +46,7 @@ export function open(root, context) {
   const input = (one) => state.source ?? (takesText(one) ? "text" : "file");
   const mode = (one) => state.mode ?? (one?.pattern === "sync" ? "sync" : "async");
 
+  const busy = () => ["sending", "working", "job"].includes(state.phase);
   const redraw = () => draw(root, view());
   const ends = [
     live.on("overview", () => {
@@ -82,6 +83,7 @@ export function open(root, context) {
 
   async function send(event) {
     event.preventDefault();
+    if (busy()) return;
     const one = chosen();
     stop();
     const own = (running = new AbortController());
@@ -171,7 +173,6 @@ export function open(root, context) {
   }
 
   function composer(one) {
-    const busy = ["sending", "working", "job"].includes(state.phase);
     const from = input(one);
     let curl = "";
     try {
@@ -358,8 +359,9 @@ export function open(root, context) {
       h(
         "div",
         { class: "row" },
-        h("button", { type: "submit", class: "primary", disabled: busy }, icon("try"), "Send"),
-        busy && h("button", { type: "button", onclick: cancel }, "Cancel"),
+        // Not `disabled`: that would take the focus from who pressed it.
+        h("button", { type: "submit", class: "primary", "aria-disabled": busy() ? "true" : null }, icon("try"), "Send"),
+        busy() && h("button", { type: "button", onclick: cancel }, "Cancel"),
         status(),
       ),
     );

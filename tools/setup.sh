@@ -31,6 +31,8 @@ need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/
 need libtesseract5 "reads text from pictures" library libtesseract.so
 need tesseract-ocr-eng "English for the OCR" data eng
 need tesseract-ocr-osd "finds how a scan is turned" data osd
+need chromium "the browser of the console's tests" command -v chromium
+need chromium-driver "drives that browser" command -v chromedriver
 need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
 
 [ -z "$missing" ] && exit 0

@@ -3,6 +3,7 @@
 //!
 //! Everything listens on port 0 of loopback, lives in a temporary folder and ends with the test.
 
+mod browser;
 mod client;
 pub mod faults;
 pub mod ledger;
@@ -11,6 +12,7 @@ mod process;
 mod s3;
 pub mod smtp;
 
+pub use browser::Browser;
 pub use client::{Answer, Client};
 pub use postgres::PostgresServer;
 pub use process::{Gateway, Setup};

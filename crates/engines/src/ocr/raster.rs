@@ -71,6 +71,35 @@ pub(crate) fn straightened(picture: &GrayImage, degrees: f64) -> GrayImage {
     straight
 }
 
+/// Where a box of the straightened picture lies in the picture as it was: the upright box around what is then a slanted one. Both sizes are
+/// as the page was turned upright after that; turns by right angles do not change the sum.
+pub(crate) fn slanted(
+    [x, y, width, height]: [f64; 4],
+    degrees: f64,
+    straight: (f64, f64),
+    original: (f64, f64),
+) -> [f64; 4] {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let right = x + width / 2.0 - straight.0 / 2.0;
+    let down = y + height / 2.0 - straight.1 / 2.0;
+    let middle = (
+        right * cos + down * sin + original.0 / 2.0,
+        down * cos - right * sin + original.1 / 2.0,
+    );
+    let half = (
+        (width * cos.abs() + height * sin.abs()) / 2.0,
+        (width * sin.abs() + height * cos.abs()) / 2.0,
+    );
+    let left = (middle.0 - half.0).clamp(0.0, original.0);
+    let top = (middle.1 - half.1).clamp(0.0, original.1);
+    [
+        left,
+        top,
+        (middle.0 + half.0).clamp(left, original.0) - left,
+        (middle.1 + half.1).clamp(top, original.1) - top,
+    ]
+}
+
 /// The picture scaled by a factor, at least one pixel wide and high.
 pub(crate) fn scaled(picture: &GrayImage, factor: f64) -> GrayImage {
     let side = |pixels: u32| ((f64::from(pixels) * factor).round() as u32).max(1);
@@ -479,6 +508,48 @@ mod tests {
         let side = lay(&turned(&straightened(&lines(), 2.0), 90));
         assert_eq!(side.axis, Axis::Along);
         assert!((side.skew + 2.0).abs() <= 0.11, "{side:?}");
+    }
+
+    #[test]
+    fn a_box_of_the_straightened_picture_is_found_again_in_the_picture() {
+        let picture = GrayImage::from_fn(600, 800, |x, y| {
+            let marked = (100..160).contains(&x) && (650..680).contains(&y);
+            Luma([if marked { 0 } else { 255 }])
+        });
+        for (skew, degrees) in [(4.0, 0), (-7.0, 0), (2.5, 90), (-1.0, 180), (3.0, 270)] {
+            let straight = turned(&straightened(&picture, skew), degrees);
+            let upright = turned(&picture, degrees);
+            let size = |picture: &GrayImage| {
+                let (width, height) = picture.dimensions();
+                (f64::from(width), f64::from(height))
+            };
+            let [x, y, width, height] =
+                slanted(dark(&straight), skew, size(&straight), size(&upright));
+            let [left, top, wide, high] = dark(&upright);
+            let spare = [
+                left - x,
+                top - y,
+                x + width - left - wide,
+                y + height - top - high,
+            ];
+            assert!(
+                spare.iter().all(|side| (-1.0..12.0).contains(side)),
+                "{skew} and {degrees}: {spare:?}"
+            );
+        }
+    }
+
+    /// The box of what is dark.
+    fn dark(picture: &GrayImage) -> [f64; 4] {
+        let dark = picture
+            .enumerate_pixels()
+            .filter(|(.., pixel)| pixel.0[0] < 128);
+        let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
+        for (x, y, _) in dark {
+            (left, right) = (left.min(x), right.max(x + 1));
+            (top, bottom) = (top.min(y), bottom.max(y + 1));
+        }
+        [left, top, right - left, bottom - top].map(f64::from)
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod r#async;
 mod browser;
+mod chromium;
 mod cli;
 mod console;
 mod deliveries;

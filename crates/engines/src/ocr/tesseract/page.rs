@@ -41,11 +41,13 @@ pub(super) fn read(
         None => Cow::Borrowed(picture),
     };
     let lay = raster::lay(&picture);
+    let original = size(&picture);
     let straight = if lay.skew == 0.0 {
         picture
     } else {
         Cow::Owned(raster::straightened(&picture, lay.skew))
     };
+    let straightened = size(&straight);
     let factor = enlargement(&straight);
     let (sized, factor) = match factor {
         Some(factor) => (Cow::Owned(raster::scaled(&straight, factor)), factor),
@@ -56,10 +58,29 @@ pub(super) fn read(
     if !is_text(&words) {
         return Ok(OcrPage::default());
     }
-    Ok(OcrPage {
+    let mut page = OcrPage {
         rotated,
         ..compose(&words, factor)
-    })
+    };
+    if lay.skew != 0.0 {
+        let upright = |(width, height)| match rotated {
+            90 | 270 => (height, width),
+            _ => (width, height),
+        };
+        for bounds in page
+            .lines
+            .iter_mut()
+            .filter_map(|line| line.bounds.as_mut())
+        {
+            *bounds = raster::slanted(*bounds, lay.skew, upright(straightened), upright(original))
+                .map(f64::round);
+        }
+    }
+    Ok(page)
+}
+
+fn size(picture: &GrayImage) -> (f64, f64) {
+    (f64::from(picture.width()), f64::from(picture.height()))
 }
 
 /// Lines and text from words, with boxes divided by the factor by which the picture was enlarged.

@@ -12,10 +12,14 @@ let csrf = "";
 let whenSignedOut = () => {};
 
 /// The token of the session, for every call that changes something.
-export function useToken(token) { csrf = token ?? ""; }
+export function useToken(token) {
+  csrf = token ?? "";
+}
 
 /// Called when the gateway says that nobody is signed in.
-export function onSignedOut(work) { whenSignedOut = work; }
+export function onSignedOut(work) {
+  whenSignedOut = work;
+}
 
 export const get = (path, options) => json("GET", path, undefined, options);
 export const post = (path, body, options) => json("POST", path, body, options);
@@ -35,7 +39,14 @@ export function path(base, query) {
 export async function raw(method, target, { body, headers, signal } = {}) {
   let response;
   try {
-    response = await fetch(target, { method, body, signal, headers: withToken(method, headers), credentials: "same-origin", redirect: "error" });
+    response = await fetch(target, {
+      method,
+      body,
+      signal,
+      headers: withToken(method, headers),
+      credentials: "same-origin",
+      redirect: "error",
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ detail: "There is no connection to the gateway. Check that it runs, then try again." });
@@ -54,7 +65,10 @@ export function send(target, { body, headers, signal, progress }) {
     request.upload.onprogress = (event) => event.lengthComputable && progress?.(event.loaded / event.total);
     request.upload.onload = () => progress?.(1);
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
-    request.onerror = () => reject(new Problem({ detail: "The connection to the gateway ended before there was an answer. Check that it runs, then try again." }));
+    request.onerror = () =>
+      reject(
+        new Problem({ detail: "The connection to the gateway ended before there was an answer. Check that it runs, then try again." }),
+      );
     request.onload = () => {
       if (request.status >= 200 && request.status < 300) {
         resolve({
@@ -76,7 +90,9 @@ async function json(method, target, body, options = {}) {
   const headers = { accept: "application/json", ...options.headers };
   if (body !== undefined) headers["content-type"] = "application/json";
   const response = await raw(method, target, {
-    ...options, headers, body: body === undefined ? undefined : JSON.stringify(body),
+    ...options,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
   });
   if (response.status === 204) return null;
   try {
@@ -100,7 +116,11 @@ async function refused(response) {
 
 function problem(status, text, header) {
   let fields = {};
-  try { fields = JSON.parse(text); } catch { /* A proxy's own page, perhaps: the status says what there is to say. */ }
+  try {
+    fields = JSON.parse(text);
+  } catch {
+    /* A proxy's own page, perhaps: the status says what there is to say. */
+  }
   if (typeof fields !== "object" || fields === null) fields = {};
   const found = new Problem({
     title: `The gateway answered ${status}`,

@@ -42,7 +42,10 @@ api.onSignedOut(() => {
   begin({ ...session, signed_in: false }, "Your session has ended. Sign in again to go on.");
 });
 live.on("state", frame);
-live.on("overview", (data) => { latest = data; frame(); });
+live.on("overview", (data) => {
+  latest = data;
+  frame();
+});
 live.on("lost", async () => {
   // A session that ended ends the events: find out which it was.
   const now = await api.get("/console/session").catch(() => null);
@@ -63,6 +66,8 @@ function begin(now, reason) {
   api.useToken(now.csrf);
   shown?.close?.();
   shown = null;
+  latest = null;
+  overview.forget();
   if (!now.signed_in && now.auth !== "none") {
     live.stop();
     document.title = "Sign in · linkspan";
@@ -71,11 +76,13 @@ function begin(now, reason) {
     return;
   }
   app.replaceChildren();
-  draw(app,
+  draw(
+    app,
     h("header", { class: "top" }),
     h("nav", { class: "side", "aria-label": "Console" }),
     h("main", { id: "main", tabindex: "-1" }),
-    h("footer", { class: "foot" }));
+    h("footer", { class: "foot" }),
+  );
   live.start();
   navigate(true);
 }
@@ -89,6 +96,7 @@ function navigate(first = false) {
   const main = document.getElementById("main");
   const title = page ? page.title(route) : "Not found";
   document.title = `${title} · linkspan`;
+  main.dataset.at = location.hash;
   if (shown && shown.page === page && shown.update && shown.id === (route.parts[1] ?? "")) {
     shown.update(route);
     frame();
@@ -96,13 +104,17 @@ function navigate(first = false) {
   }
   shown?.close?.();
   main.replaceChildren();
-  const root = h("div", { class: `page ${found?.path || "overview"}` });
+  const root = h("div", { class: `page ${found ? found.path || "overview" : "nowhere"}` });
   main.append(root);
   if (page) {
     shown = { page, id: route.parts[1] ?? "", ...page.open(root, { route, session, admin: isAdmin(), latest: () => latest }) };
   } else {
     shown = null;
-    draw(root, h("h1", { tabindex: "-1" }, "Not found"), h("p", {}, "There is no such page, or it is for administrators. ", h("a", { href: "#/" }, "Go to the overview"), "."));
+    draw(
+      root,
+      h("h1", { tabindex: "-1" }, "Not found"),
+      h("p", {}, "There is no such page, or it is for administrators. ", h("a", { href: "#/" }, "Go to the overview"), "."),
+    );
   }
   frame();
   if (!first) {
@@ -116,40 +128,89 @@ function frame() {
   if (!top) return;
   const at = parse(location.hash).parts[0] ?? "";
   const state = live.liveState();
-  draw(top,
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "/console/assets/mark.svg", alt: "", width: "24", height: "24" }), h("b", {}, "linkspan")),
-    h("span", { class: `pulse ${state}`, role: "status" }, h("i", { "aria-hidden": "true" }), state === "live" ? "live" : state === "offline" ? "offline, trying again" : "connecting"),
+  draw(
+    top,
+    h(
+      "a",
+      { class: "brand", href: "#/" },
+      h("img", { src: "/console/assets/mark.svg", alt: "", width: "24", height: "24" }),
+      h("b", {}, "linkspan"),
+    ),
+    h(
+      "span",
+      { class: `pulse ${state}`, role: "status" },
+      h("i", { "aria-hidden": "true" }),
+      state === "live" ? "live" : state === "offline" ? "offline, trying again" : "connecting",
+    ),
     h("span", { class: "spring" }),
     themes(),
-    session.auth === "none" ? h("span", { class: "who quiet" }, "no sign-in needed") : [
-      h("span", { class: "who", title: (session.scopes ?? []).join(", ") }, h("bdi", {}, session.name ?? "")),
-      h("button", { type: "button", class: "small plain", onclick: leave, "aria-label": "Sign out", title: "Sign out" }, icon("leave"), h("span", { class: "wide" }, "Sign out")),
-    ]);
-  draw(app.querySelector(".side"), h("ul", {}, PAGES.filter((page) => !page.admin || isAdmin()).map((page) =>
-    h("li", {}, h("a", { href: `#/${page.path}`, "aria-current": page.path === at ? "page" : null }, icon(page.icon), h("span", {}, page.name))))));
-  draw(app.querySelector(".foot"),
+    session.auth === "none"
+      ? h("span", { class: "who quiet" }, "no sign-in needed")
+      : [
+          h("span", { class: "who", title: (session.scopes ?? []).join(", ") }, h("bdi", {}, session.name ?? "")),
+          h(
+            "button",
+            { type: "button", class: "small plain", onclick: leave, "aria-label": "Sign out", title: "Sign out" },
+            icon("leave"),
+            h("span", { class: "wide" }, "Sign out"),
+          ),
+        ],
+  );
+  draw(
+    app.querySelector(".side"),
+    h(
+      "ul",
+      {},
+      PAGES.filter((page) => !page.admin || isAdmin()).map((page) =>
+        h(
+          "li",
+          {},
+          h("a", { href: `#/${page.path}`, "aria-current": page.path === at ? "page" : null }, icon(page.icon), h("span", {}, page.name)),
+        ),
+      ),
+    ),
+  );
+  draw(
+    app.querySelector(".foot"),
     h("span", {}, `linkspan ${session.version ?? ""}`),
     latest && h("span", {}, `up ${seconds(latest.uptime_s)}`),
-    h("a", { href: "/docs", target: "_blank", rel: "noopener" }, "API"));
+    h("a", { href: "/docs", target: "_blank", rel: "noopener" }, "API"),
+  );
 }
 
-const THEMES = [["", "screen", "as the system"], ["light", "sun", "light"], ["dark", "moon", "dark"]];
+const THEMES = [
+  ["", "screen", "as the system"],
+  ["light", "sun", "light"],
+  ["dark", "moon", "dark"],
+];
 
 function themes() {
   const now = document.documentElement.dataset.theme ?? "";
   const at = THEMES.findIndex(([theme]) => theme === now);
   const [, sign, label] = THEMES[at];
   const [next, , nextLabel] = THEMES[(at + 1) % THEMES.length];
-  return h("button", {
-    type: "button", class: "small plain icon-only", id: "theme", "aria-label": `Theme: ${label}. Change to ${nextLabel}`, title: `Theme: ${label}`,
-    onclick: () => {
-      if (next) document.documentElement.dataset.theme = next;
-      else delete document.documentElement.dataset.theme;
-      try { localStorage.setItem("linkspan-theme", next); } catch { /* It holds for this page then. */ }
-      say(`Theme: ${nextLabel}`);
-      frame();
+  return h(
+    "button",
+    {
+      type: "button",
+      class: "small plain icon-only",
+      id: "theme",
+      "aria-label": `Theme: ${label}. Change to ${nextLabel}`,
+      title: `Theme: ${label}`,
+      onclick: () => {
+        if (next) document.documentElement.dataset.theme = next;
+        else delete document.documentElement.dataset.theme;
+        try {
+          localStorage.setItem("linkspan-theme", next);
+        } catch {
+          /* It holds for this page then. */
+        }
+        say(`Theme: ${nextLabel}`);
+        frame();
+      },
     },
-  }, icon(sign));
+    icon(sign),
+  );
 }
 
 async function leave() {

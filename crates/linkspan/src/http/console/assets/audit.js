@@ -21,7 +21,10 @@ export function open(root, context) {
     const mine = ++turn;
     try {
       const found = await api.get(api.path("/v1/audit", { limit: 100, after: route.query.after }));
-      if (mine === turn) { page = found; error = null; }
+      if (mine === turn) {
+        page = found;
+        error = null;
+      }
     } catch (problem) {
       if (mine === turn) error = problem;
     }
@@ -30,17 +33,41 @@ export function open(root, context) {
 
   function view() {
     return [
-      h("header", { class: "head row" }, h("h1", { tabindex: "-1" }, "Audit"), h("span", { class: "spring" }), h("button", { type: "button", onclick: read }, "Read again")),
+      h(
+        "header",
+        { class: "head row" },
+        h("h1", { tabindex: "-1" }, "Audit"),
+        h("span", { class: "spring" }),
+        h("button", { type: "button", onclick: read }, "Read again"),
+      ),
       error && problem(error, read),
-      !page ? !error && loading("the audit")
-        : page.lines.length ? table("The audit, newest first", columns, page.lines.map((line, at) => ({ ...line, key: `${line.at}:${line.action}:${line.target}:${at}` })), (line) => line.key) : empty("Nothing is written yet"),
+      !page
+        ? !error && loading("the audit")
+        : page.lines.length
+          ? table(
+              "The audit, newest first",
+              columns,
+              page.lines.map((line, at) => ({ ...line, key: `${line.at}:${line.action}:${line.target}:${at}` })),
+              (line) => line.key,
+            )
+          : empty("Nothing is written yet"),
       page && pages.view(PARTS, route.query, page.next),
     ];
   }
 
   read();
   redraw();
-  return { update(next) { route = next; page = null; redraw(); read(); }, close() { turn = -1; } };
+  return {
+    update(next) {
+      route = next;
+      page = null;
+      redraw();
+      read();
+    },
+    close() {
+      turn = -1;
+    },
+  };
 }
 
 const text = (value) => h("bdi", {}, visible(String(value ?? "")));
@@ -49,7 +76,29 @@ const columns = [
   { title: "Who", class: "main", cell: (line) => name(line.actor, 40) },
   { title: "Did", cell: (line) => text(line.action) },
   { title: "To", class: "grow", cell: (line) => h("span", { class: "wrap" }, text(line.target)) },
-  { title: "Outcome", cell: (line) => badge(/^(ok|done|succeeded|allowed)$/.test(line.outcome) ? "delivered" : /refused|denied|failed|forbidden|unauth/.test(line.outcome) ? "dead" : "queued", line.outcome) },
+  {
+    title: "Outcome",
+    cell: (line) =>
+      badge(
+        /^(ok|done|succeeded|allowed)$/.test(line.outcome)
+          ? "delivered"
+          : /refused|denied|failed|forbidden|unauth/.test(line.outcome)
+            ? "dead"
+            : "queued",
+        line.outcome,
+      ),
+  },
   { title: "From", cell: (line) => (line.remote ? h("span", { class: "mono" }, text(line.remote)) : "–") },
-  { title: "Request", cell: (line) => (line.request_id ? h("span", { class: "row tight" }, h("span", { class: "mono cut", title: line.request_id }, text(line.request_id.slice(-12))), copy(line.request_id, "Copy the request's id")) : "–") },
+  {
+    title: "Request",
+    cell: (line) =>
+      line.request_id
+        ? h(
+            "span",
+            { class: "row tight" },
+            h("span", { class: "mono cut", title: line.request_id }, text(line.request_id.slice(-12))),
+            copy(line.request_id, "Copy the request's id"),
+          )
+        : "–",
+  },
 ];

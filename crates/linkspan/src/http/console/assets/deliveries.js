@@ -46,7 +46,10 @@ export function open(root, context) {
     }
     if (mine === turn) redraw();
   };
-  const all = () => { read(); readEndpoints(); };
+  const all = () => {
+    read();
+    readEndpoints();
+  };
   const again = paced(1000, all);
   const ends = [live.on("delivery", () => again()), live.on("state", (now) => now === "live" && again())];
   const tick = setInterval(redraw, 10_000);
@@ -54,11 +57,15 @@ export function open(root, context) {
   async function pause(endpoint) {
     const reason = h("input", { type: "text", maxlength: "200", id: "pause-reason" });
     const done = await ask({
-      title: `Pause ${endpoint.integration}/${endpoint.channel}?`, action: "Pause",
+      title: `Pause ${endpoint.integration}/${endpoint.channel}?`,
+      action: "Pause",
       body: [h("p", {}, "Its deliveries are kept and wait until it goes on. Nothing is lost."), field("Reason (optional)", reason)],
       work: () => api.post(`${where(endpoint)}/pause`, reason.value.trim() ? { reason: reason.value.trim() } : {}),
     });
-    if (done) { toast("It is paused"); all(); }
+    if (done) {
+      toast("It is paused");
+      all();
+    }
   }
 
   async function resume(endpoint) {
@@ -73,68 +80,150 @@ export function open(root, context) {
   }
 
   function replayMany(preset) {
-    const names = [...new Set([...(context.latest()?.integrations ?? []).map((one) => one.name), ...(state.endpoints ?? []).map((one) => one.integration)])].sort();
-    const chosen = { integration: preset.integration ?? "", channel: preset.channel ?? "", state: preset.state === "delivered" ? "delivered" : "dead", from: "", until: "" };
+    const names = [
+      ...new Set([
+        ...(context.latest()?.integrations ?? []).map((one) => one.name),
+        ...(state.endpoints ?? []).map((one) => one.integration),
+      ]),
+    ].sort();
+    const chosen = {
+      integration: preset.integration ?? "",
+      channel: preset.channel ?? "",
+      state: preset.state === "delivered" ? "delivered" : "dead",
+      from: "",
+      until: "",
+    };
     const said = h("div", { "aria-live": "polite" });
     const go = h("button", { type: "submit", class: "primary", disabled: true }, "Replay");
     let mine = 0;
     const recount = async () => {
       const own = ++mine;
       go.disabled = true;
-      if (!chosen.integration && !chosen.from && !chosen.until) return draw(said, h("p", { class: "quiet" }, "Choose an integration or a time."));
+      if (!chosen.integration && !chosen.from && !chosen.until)
+        return draw(said, h("p", { class: "quiet" }, "Choose an integration or a time."));
       draw(said, h("p", { class: "quiet" }, "Counting…"));
       try {
         const { total, more } = await counted(chosen);
         if (own !== mine) return undefined;
         go.disabled = total === 0;
         go.textContent = total ? `Replay ${more ? "more than " : ""}${count(total)}` : "Replay";
-        draw(said, h("p", {}, total ? `${more ? "More than " : ""}${many(total, chosen.state === "dead" ? "dead letter" : "delivery", chosen.state === "dead" ? "dead letters" : "deliveries")} will be sent again.` : "Nothing fits."));
+        draw(
+          said,
+          h(
+            "p",
+            {},
+            total
+              ? `${more ? "More than " : ""}${many(total, chosen.state === "dead" ? "dead letter" : "delivery", chosen.state === "dead" ? "dead letters" : "deliveries")} will be sent again.`
+              : "Nothing fits.",
+          ),
+        );
       } catch (error) {
         if (own === mine) draw(said, problem(error));
       }
       return undefined;
     };
-    const set = (what, read = (event) => event.target.value) => (event) => { chosen[what] = read(event); recount(); };
-    const dialog = modal("Replay many", h("form", {
-      method: "dialog",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        try {
-          const body = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value));
-          const done = await api.post("/v1/deliveries/replay", body);
-          toast(`${many(done.replayed, "delivery", "deliveries")} sent again${done.left ? `, ${count(done.left)} could not be` : ""}`);
-          dialog.close();
-          all();
-        } catch (error) {
-          draw(said, problem(error));
-          go.disabled = false;
-        }
-      },
-    },
-    h("div", { class: "columns" },
-      field("Integration", select([["", "all integrations"], ...names.map((one) => [one, one])], chosen.integration, { onchange: set("integration") })),
-      field("Channel", h("input", { type: "text", value: chosen.channel, placeholder: "any", onchange: set("channel", (event) => event.target.value.trim()) })),
-      field("What", select([["dead", "dead letters"], ["delivered", "what has arrived"]], chosen.state, { onchange: set("state") })),
-      field("Made from", h("input", { type: "datetime-local", onchange: set("from", (event) => exact(event.target.value)) })),
-      field("Made until", h("input", { type: "datetime-local", onchange: set("until", (event) => exact(event.target.value)) }))),
-    said, h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Keep it as it is"), go)));
+    const set =
+      (what, read = (event) => event.target.value) =>
+      (event) => {
+        chosen[what] = read(event);
+        recount();
+      };
+    const dialog = modal(
+      "Replay many",
+      h(
+        "form",
+        {
+          method: "dialog",
+          onsubmit: async (event) => {
+            event.preventDefault();
+            go.disabled = true;
+            try {
+              const body = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value));
+              const done = await api.post("/v1/deliveries/replay", body);
+              toast(`${many(done.replayed, "delivery", "deliveries")} sent again${done.left ? `, ${count(done.left)} could not be` : ""}`);
+              dialog.close();
+              all();
+            } catch (error) {
+              draw(said, problem(error));
+              go.disabled = false;
+            }
+          },
+        },
+        h(
+          "div",
+          { class: "columns" },
+          field(
+            "Integration",
+            select([["", "all integrations"], ...names.map((one) => [one, one])], chosen.integration, { onchange: set("integration") }),
+          ),
+          field(
+            "Channel",
+            h("input", {
+              type: "text",
+              value: chosen.channel,
+              placeholder: "any",
+              onchange: set("channel", (event) => event.target.value.trim()),
+            }),
+          ),
+          field(
+            "What",
+            select(
+              [
+                ["dead", "dead letters"],
+                ["delivered", "what has arrived"],
+              ],
+              chosen.state,
+              { onchange: set("state") },
+            ),
+          ),
+          field("Made from", h("input", { type: "datetime-local", onchange: set("from", (event) => exact(event.target.value)) })),
+          field("Made until", h("input", { type: "datetime-local", onchange: set("until", (event) => exact(event.target.value)) })),
+        ),
+        said,
+        h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Keep it as it is"), go),
+      ),
+    );
     recount();
   }
 
   function view() {
     const { query } = route;
-    const names = [...new Set([...(state.endpoints ?? []).map((one) => one.integration), ...(query.integration ? [query.integration] : [])])];
-    const channels = [...new Set([...(state.endpoints ?? []).filter((one) => !query.integration || one.integration === query.integration).map((one) => one.channel), ...(query.channel ? [query.channel] : [])])];
+    const names = [
+      ...new Set([...(state.endpoints ?? []).map((one) => one.integration), ...(query.integration ? [query.integration] : [])]),
+    ];
+    const channels = [
+      ...new Set([
+        ...(state.endpoints ?? []).filter((one) => !query.integration || one.integration === query.integration).map((one) => one.channel),
+        ...(query.channel ? [query.channel] : []),
+      ]),
+    ];
     return [
-      h("header", { class: "head row" }, h("h1", { tabindex: "-1" }, "Deliveries"), h("span", { class: "spring" }),
-        (context.admin || (context.session.scopes ?? []).some((scope) => scope.startsWith("admin:"))) && h("button", { type: "button", onclick: () => replayMany(query) }, icon("again"), "Replay many…")),
-      h("section", { "aria-labelledby": "receivers", key: "receivers" }, h("h2", { id: "receivers" }, "Channels and receivers"),
+      h(
+        "header",
+        { class: "head row" },
+        h("h1", { tabindex: "-1" }, "Deliveries"),
+        h("span", { class: "spring" }),
+        (context.admin || (context.session.scopes ?? []).some((scope) => scope.startsWith("admin:"))) &&
+          h("button", { type: "button", onclick: () => replayMany(query) }, icon("again"), "Replay many…"),
+      ),
+      h(
+        "section",
+        { "aria-labelledby": "receivers", key: "receivers" },
+        h("h2", { id: "receivers" }, "Channels and receivers"),
         state.endpointsError && problem(state.endpointsError, readEndpoints),
-        !state.endpoints ? !state.endpointsError && loading("the channels")
-          : state.endpoints.length ? table("Channels and receivers", columns, state.endpoints, (one) => `${one.integration}/${one.channel}`)
-            : empty("No integration delivers results yet", "Results are read here or by polling. An integration's deliver = [{ webhook = \"…\" }] sends them out.")),
-      h("section", { "aria-labelledby": "letters", key: "letters" }, h("h2", { id: "letters" }, query.state === "dead" ? "Dead letters" : "Deliveries"),
+        !state.endpoints
+          ? !state.endpointsError && loading("the channels")
+          : state.endpoints.length
+            ? table("Channels and receivers", columns, state.endpoints, (one) => `${one.integration}/${one.channel}`)
+            : empty(
+                "No integration delivers results yet",
+                'Results are read here or by polling. An integration\'s deliver = [{ webhook = "…" }] sends them out.',
+              ),
+      ),
+      h(
+        "section",
+        { "aria-labelledby": "letters", key: "letters" },
+        h("h2", { id: "letters" }, query.state === "dead" ? "Dead letters" : "Deliveries"),
         filters(PARTS, query, [
           { name: "state", label: "State", options: STATES.map((one) => [one, one]) },
           { name: "integration", label: "Integration", options: names.map((one) => [one, one]) },
@@ -144,32 +233,107 @@ export function open(root, context) {
           { name: "until", label: "Until", type: "datetime-local" },
         ]),
         state.error && problem(state.error, read),
-        !state.page ? !state.error && loading("the deliveries")
-          : state.page.deliveries.length ? deliveryList(state.page.deliveries, { onreplay: (one) => replayOne(one, all), ongiveup: (one) => giveUp(one, all) })
-            : empty(query.state === "dead" ? "No dead letters" : "No delivery fits", query.state === "dead" ? "Everything has arrived, or is still tried." : "A delivery is made for each channel when a job ends."),
-        state.page && pages.view(PARTS, query, state.page.next)),
+        !state.page
+          ? !state.error && loading("the deliveries")
+          : state.page.deliveries.length
+            ? deliveryList(state.page.deliveries, { onreplay: (one) => replayOne(one, all), ongiveup: (one) => giveUp(one, all) })
+            : empty(
+                query.state === "dead" ? "No dead letters" : "No delivery fits",
+                query.state === "dead"
+                  ? "Everything has arrived, or is still tried."
+                  : "A delivery is made for each channel when a job ends.",
+              ),
+        state.page && pages.view(PARTS, query, state.page.next),
+      ),
     ];
   }
 
   const columns = [
-    { title: "Channel", class: "main", cell: (one) => h("span", { class: "row tight" }, sign(one.kind), h("span", {}, integration(one.integration), " / ", link(`/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel })}`, name(one.channel, 40)))) },
-    { title: "Receiver", class: "grow", cell: (one) => (one.receiver ? name(one.receiver, 50) : h("span", { class: "quiet" }, one.configured ? "–" : "no longer configured")) },
-    { title: "Health", cell: (one) => h("span", { class: "row tight" }, health(one), one.paused && h("span", { class: "cut quiet", title: `since ${one.paused.since}` }, h("bdi", {}, visible(one.paused.reason || "")))) },
+    {
+      title: "Channel",
+      class: "main",
+      cell: (one) =>
+        h(
+          "span",
+          { class: "row tight" },
+          sign(one.kind),
+          h(
+            "span",
+            {},
+            integration(one.integration),
+            " / ",
+            link(`/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel })}`, name(one.channel, 40)),
+          ),
+        ),
+    },
+    {
+      title: "Receiver",
+      class: "grow",
+      cell: (one) => (one.receiver ? name(one.receiver, 50) : h("span", { class: "quiet" }, one.configured ? "–" : "no longer configured")),
+    },
+    {
+      title: "Health",
+      cell: (one) =>
+        h(
+          "span",
+          { class: "row tight" },
+          health(one),
+          one.paused &&
+            h("span", { class: "cut quiet", title: `since ${one.paused.since}` }, h("bdi", {}, visible(one.paused.reason || ""))),
+        ),
+    },
     { title: "Waiting", class: "figure", cell: (one) => count(one.pending + one.held) },
     { title: "Sending", class: "figure", cell: (one) => count(one.sending) },
     { title: "Arrived", class: "figure", cell: (one) => count(one.delivered) },
-    { title: "Dead", class: "figure", cell: (one) => (one.dead ? link(`/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel, state: "dead" })}`, h("b", { class: "bad" }, count(one.dead))) : "0") },
+    {
+      title: "Dead",
+      class: "figure",
+      cell: (one) =>
+        one.dead
+          ? link(
+              `/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel, state: "dead" })}`,
+              h("b", { class: "bad" }, count(one.dead)),
+            )
+          : "0",
+    },
     { title: "Oldest due", cell: (one) => since(one.oldest_due) },
-    { title: "", class: "actions", cell: (one) => may(one.integration) && (one.paused
-      ? h("button", { type: "button", class: "small", onclick: () => resume(one), "aria-label": `Resume ${one.integration}/${one.channel}` }, icon("try"), "Resume")
-      : h("button", { type: "button", class: "small", onclick: () => pause(one), "aria-label": `Pause ${one.integration}/${one.channel}` }, icon("pause"), "Pause")) },
+    {
+      title: "",
+      class: "actions",
+      cell: (one) =>
+        may(one.integration) &&
+        (one.paused
+          ? h(
+              "button",
+              { type: "button", class: "small", onclick: () => resume(one), "aria-label": `Resume ${one.integration}/${one.channel}` },
+              icon("try"),
+              "Resume",
+            )
+          : h(
+              "button",
+              { type: "button", class: "small", onclick: () => pause(one), "aria-label": `Pause ${one.integration}/${one.channel}` },
+              icon("pause"),
+              "Pause",
+            )),
+    },
   ];
 
   all();
   redraw();
   return {
-    update(next) { route = next; state.page = null; redraw(); read(); },
-    close() { closed = true; turn = -1; again.stop(); clearInterval(tick); ends.forEach((end) => end()); },
+    update(next) {
+      route = next;
+      state.page = null;
+      redraw();
+      read();
+    },
+    close() {
+      closed = true;
+      turn = -1;
+      again.stop();
+      clearInterval(tick);
+      ends.forEach((end) => end());
+    },
   };
 }
 

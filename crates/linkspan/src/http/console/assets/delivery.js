@@ -13,22 +13,82 @@ export const sign = (kind) => icon(SIGNS[kind] ?? "deliveries");
 
 /// Deliveries, each of which opens to its tries.
 export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup }) {
-  return h("ul", { class: "deliveries-list" }, deliveries.map((one) => h("li", { key: one.id, class: "card" },
-    h("div", { class: "row" },
-      badge(one.state), sign(one.kind),
-      h("span", { class: "to" }, withJob && [integration(one.integration), " / "], name(one.channel, 40), h("span", { class: "quiet" }, " → "), name(one.receiver, 60)),
-      h("span", { class: "spring" }),
-      h("span", { class: "quiet" }, one.state === "pending" && one.attempts > 0 && one.due ? ["next try ", since(one.due)] : since(one.updated)),
-      onreplay && ["dead", "delivered"].includes(one.state) && h("button", {
-        type: "button", class: "small", disabled: one.superseded, title: one.superseded ? "its job was retried since: this result is no longer there" : null, onclick: () => onreplay(one),
-      }, icon("again"), "Replay"),
-      ongiveup && ["pending", "sending", "paused"].includes(one.state) && h("button", { type: "button", class: "small", onclick: () => ongiveup(one) }, "Give up")),
-    one.reason && one.state !== "delivered" && h("p", { class: "reason" }, h("bdi", {}, visible(one.reason))),
-    h("details", {}, h("summary", {}, many((one.tries ?? []).length, "try", "tries"), h("span", { class: "quiet" }, " · made ", time(one.created))),
-      h("dl", { class: "ids" }, h("div", {}, h("dt", {}, "Delivery"), h("dd", { class: "mono wrap" }, one.id)), withJob && h("div", {}, h("dt", {}, "Job"), h("dd", {}, link(`/jobs/${encodeURIComponent(one.job)}`, shortId(one.job))))),
-      (one.tries ?? []).length ? h("ol", { class: "tries" }, one.tries.map((attempt) => h("li", {},
-        badge(attempt.outcome), time(attempt.at), h("span", { class: "figure" }, millis(attempt.took_ms)), attempt.status ? h("span", { class: "figure" }, String(attempt.status)) : null,
-        h("bdi", { class: "detail" }, visible(attempt.detail ?? ""))))) : h("p", { class: "quiet" }, "not tried yet")))));
+  return h(
+    "ul",
+    { class: "deliveries-list" },
+    deliveries.map((one) =>
+      h(
+        "li",
+        { key: one.id, class: "card" },
+        h(
+          "div",
+          { class: "row" },
+          badge(one.state),
+          sign(one.kind),
+          h(
+            "span",
+            { class: "to" },
+            withJob && [integration(one.integration), " / "],
+            name(one.channel, 40),
+            h("span", { class: "quiet" }, " → "),
+            name(one.receiver, 60),
+          ),
+          h("span", { class: "spring" }),
+          h(
+            "span",
+            { class: "quiet" },
+            one.state === "pending" && one.attempts > 0 && one.due ? ["next try ", since(one.due)] : since(one.updated),
+          ),
+          onreplay &&
+            ["dead", "delivered"].includes(one.state) &&
+            h(
+              "button",
+              {
+                type: "button",
+                class: "small",
+                disabled: one.superseded,
+                title: one.superseded ? "its job was retried since: this result is no longer there" : null,
+                onclick: () => onreplay(one),
+              },
+              icon("again"),
+              "Replay",
+            ),
+          ongiveup &&
+            ["pending", "sending", "paused"].includes(one.state) &&
+            h("button", { type: "button", class: "small", onclick: () => ongiveup(one) }, "Give up"),
+        ),
+        one.reason && one.state !== "delivered" && h("p", { class: "reason" }, h("bdi", {}, visible(one.reason))),
+        h(
+          "details",
+          {},
+          h("summary", {}, many((one.tries ?? []).length, "try", "tries"), h("span", { class: "quiet" }, " · made ", time(one.created))),
+          h(
+            "dl",
+            { class: "ids" },
+            h("div", {}, h("dt", {}, "Delivery"), h("dd", { class: "mono wrap" }, one.id)),
+            withJob && h("div", {}, h("dt", {}, "Job"), h("dd", {}, link(`/jobs/${encodeURIComponent(one.job)}`, shortId(one.job)))),
+          ),
+          (one.tries ?? []).length
+            ? h(
+                "ol",
+                { class: "tries" },
+                one.tries.map((attempt) =>
+                  h(
+                    "li",
+                    {},
+                    badge(attempt.outcome),
+                    time(attempt.at),
+                    h("span", { class: "figure" }, millis(attempt.took_ms)),
+                    attempt.status ? h("span", { class: "figure" }, String(attempt.status)) : null,
+                    h("bdi", { class: "detail" }, visible(attempt.detail ?? "")),
+                  ),
+                ),
+              )
+            : h("p", { class: "quiet" }, "not tried yet"),
+        ),
+      ),
+    ),
+  );
 }
 
 /// Sends one again, after a question where it had arrived.
@@ -36,12 +96,19 @@ export async function replayOne(one, then) {
   const work = () => api.post(`/v1/deliveries/${encodeURIComponent(one.id)}/replay`);
   if (one.state === "delivered") {
     const done = await ask({
-      title: "Send it again?", action: "Send again", work,
+      title: "Send it again?",
+      action: "Send again",
+      work,
       body: h("p", {}, "The receiver has it already. It gets the same result again, under the same id."),
     });
     if (!done) return;
   } else {
-    try { await work(); } catch (error) { failed("The replay failed", error); return; }
+    try {
+      await work();
+    } catch (error) {
+      failed("The replay failed", error);
+      return;
+    }
   }
   toast("It is sent again");
   then();
@@ -50,7 +117,9 @@ export async function replayOne(one, then) {
 /// Gives one up, after a question.
 export async function giveUp(one, then) {
   const done = await ask({
-    title: "Give this delivery up?", action: "Give up", danger: true,
+    title: "Give this delivery up?",
+    action: "Give up",
+    danger: true,
     body: h("p", {}, "It becomes a dead letter and is not tried again by itself. It can be replayed later."),
     work: () => api.post(`/v1/deliveries/${encodeURIComponent(one.id)}/give-up`),
   });

@@ -19,8 +19,7 @@ export function s(tag, props, ...children) {
 
 /// An icon of icons.svg, for the eye only.
 export function icon(name, props) {
-  return s("svg", { class: "icon", "aria-hidden": "true", focusable: "false", ...props },
-    s("use", { href: `${ICONS}#${name}` }));
+  return s("svg", { class: "icon", "aria-hidden": "true", focusable: "false", ...props }, s("use", { href: `${ICONS}#${name}` }));
 }
 
 /// Makes `root` show the children.
@@ -50,7 +49,9 @@ export function say(text) {
   const place = document.getElementById("said");
   place.textContent = "";
   // A change of the text is what is read out.
-  requestAnimationFrame(() => { place.textContent = text; });
+  requestAnimationFrame(() => {
+    place.textContent = text;
+  });
 }
 
 let last = 0;
@@ -62,12 +63,19 @@ export const unique = (prefix) => `${prefix}-${++last}`;
 export function paced(wait, work) {
   let timer = 0;
   let due = 0;
-  const run = () => { timer = 0; due = performance.now() + wait; work(); };
+  const run = () => {
+    timer = 0;
+    due = performance.now() + wait;
+    work();
+  };
   const call = () => {
     if (timer) return;
     timer = setTimeout(run, Math.max(0, due - performance.now()));
   };
-  call.stop = () => { clearTimeout(timer); timer = 0; };
+  call.stop = () => {
+    clearTimeout(timer);
+    timer = 0;
+  };
   return call;
 }
 

@@ -56,7 +56,10 @@ export function bytes(value) {
   const units = ["KiB", "MiB", "GiB", "TiB"];
   let size = value / 1024;
   let unit = 0;
-  while (size >= 1024 && unit < units.length - 1) { size /= 1024; unit += 1; }
+  while (size >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
   return `${number(size)} ${units[unit]}`;
 }
 
@@ -75,7 +78,8 @@ export function ago(text, now = Date.now()) {
   if (!Number.isFinite(apart)) return "–";
   const size = Math.abs(apart);
   if (size < 1) return "now";
-  const [value, unit] = size < 60 ? [size, "s"] : size < 3600 ? [size / 60, "min"] : size < 172_800 ? [size / 3600, "h"] : [size / 86_400, "d"];
+  const [value, unit] =
+    size < 60 ? [size, "s"] : size < 3600 ? [size / 60, "min"] : size < 172_800 ? [size / 3600, "h"] : [size / 86_400, "d"];
   return apart < 0 ? `in ${Math.round(value)} ${unit}` : `${Math.floor(value)} ${unit} ago`;
 }
 
@@ -92,7 +96,9 @@ export function language(code) {
 
 /// `proof-of-identity` as `Proof of identity`.
 export function words(name) {
-  const text = String(name ?? "").replaceAll(/[-_]/g, " ").replace(/\bmrz\b/, "MRZ");
+  const text = String(name ?? "")
+    .replaceAll(/[-_]/g, " ")
+    .replace(/\bmrz\b/, "MRZ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

@@ -9,7 +9,7 @@ import { deliveryList, replayOne } from "./delivery.js";
 import { paper, stored } from "./paper.js";
 import { ask, badge, copy, empty, integration, link, loading, problem, since, table, time, toast } from "./parts.js";
 import { name, visible } from "./text.js";
-import { rows, sent, waterfall } from "./waterfall.js";
+import { attempts as attemptsOf, rows, sent, waterfall } from "./waterfall.js";
 
 export const title = (route) => `Job ${route.parts[1]?.slice(-8) ?? ""}`;
 
@@ -92,7 +92,9 @@ export function open(root, context) {
 
   const erase = async () => {
     const done = await ask({
-      title: "Delete this job?", action: "Delete", danger: true,
+      title: "Delete this job?",
+      action: "Delete",
+      danger: true,
       body: h("p", {}, "Its document, its result and its deliveries are erased for good. A line in the audit stays."),
       work: () => api.remove(address),
     });
@@ -109,27 +111,81 @@ export function open(root, context) {
     const open = ["queued", "running", "waiting"].includes(job.state);
     return [
       back,
-      h("header", { class: "head row" },
-        h("h1", { tabindex: "-1" }, integration(job.integration)), badge(job.state),
+      h(
+        "header",
+        { class: "head row" },
+        h("h1", { tabindex: "-1" }, integration(job.integration)),
+        badge(job.state),
         h("span", { class: "spring" }),
-        h("div", { class: "row actions" },
+        h(
+          "div",
+          { class: "row actions" },
           open && h("button", { type: "button", onclick: () => command("cancel", "The job is cancelled") }, "Cancel"),
-          ["failed", "cancelled"].includes(job.state) && h("button", { type: "button", onclick: () => command("retry", "The job is queued again") }, icon("again"), "Retry"),
-          h("button", { type: "button", class: "danger quiet", onclick: erase }, icon("trash"), "Delete"))),
+          ["failed", "cancelled"].includes(job.state) &&
+            h("button", { type: "button", onclick: () => command("retry", "The job is queued again") }, icon("again"), "Retry"),
+          h("button", { type: "button", class: "danger quiet", onclick: erase }, icon("trash"), "Delete"),
+        ),
+      ),
       state.error && problem(state.error, read),
       facts(job),
       job.error && problem(job.error),
-      h("section", { class: "card", "aria-labelledby": "times", key: "times" }, h("h2", { id: "times" }, "Time"), waterfall("Where the job's time went", rows(job, state.result)),
-        state.deliveries?.length > 0 && [h("h3", {}, "Deliveries, from the job's end"), waterfall("The tries of its deliveries", sent(job, state.deliveries))]),
-      h("div", { class: "beside", key: "beside" },
-        sheet ? keep(sheet.node) : h("p", { class: "card quiet note", key: "no-document" }, job.state === "expired" ? "The document was erased with its retention." : "No document is kept for this job."),
-        node ? keep(node) : h("div", { class: "card", key: "no-answer" }, state.resultError ? problem(state.resultError, readResult) : job.state === "expired" ? h("p", { class: "quiet" }, "The result has expired.") : open ? loading("the answer, when it is there") : h("p", { class: "quiet" }, "There is no answer."))),
-      (job.history ?? []).length > 0 && h("section", { "aria-labelledby": "attempts", key: "attempts" }, h("h2", { id: "attempts" }, "Attempts"), table("Attempts", attempts, job.history.map((attempt, index) => ({ ...attempt, number: index + 1 })), (attempt) => attempt.number)),
-      h("section", { "aria-labelledby": "deliveries", key: "deliveries" }, h("h2", { id: "deliveries" }, "Deliveries"),
-        !state.deliveries ? loading("the deliveries")
-          : state.deliveries.length ? deliveryList(state.deliveries, { withJob: false, onreplay: (one) => replayOne(one, readDeliveries) })
+      h(
+        "section",
+        { class: "card", "aria-labelledby": "times", key: "times" },
+        h("h2", { id: "times" }, "Time"),
+        waterfall("Where the job's time went", rows(job, state.result)),
+        state.deliveries?.length > 0 && [
+          h("h3", {}, "Deliveries, from the job's end"),
+          waterfall("The tries of its deliveries", sent(job, state.deliveries)),
+        ],
+      ),
+      h(
+        "div",
+        { class: "beside", key: "beside" },
+        sheet
+          ? keep(sheet.node)
+          : h(
+              "p",
+              { class: "card quiet note", key: "no-document" },
+              job.state === "expired" ? "The document was erased with its retention." : "No document is kept for this job.",
+            ),
+        node
+          ? keep(node)
+          : h(
+              "div",
+              { class: "card", key: "no-answer" },
+              state.resultError
+                ? problem(state.resultError, readResult)
+                : job.state === "expired"
+                  ? h("p", { class: "quiet" }, "The result has expired.")
+                  : open
+                    ? loading("the answer, when it is there")
+                    : h("p", { class: "quiet" }, "There is no answer."),
+            ),
+      ),
+      attemptsOf(job).length > 0 &&
+        h(
+          "section",
+          { "aria-labelledby": "attempts", key: "attempts" },
+          h("h2", { id: "attempts" }, "Attempts"),
+          table(
+            "Attempts",
+            attempts,
+            attemptsOf(job).map((attempt, index) => ({ ...attempt, number: index + 1 })),
+            (attempt) => attempt.number,
+          ),
+        ),
+      h(
+        "section",
+        { "aria-labelledby": "deliveries", key: "deliveries" },
+        h("h2", { id: "deliveries" }, "Deliveries"),
+        !state.deliveries
+          ? loading("the deliveries")
+          : state.deliveries.length
+            ? deliveryList(state.deliveries, { withJob: false, onreplay: (one) => replayOne(one, readDeliveries) })
             : empty("This job has no deliveries", "Its result is read here or by polling. An integration's deliver says where results go."),
-        state.more && h("p", {}, link(`/deliveries?job=${encodeURIComponent(id)}`, "All deliveries of this job"))),
+        state.more && h("p", {}, link(`/deliveries?job=${encodeURIComponent(id)}`, "All deliveries of this job")),
+      ),
     ];
   }
 
@@ -137,27 +193,65 @@ export function open(root, context) {
   redraw();
   return {
     update() {},
-    close() { closed = true; again.stop(); late.stop(); clearInterval(tick); ends.forEach((end) => end()); sheet?.close(); },
+    close() {
+      closed = true;
+      again.stop();
+      late.stop();
+      clearInterval(tick);
+      ends.forEach((end) => end());
+      sheet?.close();
+    },
   };
 }
 
 function facts(job) {
   const fact = (label, ...value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
-  return h("dl", { class: "facts card" },
+  return h(
+    "dl",
+    { class: "facts card" },
     fact("Job", h("span", { class: "mono wrap" }, job.id), copy(job.id, "Copy the job's id")),
-    job.request_id && fact("Request", h("bdi", { class: "mono wrap" }, visible(job.request_id)), copy(job.request_id, "Copy the request's id")),
+    job.request_id &&
+      fact("Request", h("bdi", { class: "mono wrap" }, visible(job.request_id)), copy(job.request_id, "Copy the request's id")),
     job.caller !== undefined && fact("Caller", name(job.caller, 60)),
     fact("Accepted", time(job.created), " ", h("span", { class: "quiet" }, since(job.created))),
-    fact("Ended", job.finished ? [time(job.finished), " ", h("span", { class: "quiet" }, `after ${millis(new Date(job.finished) - new Date(job.created))}`)] : job.next_attempt ? ["next attempt ", since(job.next_attempt)] : "–"),
+    fact(
+      "Ended",
+      job.finished
+        ? [time(job.finished), " ", h("span", { class: "quiet" }, `after ${millis(new Date(job.finished) - new Date(job.created))}`)]
+        : job.next_attempt
+          ? ["next attempt ", since(job.next_attempt)]
+          : "–",
+    ),
     fact("Attempts", `${job.attempts} of ${job.max_attempts}`),
-    job.document && fact("Document", job.document.file_name ? name(job.document.file_name, 60) : "without a name", " ", h("span", { class: "quiet" }, [job.document.media_type, bytes(job.document.size)].filter(Boolean).join(" · "))),
+    job.document &&
+      fact(
+        "Document",
+        job.document.file_name ? name(job.document.file_name, 60) : "without a name",
+        " ",
+        h("span", { class: "quiet" }, [job.document.media_type, bytes(job.document.size)].filter(Boolean).join(" · ")),
+      ),
     job.expires && fact("Erased", time(job.expires)),
-    job.traceparent && fact("Trace", h("span", { class: "mono wrap" }, job.traceparent.split("-")[1] ?? job.traceparent)));
+    job.traceparent && fact("Trace", h("span", { class: "mono wrap" }, job.traceparent.split("-")[1] ?? job.traceparent)),
+  );
 }
 
 const attempts = [
   { title: "Attempt", class: "figure", cell: (attempt) => String(attempt.number) },
   { title: "Started", cell: (attempt) => time(attempt.started) },
-  { title: "Took", class: "figure", cell: (attempt) => (attempt.ended ? millis(new Date(attempt.ended) - new Date(attempt.started)) : "–") },
-  { title: "Outcome", class: "grow", cell: (attempt) => [attempt.outcome ?? "running", attempt.code && [" · ", h("a", { href: `/problems/${encodeURIComponent(attempt.code)}`, target: "_blank", rel: "noopener" }, attempt.code)]] },
+  {
+    title: "Took",
+    class: "figure",
+    cell: (attempt) => (attempt.ended ? millis(new Date(attempt.ended) - new Date(attempt.started)) : "–"),
+  },
+  {
+    title: "Outcome",
+    class: "grow",
+    cell: (attempt) => [
+      attempt.outcome ?? "running",
+      attempt.code && [
+        " · ",
+        h("a", { href: `/problems/${encodeURIComponent(attempt.code)}`, target: "_blank", rel: "noopener" }, attempt.code),
+      ],
+    ],
+  },
 ];

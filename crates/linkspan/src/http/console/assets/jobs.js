@@ -24,7 +24,10 @@ export function open(root, context) {
     const mine = ++turn;
     try {
       const found = await api.get(api.path("/v1/jobs", { limit: 50, ...route.query }));
-      if (mine === turn) { page = found; error = null; }
+      if (mine === turn) {
+        page = found;
+        error = null;
+      }
     } catch (problem) {
       if (mine === turn) error = problem;
     }
@@ -33,7 +36,11 @@ export function open(root, context) {
   const again = paced(1000, read);
   const ends = [
     live.on("job", (event) => {
-      if (page?.jobs.some((job) => job.id === event.id) || (!route.query.after && (!route.query.integration || route.query.integration === event.integration))) again();
+      if (
+        page?.jobs.some((job) => job.id === event.id) ||
+        (!route.query.after && (!route.query.integration || route.query.integration === event.integration))
+      )
+        again();
     }),
     live.on("state", (state) => state === "live" && again()),
   ];
@@ -53,9 +60,14 @@ export function open(root, context) {
         { name: "until", label: "Until", type: "datetime-local" },
       ]),
       error && problem(error, read),
-      !page ? !error && loading("the jobs")
-        : page.jobs.length ? table("Jobs, newest first", columns, page.jobs, (job) => job.id)
-          : empty(Object.values(query).some(Boolean) ? "No job fits" : "There are no jobs", "An integration of the pattern async makes one for each document; any other does when a call asks for it (Prefer: respond-async)."),
+      !page
+        ? !error && loading("the jobs")
+        : page.jobs.length
+          ? table("Jobs, newest first", columns, page.jobs, (job) => job.id)
+          : empty(
+              Object.values(query).some(Boolean) ? "No job fits" : "There are no jobs",
+              "An integration of the pattern async makes one for each document; any other does when a call asks for it (Prefer: respond-async).",
+            ),
       page && pages.view(PARTS, query, page.next),
     ];
   }
@@ -63,8 +75,18 @@ export function open(root, context) {
   read();
   redraw();
   return {
-    update(next) { route = next; page = null; redraw(); read(); },
-    close() { turn = -1; again.stop(); clearInterval(tick); ends.forEach((end) => end()); },
+    update(next) {
+      route = next;
+      page = null;
+      redraw();
+      read();
+    },
+    close() {
+      turn = -1;
+      again.stop();
+      clearInterval(tick);
+      ends.forEach((end) => end());
+    },
   };
 }
 
@@ -75,5 +97,9 @@ const columns = [
   { title: "Accepted", cell: (job) => h("span", { class: "pair" }, time(job.created), h("span", { class: "quiet" }, since(job.created))) },
   { title: "Took", class: "figure", cell: (job) => (job.finished ? millis(new Date(job.finished) - new Date(job.created)) : "–") },
   { title: "Attempts", class: "figure", cell: (job) => `${job.attempts}/${job.max_attempts}` },
-  { title: "Error", class: "grow", cell: (job) => (job.error ? h("span", { class: "cut", title: job.error.title }, h("bdi", {}, visible(job.error.title))) : "") },
+  {
+    title: "Error",
+    class: "grow",
+    cell: (job) => (job.error ? h("span", { class: "cut", title: job.error.title }, h("bdi", {}, visible(job.error.title))) : ""),
+  },
 ];

@@ -5,7 +5,11 @@ import { draw, h, icon } from "./dom.js";
 import { ask, badge, copy, empty, field, loading, modal, problem, select, since, table, time, toast } from "./parts.js";
 import { name, visible } from "./text.js";
 
-const ACTIONS = [["invoke", "send documents"], ["read", "see its own jobs and deliveries"], ["admin", "see and change everything"]];
+const ACTIONS = [
+  ["invoke", "send documents"],
+  ["read", "see its own jobs and deliveries"],
+  ["admin", "see and change everything"],
+];
 
 export const title = () => "Keys";
 
@@ -24,74 +28,160 @@ export function open(root, context) {
 
   async function revoke(key) {
     const done = await ask({
-      title: "Revoke this key?", action: "Revoke", danger: true,
+      title: "Revoke this key?",
+      action: "Revoke",
+      danger: true,
       body: h("p", {}, h("b", {}, name(key.name, 60)), " stops working at once, everywhere. This cannot be undone."),
       work: () => api.post(`/v1/keys/${encodeURIComponent(key.id)}/revoke`),
     });
-    if (done) { toast("The key is revoked"); read(); }
+    if (done) {
+      toast("The key is revoked");
+      read();
+    }
   }
 
   function add() {
     const integrations = (context.latest()?.integrations ?? []).map((one) => one.name);
     const label = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "off", placeholder: "what it is for" });
     const where = select([["", "all integrations"], ...integrations.map((one) => [one, one])], "");
-    const expires = select([["30d", "30 days"], ["90d", "90 days"], ["365d", "a year"], ["", "never"]], "90d");
-    const rate = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+(/[a-z]+)?", placeholder: "the gateway's" });
+    const expires = select(
+      [
+        ["30d", "30 days"],
+        ["90d", "90 days"],
+        ["365d", "a year"],
+        ["", "never"],
+      ],
+      "90d",
+    );
+    const rate = h("input", { type: "number", min: "1", max: "100000", step: "1", placeholder: "the gateway's" });
     const boxes = ACTIONS.map(([action]) => h("input", { type: "checkbox", name: "scope", value: action, checked: action !== "admin" }));
     const said = h("div");
     const go = h("button", { type: "submit", class: "primary" }, "Make the key");
     const body = h("div");
-    const dialog = modal("A new key", body, () => { draw(body); read(); });
-    draw(body, h("form", {
-      method: "dialog",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        const scopes = boxes.filter((box) => box.checked).map((box) => (where.value ? `${box.value}:${where.value}` : box.value));
-        if (!scopes.length) return draw(said, problem(new api.Problem({ title: "The key may do nothing", detail: "Choose at least one thing that it may do." })));
-        go.disabled = true;
-        try {
-          const made = await api.post("/v1/keys", { name: label.value.trim(), scopes, expires_in: expires.value || undefined, rate: rate.value.trim() || undefined });
-          body.replaceChildren(h("div", {},
-            h("p", {}, "This is the only time that the key is shown. Keep it where secrets are kept."),
-            h("div", { class: "code secret" }, h("pre", { tabindex: "0" }, h("code", {}, made.key)), copy(made.key, "Copy the key")),
-            h("div", { class: "row end" }, h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "I have it"))));
-          body.querySelector("button").focus();
-        } catch (error) {
-          draw(said, problem(error));
-          go.disabled = false;
-        }
-        return undefined;
-      },
-    },
-    field("Name", label),
-    h("fieldset", { class: "choices" }, h("legend", {}, "It may"), ACTIONS.map(([action, says], at) => h("label", {}, boxes[at], h("span", {}, h("b", {}, action), h("span", { class: "quiet" }, ` ${says}`))))),
-    h("div", { class: "columns" }, field("For", where), field("Expires after", expires), field("Rate limit", rate, "Requests, such as 10/s.")),
-    said, h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go)));
+    const dialog = modal("A new key", body, () => {
+      draw(body);
+      read();
+    });
+    draw(
+      body,
+      h(
+        "form",
+        {
+          method: "dialog",
+          onsubmit: async (event) => {
+            event.preventDefault();
+            const scopes = boxes.filter((box) => box.checked).map((box) => (where.value ? `${box.value}:${where.value}` : box.value));
+            if (!scopes.length)
+              return draw(
+                said,
+                problem(new api.Problem({ title: "The key may do nothing", detail: "Choose at least one thing that it may do." })),
+              );
+            go.disabled = true;
+            try {
+              const made = await api.post("/v1/keys", {
+                name: label.value.trim(),
+                scopes,
+                expires_in: expires.value || undefined,
+                rate: Number(rate.value) || undefined,
+              });
+              body.replaceChildren(
+                h(
+                  "div",
+                  {},
+                  h("p", {}, "This is the only time that the key is shown. Keep it where secrets are kept."),
+                  h("div", { class: "code secret" }, h("pre", { tabindex: "0" }, h("code", {}, made.key)), copy(made.key, "Copy the key")),
+                  h(
+                    "div",
+                    { class: "row end" },
+                    h("button", { type: "button", class: "primary", onclick: () => dialog.close() }, "I have it"),
+                  ),
+                ),
+              );
+              body.querySelector("button").focus();
+            } catch (error) {
+              draw(said, problem(error));
+              go.disabled = false;
+            }
+            return undefined;
+          },
+        },
+        field("Name", label),
+        h(
+          "fieldset",
+          { class: "choices" },
+          h("legend", {}, "It may"),
+          ACTIONS.map(([action, says], at) =>
+            h("label", {}, boxes[at], h("span", {}, h("b", {}, action), h("span", { class: "quiet" }, ` ${says}`))),
+          ),
+        ),
+        h("div", { class: "columns" }, field("For", where), field("Expires after", expires), field("Requests a second", rate)),
+        said,
+        h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go),
+      ),
+    );
     label.focus();
   }
 
   function view() {
     return [
-      h("header", { class: "head row" }, h("h1", { tabindex: "-1" }, "Keys"), h("span", { class: "spring" }), h("button", { type: "button", class: "primary", onclick: add }, icon("plus"), "New key")),
+      h(
+        "header",
+        { class: "head row" },
+        h("h1", { tabindex: "-1" }, "Keys"),
+        h("span", { class: "spring" }),
+        h("button", { type: "button", class: "primary", onclick: add }, icon("plus"), "New key"),
+      ),
       state.error && problem(state.error, read),
-      !state.keys ? !state.error && loading("the keys")
-        : state.keys.length ? table("Keys", columns, state.keys, (key) => key.id) : empty("There are no keys", "Callers show one with each call: Authorization: Bearer lsk_…"),
+      !state.keys
+        ? !state.error && loading("the keys")
+        : state.keys.length
+          ? table("Keys", columns, state.keys, (key) => key.id)
+          : empty("There are no keys", "Callers show one with each call: Authorization: Bearer lsk_…"),
     ];
   }
 
-  const status = (key) => (key.revoked ? badge("dead", "revoked") : key.expires && new Date(key.expires) < new Date() ? badge("paused", "expired") : badge("delivered", "valid"));
+  const status = (key) =>
+    key.revoked
+      ? badge("dead", "revoked")
+      : key.expires && new Date(key.expires) < new Date()
+        ? badge("paused", "expired")
+        : badge("delivered", "valid");
   const columns = [
     { title: "Name", class: "main", cell: (key) => h("span", { class: "strong" }, name(key.name, 60)) },
     { title: "State", cell: status },
-    { title: "May", class: "grow", cell: (key) => h("span", { class: "scopes" }, key.scopes.map((scope) => h("span", { class: "step" }, h("bdi", {}, visible(scope))))) },
+    {
+      title: "May",
+      class: "grow",
+      cell: (key) =>
+        h(
+          "span",
+          { class: "scopes" },
+          key.scopes.map((scope) => h("span", { class: "step" }, h("bdi", {}, visible(scope)))),
+        ),
+    },
     { title: "Made", cell: (key) => time(key.created) },
     { title: "Expires", cell: (key) => (key.revoked ? "–" : since(key.expires, "never")) },
-    { title: "Rate", class: "figure", cell: (key) => (key.rate === undefined || key.rate === null ? "–" : String(key.rate)) },
+    { title: "Rate", class: "figure", cell: (key) => (key.rate === undefined || key.rate === null ? "–" : `${key.rate}/s`) },
     { title: "Id", cell: (key) => h("span", { class: "mono" }, key.id) },
-    { title: "", class: "actions", cell: (key) => !key.revoked && h("button", { type: "button", class: "small danger quiet", onclick: () => revoke(key), "aria-label": `Revoke ${key.name}` }, "Revoke") },
+    {
+      title: "",
+      class: "actions",
+      cell: (key) =>
+        !key.revoked &&
+        h(
+          "button",
+          { type: "button", class: "small danger quiet", onclick: () => revoke(key), "aria-label": `Revoke ${key.name}` },
+          "Revoke",
+        ),
+    },
   ];
 
   read();
   redraw();
-  return { update() {}, close() { closed = true; } };
+  return {
+    update() {},
+    close() {
+      closed = true;
+    },
+  };
 }

@@ -52,11 +52,18 @@ function connect() {
   close();
   if (!wanted) return;
   source = new EventSource("/console/events");
-  source.onopen = () => { wait = 1000; become("live"); };
+  source.onopen = () => {
+    wait = 1000;
+    become("live");
+  };
   for (const kind of ["overview", "job", "delivery"]) {
     source.addEventListener(kind, (event) => {
       let data;
-      try { data = JSON.parse(event.data); } catch { return; }
+      try {
+        data = JSON.parse(event.data);
+      } catch {
+        return;
+      }
       become("live");
       tell(kind, data);
     });

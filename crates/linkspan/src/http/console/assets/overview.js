@@ -13,7 +13,9 @@ const history = new Map();
 let latest = null;
 
 // Sampled every second, also while another page is shown: what does not change is not sent again.
-live.on("overview", (data) => { latest = data; });
+live.on("overview", (data) => {
+  latest = data;
+});
 setInterval(() => {
   if (!latest || live.liveState() !== "live") return;
   for (const one of latest.integrations) {
@@ -24,6 +26,12 @@ setInterval(() => {
   }
 }, 1000);
 
+/// Forgets what was shown: somebody else may be here next.
+export function forget() {
+  latest = null;
+  history.clear();
+}
+
 export const title = () => "Overview";
 
 export function open(root) {
@@ -32,14 +40,24 @@ export function open(root) {
     rewire();
   };
   const rewire = () => {
-    for (const node of root.querySelectorAll(".drawing")) wire(node, PATTERNS.find((pattern) => node.classList.contains(pattern.name)));
+    for (const node of root.querySelectorAll(".drawing"))
+      wire(
+        node,
+        PATTERNS.find((pattern) => node.classList.contains(pattern.name)),
+      );
   };
   const sized = new ResizeObserver(rewire);
   sized.observe(root);
   const ends = [live.on("overview", redraw), live.on("state", redraw)];
   const tick = setInterval(redraw, 1000);
   redraw();
-  return { close: () => { ends.forEach((end) => end()); clearInterval(tick); sized.disconnect(); } };
+  return {
+    close: () => {
+      ends.forEach((end) => end());
+      clearInterval(tick);
+      sized.disconnect();
+    },
+  };
 }
 
 function view(data) {
@@ -58,13 +76,27 @@ function attention(data) {
   const notes = [];
   if (!data.accepting) notes.push(["bad", "The gateway does not accept new work", data.reason ? `: ${data.reason}` : "", "."]);
   for (const endpoint of data.endpoints ?? []) {
-    const where = () => h("a", { href: `#/deliveries?${new URLSearchParams({ integration: endpoint.integration, channel: endpoint.channel })}` }, h("bdi", {}, visible(`${endpoint.integration}/${endpoint.channel}`)));
-    if (endpoint.paused) notes.push(["warn", where(), " is paused: ", h("bdi", {}, visible(endpoint.paused.reason || "no reason was given"))]);
+    const where = () =>
+      h(
+        "a",
+        { href: `#/deliveries?${new URLSearchParams({ integration: endpoint.integration, channel: endpoint.channel })}` },
+        h("bdi", {}, visible(`${endpoint.integration}/${endpoint.channel}`)),
+      );
+    if (endpoint.paused)
+      notes.push(["warn", where(), " is paused: ", h("bdi", {}, visible(endpoint.paused.reason || "no reason was given"))]);
     else if (endpoint.breaker === "open") notes.push(["bad", where(), " does not answer; its deliveries wait."]);
     if (endpoint.dead > 0) notes.push(["bad", where(), ` has ${count(endpoint.dead)} dead ${endpoint.dead === 1 ? "letter" : "letters"}.`]);
   }
   if (!notes.length) return null;
-  return h("section", { class: "attention", key: "attention", "aria-label": "What needs attention" }, h("ul", {}, notes.map(([tone, ...text]) => h("li", { class: tone }, icon("alert"), h("span", {}, text)))));
+  return h(
+    "section",
+    { class: "attention", key: "attention", "aria-label": "What needs attention" },
+    h(
+      "ul",
+      {},
+      notes.map(([tone, ...text]) => h("li", { class: tone }, icon("alert"), h("span", {}, text))),
+    ),
+  );
 }
 
 function summary(data) {
@@ -75,19 +107,47 @@ function summary(data) {
   const oldest = Math.max(...all.map((one) => one.oldest_waiting_s ?? -1), -1);
   const dead = (data.endpoints ?? []).reduce((total, one) => total + one.dead, 0);
   const open = (data.endpoints ?? []).reduce((total, one) => total + one.pending + one.sending + one.held, 0);
-  const tile = (label, value, note, tone, href) => h(href ? "a" : "div", { class: `tile ${tone ?? ""}`, href }, h("span", { class: "label" }, label), h("span", { class: "value" }, value), h("span", { class: "note" }, note));
-  return h("section", { class: "tiles", key: "summary", "aria-label": "The gateway now" },
-    tile("Gateway", data.accepting ? "accepting" : "not accepting", data.owner ? h("bdi", { class: "cut", title: data.owner }, data.owner) : "", data.accepting ? "good" : "bad"),
+  const tile = (label, value, note, tone, href) =>
+    h(
+      href ? "a" : "div",
+      { class: `tile ${tone ?? ""}`, href },
+      h("span", { class: "label" }, label),
+      h("span", { class: "value" }, value),
+      h("span", { class: "note" }, note),
+    );
+  return h(
+    "section",
+    { class: "tiles", key: "summary", "aria-label": "The gateway now" },
+    tile(
+      "Gateway",
+      data.accepting ? "accepting" : "not accepting",
+      data.owner ? h("bdi", { class: "cut", title: data.owner }, data.owner) : "",
+      data.accepting ? "good" : "bad",
+    ),
     tile("Calls", `${rate(sum((one) => one.rate))}/s`, `${count(calls)} in the last ${data.window_s} s`),
     tile("Errors", percent(errors), calls ? "of these calls" : "no calls to judge by", errors >= 0.05 ? "bad" : errors > 0 ? "warn" : ""),
-    tile("Jobs", count(sum((one) => one.queued + one.running + one.waiting)), `${count(sum((one) => one.running))} running · oldest waits ${oldest < 0 ? "–" : seconds(oldest)}`, "", "#/jobs"),
-    tile("Deliveries", count(open), dead ? `${count(dead)} dead` : "none dead", dead ? "bad" : "", dead ? "#/deliveries?state=dead" : "#/deliveries"));
+    tile(
+      "Jobs",
+      count(sum((one) => one.queued + one.running + one.waiting)),
+      `${count(sum((one) => one.running))} running · oldest waits ${oldest < 0 ? "–" : seconds(oldest)}`,
+      "",
+      "#/jobs",
+    ),
+    tile(
+      "Deliveries",
+      count(open),
+      dead ? `${count(dead)} dead` : "none dead",
+      dead ? "bad" : "",
+      dead ? "#/deliveries?state=dead" : "#/deliveries",
+    ),
+  );
 }
 
 function section(pattern, order, integrations, endpoints) {
   const names = new Set(integrations.map((one) => one.name));
   const kinds = new Map();
-  for (const one of integrations) for (const channel of one.deliver ?? []) if (!kinds.has(channel.kind)) kinds.set(channel.kind, { open: 0, dead: 0 });
+  for (const one of integrations)
+    for (const channel of one.deliver ?? []) if (!kinds.has(channel.kind)) kinds.set(channel.kind, { open: 0, dead: 0 });
   for (const endpoint of endpoints) {
     const tally = names.has(endpoint.integration) && kinds.get(endpoint.kind);
     if (!tally) continue;
@@ -97,20 +157,30 @@ function section(pattern, order, integrations, endpoints) {
   const some = integrations.length > 0;
   const total = (pick) => integrations.reduce((sum, one) => sum + (pick(one) ?? 0), 0);
   const oldest = Math.max(...integrations.map((one) => one.oldest_waiting_s ?? -1), -1);
-  return h("section", { class: `pattern card${some ? "" : " dim"}`, key: pattern.name, "aria-labelledby": `pattern-${pattern.name}` },
-    h("header", {}, h("h2", { id: `pattern-${pattern.name}` }, h("span", { class: "order" }, String(order)), pattern.title), h("p", {}, pattern.says)),
+  return h(
+    "section",
+    { class: `pattern card${some ? "" : " dim"}`, key: pattern.name, "aria-labelledby": `pattern-${pattern.name}` },
+    h(
+      "header",
+      {},
+      h("h2", { id: `pattern-${pattern.name}` }, h("span", { class: "order" }, String(order)), pattern.title),
+      h("p", {}, pattern.says),
+    ),
     drawing(pattern, {
       kinds,
       flows: some ? total((one) => one.rate) > 0 || total((one) => one.running) > 0 : undefined,
-      figures: some && h("dl", { class: "depth" },
-        figure("queued", count(total((one) => one.queued + one.waiting))),
-        figure("running", count(total((one) => one.running))),
-        figure("oldest", oldest < 0 ? "–" : seconds(oldest))),
-      service: [
-        h("h3", {}, "AI service"),
-        some ? h("ul", { class: "ships" }, integrations.map(ship)) : h("p", {}, pattern.none),
-      ],
-    }));
+      figures:
+        some &&
+        h(
+          "dl",
+          { class: "depth" },
+          figure("queued", count(total((one) => one.queued + one.waiting))),
+          figure("running", count(total((one) => one.running))),
+          figure("oldest", oldest < 0 ? "–" : seconds(oldest)),
+        ),
+      service: [h("h3", {}, "AI service"), some ? h("ul", { class: "ships" }, integrations.map(ship)) : h("p", {}, pattern.none)],
+    }),
+  );
 }
 
 const figure = (label, value, tone) => h("div", { class: tone }, h("dt", {}, label), h("dd", {}, value));
@@ -118,16 +188,40 @@ const figure = (label, value, tone) => h("div", { class: tone }, h("dt", {}, lab
 function ship(one) {
   const values = history.get(one.name) ?? [];
   const name = named(one.name);
-  return h("li", { key: one.name },
-    h("div", { class: "row" },
-      one.may_invoke ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name) : h("span", { class: "strong" }, name),
-      h("span", { class: "steps" }, one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task)))),
-      h("a", { class: "quiet aside", href: `#/jobs?${new URLSearchParams({ integration: one.name })}`, "aria-label": `Jobs of ${one.name}` }, "jobs")),
-    h("dl", { class: "figures" },
-      h("div", { class: "rate" }, h("dt", {}, "calls"), h("dd", {}, `${rate(one.rate)}/s`), spark(values, { label: `calls a second, the last ${values.length} s` })),
+  return h(
+    "li",
+    { key: one.name },
+    h(
+      "div",
+      { class: "row" },
+      one.may_invoke
+        ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name)
+        : h("span", { class: "strong" }, name),
+      h(
+        "span",
+        { class: "steps" },
+        one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task))),
+      ),
+      h(
+        "span",
+        { class: "aside row" },
+        spark(values, { label: `calls a second, the last ${values.length} s` }),
+        h(
+          "a",
+          { class: "quiet", href: `#/jobs?${new URLSearchParams({ integration: one.name })}`, "aria-label": `Jobs of ${one.name}` },
+          "jobs",
+        ),
+      ),
+    ),
+    h(
+      "dl",
+      { class: "figures" },
+      figure("calls", `${rate(one.rate)}/s`),
       figure("errors", percent(one.error_share), one.error_share >= 0.05 ? "bad" : one.error_share > 0 ? "warn" : ""),
       figure("p50", millis(one.p50_ms)),
       figure("p99", millis(one.p99_ms), one.p99_ms > one.deadline_s * 1000 && one.pattern === "sync" ? "bad" : ""),
       figure("queue", count((one.queued ?? 0) + (one.waiting ?? 0))),
-      figure("oldest", one.oldest_waiting_s === null || one.oldest_waiting_s === undefined ? "–" : seconds(one.oldest_waiting_s))));
+      figure("oldest", one.oldest_waiting_s === null || one.oldest_waiting_s === undefined ? "–" : seconds(one.oldest_waiting_s)),
+    ),
+  );
 }

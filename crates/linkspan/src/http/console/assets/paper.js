@@ -17,16 +17,25 @@ const TEXT_BYTES = 6 * 1024 * 1024;
 /// A document that lies in the page. `blob` has a type and perhaps a name.
 export const local = (blob) => ({
   id: `${blob.name ?? "text"}:${blob.size}:${blob.lastModified ?? 0}`,
-  name: blob.name, type: blob.type, size: blob.size,
+  name: blob.name,
+  type: blob.type,
+  size: blob.size,
   picture: SHOWN_BY_BROWSER.test(blob.type) ? async () => blob : null,
-  page: (number, signal) => api.raw("POST", `/console/preview?page=${number}`, { body: blob, signal, headers: { "content-type": blob.type || "application/octet-stream" } }),
+  page: (number, signal) =>
+    api.raw("POST", `/console/preview?page=${number}`, {
+      body: blob,
+      signal,
+      headers: { "content-type": blob.type || "application/octet-stream" },
+    }),
   text: () => blob.slice(0, TEXT_BYTES).text(),
 });
 
 /// A job's stored document.
 export const stored = (job) => ({
   id: job.id,
-  name: job.document?.file_name, type: (job.document?.media_type ?? "").split(";")[0], size: job.document?.size,
+  name: job.document?.file_name,
+  type: (job.document?.media_type ?? "").split(";")[0],
+  size: job.document?.size,
   href: job.links.document ?? `/v1/jobs/${job.id}/document`,
   picture: null,
   page: (number, signal) => api.raw("GET", `/v1/jobs/${job.id}/preview?page=${number}`, { signal }),
@@ -130,44 +139,123 @@ export function paper(source) {
   const lines = () => answer.find((page) => page.number === view.page);
 
   function redraw() {
-    draw(root,
-      h("header", { class: "row" },
+    draw(
+      root,
+      h(
+        "header",
+        { class: "row" },
         icon("file"),
         h("span", { class: "title" }, source.name ? name(source.name, 48) : "Document"),
-        h("span", { class: "quiet" }, [source.type || "kind not told", Number.isFinite(source.size) && bytes(source.size)].filter(Boolean).join(" · ")),
+        h(
+          "span",
+          { class: "quiet" },
+          [source.type || "kind not told", Number.isFinite(source.size) && bytes(source.size)].filter(Boolean).join(" · "),
+        ),
         h("span", { class: "spring" }),
-        total > 1 && h("span", { class: "row pager" },
-          h("button", { type: "button", class: "small icon-only", "aria-label": "The page before", disabled: view.page <= 1, onclick: () => go(view.page - 1) }, icon("left")),
-          h("span", { class: "figure", role: "status" }, `page ${view.page} of ${total}`),
-          h("button", { type: "button", class: "small icon-only", "aria-label": "The next page", disabled: view.page >= total, onclick: () => go(view.page + 1) }, icon("right"))),
-        state.kind === "picture" && h("button", { type: "button", class: "small", "aria-pressed": String(zoomed), onclick: () => { zoomed = !zoomed; redraw(); } }, zoomed ? "Fit" : "Zoom"),
-        source.href && h("a", { class: "button small icon-only", href: source.href, "aria-label": "Download the document", title: "Download" , download: "" }, icon("download"))),
-      h("div", { class: `sheet${zoomed ? " zoomed" : ""}`, tabindex: "0", role: "region", "aria-label": "The page" }, content()));
+        total > 1 &&
+          h(
+            "span",
+            { class: "row pager" },
+            h(
+              "button",
+              {
+                type: "button",
+                class: "small icon-only",
+                "aria-label": "The page before",
+                disabled: view.page <= 1,
+                onclick: () => go(view.page - 1),
+              },
+              icon("left"),
+            ),
+            h("span", { class: "figure", role: "status" }, `page ${view.page} of ${total}`),
+            h(
+              "button",
+              {
+                type: "button",
+                class: "small icon-only",
+                "aria-label": "The next page",
+                disabled: view.page >= total,
+                onclick: () => go(view.page + 1),
+              },
+              icon("right"),
+            ),
+          ),
+        state.kind === "picture" &&
+          h(
+            "button",
+            {
+              type: "button",
+              class: "small",
+              "aria-pressed": String(zoomed),
+              onclick: () => {
+                zoomed = !zoomed;
+                redraw();
+              },
+            },
+            zoomed ? "Fit" : "Zoom",
+          ),
+        source.href &&
+          h(
+            "a",
+            { class: "button small icon-only", href: source.href, "aria-label": "Download the document", title: "Download", download: "" },
+            icon("download"),
+          ),
+      ),
+      h("div", { class: `sheet${zoomed ? " zoomed" : ""}`, tabindex: "0", role: "region", "aria-label": "The page" }, content()),
+    );
     mark();
   }
 
   function content() {
     if (state.kind === "loading") return loading("the document");
     if (state.kind === "problem") return problem(state.error, load);
-    if (state.kind === "none") return h("p", { class: "quiet note" }, "There is no picture of this kind of document; what was read stands beside.");
+    if (state.kind === "none")
+      return h("p", { class: "quiet note" }, "There is no picture of this kind of document; what was read stands beside.");
     if (state.kind === "text") return long(state.text, { id: `paper:${source.id}`, label: "document's text", first: 20_000 });
     const page = lines();
     const scale = unit(page);
     const [width, height] = [state.width * scale, state.height * scale];
     const degrees = page?.rotated ?? 0;
     const upright = degrees % 180 === 0 ? [width, height] : [height, width];
-    const turned = { 0: "", 90: `translate(${height} 0) rotate(90)`, 180: `translate(${width} ${height}) rotate(180)`, 270: `translate(0 ${width}) rotate(270)` }[degrees];
+    const turned = {
+      0: "",
+      90: `translate(${height} 0) rotate(90)`,
+      180: `translate(${width} ${height}) rotate(180)`,
+      270: `translate(0 ${width}) rotate(270)`,
+    }[degrees];
     const pad = Math.max(...upright) / 400;
-    return s("svg", { class: "picture", viewBox: `0 0 ${upright[0]} ${upright[1]}`, key: `${state.url}:${scale}:${degrees}`, role: "img", "aria-label": `Page ${view.page}` },
+    return s(
+      "svg",
+      {
+        class: "picture",
+        viewBox: `0 0 ${upright[0]} ${upright[1]}`,
+        key: `${state.url}:${scale}:${degrees}`,
+        role: "img",
+        "aria-label": `Page ${view.page}`,
+      },
       s("image", { href: state.url, width, height, transform: turned, preserveAspectRatio: "none" }),
-      s("g", {
-        class: "boxes",
-        onclick: (event) => pick(event.target, true),
-        onpointerover: (event) => pick(event.target, false),
-      }, (page?.lines ?? []).slice(0, 5000).map((line, at) => line.box && s("rect", {
-        class: `box ${line.confidence >= 0.85 ? "good" : line.confidence >= 0.6 ? "warn" : "bad"}`, "data-line": String(at),
-        x: line.box[0] - pad, y: line.box[1] - pad, width: line.box[2] + 2 * pad, height: line.box[3] + 2 * pad, rx: pad,
-      }))));
+      s(
+        "g",
+        {
+          class: "boxes",
+          onclick: (event) => pick(event.target, true),
+          onpointerover: (event) => pick(event.target, false),
+        },
+        (page?.lines ?? []).slice(0, 5000).map(
+          (line, at) =>
+            line.box &&
+            s("rect", {
+              class: `box ${line.confidence >= 0.85 ? "good" : line.confidence >= 0.6 ? "warn" : "bad"}`,
+              "data-line": String(at),
+              x: line.box[0] - pad,
+              y: line.box[1] - pad,
+              width: line.box[2] + 2 * pad,
+              height: line.box[3] + 2 * pad,
+              rx: pad,
+            }),
+        ),
+      ),
+    );
   }
 
   // Boxes are in pixels of the picture where a page was read by OCR; a PDF's page is told in points.
@@ -177,10 +265,8 @@ export function paper(source) {
     const across = Math.max(...boxes.map((box) => box[0] + box[2]), 0);
     const [wide, high] = (page.rotated ?? 0) % 180 === 0 ? [state.width, state.height] : [state.height, state.width];
     const down = Math.max(...boxes.map((box) => box[1] + box[3]), 0);
-    const dpi = OCR_DPI / POINTS;
-    // A page size in pixels already holds all boxes, and is larger than any sheet in points.
-    if (wide >= across && high >= down && Math.max(wide, high) > 1500) return 1;
-    return dpi;
+    // Read at the engine's own resolution, or at a higher one where the boxes would not lie within the page.
+    return Math.max(OCR_DPI / POINTS, across / wide, down / high);
   }
 
   function pick(target, chosen) {

@@ -4,14 +4,20 @@
 export function parse(hash) {
   const [path, search = ""] = hash.replace(/^#?\/?/, "").split("?");
   const decode = (part) => {
-    try { return decodeURIComponent(part); } catch { return part; }
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      return part;
+    }
   };
   return { parts: path.split("/").filter(Boolean).map(decode), query: Object.fromEntries(new URLSearchParams(search)) };
 }
 
 /// `/jobs?state=failed`; what is empty is left out.
 export function to(parts, query) {
-  const search = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== ""));
+  const search = new URLSearchParams(
+    Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null && value !== ""),
+  );
   const text = search.toString();
   return `/${parts.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }

@@ -7,10 +7,32 @@ import { copy } from "./parts.js";
 
 // Controls, marks that change direction, and tags. Tab and line ends are layout, joiners belong to scripts and emoji.
 // eslint-disable-next-line no-control-regex
-const STEERING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/gu;
+const STEERING =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/gu;
 const NAMES = {
-  0x00: "NUL", 0x0c: "FF", 0x0d: "CR", 0x1b: "ESC", 0x7f: "DEL", 0xad: "SHY", 0x61c: "ALM", 0x200b: "ZWSP", 0x200e: "LRM", 0x200f: "RLM", 0x2028: "LS", 0x2029: "PS",
-  0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2060: "WJ", 0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0xfeff: "BOM",
+  0x00: "NUL",
+  0x0c: "FF",
+  0x0d: "CR",
+  0x1b: "ESC",
+  0x7f: "DEL",
+  0xad: "SHY",
+  0x61c: "ALM",
+  0x200b: "ZWSP",
+  0x200e: "LRM",
+  0x200f: "RLM",
+  0x2028: "LS",
+  0x2029: "PS",
+  0x202a: "LRE",
+  0x202b: "RLE",
+  0x202c: "PDF",
+  0x202d: "LRO",
+  0x202e: "RLO",
+  0x2060: "WJ",
+  0x2066: "LRI",
+  0x2067: "RLI",
+  0x2068: "FSI",
+  0x2069: "PDI",
+  0xfeff: "BOM",
 };
 /// So many marks are elements of their own; further ones are text, so that a text of marks alone stays light.
 const MARKS = 200;
@@ -36,7 +58,9 @@ export function visible(text) {
     }
     if (rest) nodes.push(rest);
     rest = "";
-    nodes.push(h("span", { class: "steering", title: `the control character U+${code.toString(16).toUpperCase().padStart(4, "0")}` }, name));
+    nodes.push(
+      h("span", { class: "steering", title: `the control character U+${code.toString(16).toUpperCase().padStart(4, "0")}` }, name),
+    );
   }
   rest += text.slice(from);
   if (rest) nodes.push(rest);
@@ -44,7 +68,10 @@ export function visible(text) {
 }
 
 /// The same as plain text, for titles and labels.
-export const plain = (text) => visible(String(text ?? "")).map((node) => (typeof node === "string" ? node : `⟦${node.textContent}⟧`)).join("");
+export const plain = (text) =>
+  visible(String(text ?? ""))
+    .map((node) => (typeof node === "string" ? node : `⟦${node.textContent}⟧`))
+    .join("");
 
 /// A short text of unknown content, such as a file's name: isolated, one line, cut in the middle where it is long.
 export function name(text, most = 80) {
@@ -79,14 +106,26 @@ export function long(text, { id, mono = false, label = "text", first = FIRST } =
     everything.hidden = end >= whole.length || whole.length - end > 40 * PART;
   };
   const more = h("button", { class: "small", type: "button", onclick: () => add(PART) }, "Show more");
-  const everything = h("button", {
-    class: "small", type: "button",
-    // Piece by piece, with the page alive in between.
-    onclick: function step() { add(PART); if (end < whole.length) requestAnimationFrame(step); },
-  }, "Show all");
+  const everything = h(
+    "button",
+    {
+      class: "small",
+      type: "button",
+      // Piece by piece, with the page alive in between.
+      onclick: function step() {
+        add(PART);
+        if (end < whole.length) requestAnimationFrame(step);
+      },
+    },
+    "Show all",
+  );
   add(first);
-  return h("div", { class: "bounded", key: id, keep: `${id}:${whole.length}` }, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, block),
-    h("div", { class: "row tools" }, h("span", { class: "quiet" }, shown), more, everything, copy(whole, `Copy the ${label}`)));
+  return h(
+    "div",
+    { class: "bounded", key: id, keep: `${id}:${whole.length}` },
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, block),
+    h("div", { class: "row tools" }, h("span", { class: "quiet" }, shown), more, everything, copy(whole, `Copy the ${label}`)),
+  );
 }
 
 /// Any JSON, as text.

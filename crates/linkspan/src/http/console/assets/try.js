@@ -5,13 +5,16 @@ import * as live from "./live.js";
 import { draw, h, icon, keep, say } from "./dom.js";
 import { bytes, millis, words } from "./format.js";
 import { answers } from "./answer.js";
+import { followed, made } from "./call.js";
 import { command } from "./curl.js";
+import { droppable } from "./drop.js";
 import { local, paper } from "./paper.js";
 import { badge, code, empty, field, loading, problem, segments, select } from "./parts.js";
 import { go } from "./route.js";
 import { name } from "./text.js";
 
-const EXAMPLE = "The crossing was wonderful and the crew could not have been kinder. Sadly the coffee was terrible, and my cabin smelt of diesel.";
+const EXAMPLE =
+  "The crossing was wonderful and the crew could not have been kinder. Sadly the coffee was terrible, and my cabin smelt of diesel.";
 const HINTS = {
   "proof-of-identity": `{"name": "…", "birth-date": "1988-03-14"}`,
 };
@@ -19,18 +22,37 @@ const HINTS = {
 export const title = () => "Try it";
 
 export function open(root, context) {
-  const state = { route: context.route, mode: null, source: null, file: null, text: "", params: "", claim: "", phase: "idle", progress: 0, problem: null, result: null, job: null, took: null, dragging: false };
+  const state = {
+    route: context.route,
+    mode: null,
+    source: null,
+    file: null,
+    text: "",
+    params: "",
+    claim: "",
+    phase: "idle",
+    progress: 0,
+    problem: null,
+    result: null,
+    job: null,
+    took: null,
+    dragging: false,
+  };
   let sheet = null;
   let running = null;
-  let follow = null;
   const integrations = () => (context.latest()?.integrations ?? []).filter((one) => one.may_invoke);
   const chosen = () => integrations().find((one) => one.name === state.route.query.integration) ?? integrations()[0];
   const takesText = (one) => one?.takes === "text";
   const input = (one) => state.source ?? (takesText(one) ? "text" : "file");
   const mode = (one) => state.mode ?? (one?.pattern === "sync" ? "sync" : "async");
 
+  const busy = () => ["sending", "working", "job"].includes(state.phase);
   const redraw = () => draw(root, view());
-  const ends = [live.on("overview", () => { if (!root.querySelector(".composer")) redraw(); })];
+  const ends = [
+    live.on("overview", () => {
+      if (!root.querySelector(".composer")) redraw();
+    }),
+  ];
 
   const take = (file) => {
     if (!file) return;
@@ -48,154 +70,74 @@ export function open(root, context) {
   const stop = () => {
     running?.abort();
     running = null;
-    follow?.close();
-    follow = null;
   };
-  const pasted = (event) => {
-    const file = event.clipboardData?.files?.[0];
-    if (!file || event.target.closest?.("dialog")) return;
-    event.preventDefault();
-    take(file);
-  };
-  const hover = (event) => {
-    if (!event.dataTransfer?.types?.includes("Files")) return;
-    event.preventDefault();
-    if (!state.dragging) { state.dragging = true; redraw(); }
-  };
-  const unhover = (event) => { if (!event.relatedTarget && state.dragging) { state.dragging = false; redraw(); } };
-  const dropped = (event) => {
-    if (!event.dataTransfer?.files?.length) return;
-    event.preventDefault();
-    state.dragging = false;
-    take(event.dataTransfer.files[0]);
-  };
-  const events = { paste: pasted, dragover: hover, dragleave: unhover, drop: dropped };
-  for (const [kind, work] of Object.entries(events)) addEventListener(kind, work);
+  const undrop = droppable(take, (dragging) => {
+    if (state.dragging === dragging) return;
+    state.dragging = dragging;
+    redraw();
+  });
 
-  function parsed(label, text) {
-    if (!text.trim()) return undefined;
-    let value;
-    try { value = JSON.parse(text); } catch { throw new api.Problem({ status: 0, title: `${label} is not JSON`, detail: "It must be one JSON object, such as {\"name\": \"value\"}." }); }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) throw new api.Problem({ status: 0, title: `${label} is not an object`, detail: "It must be one JSON object, such as {\"name\": \"value\"}." });
-    return value;
-  }
-
-  /// The call as it stands: headers, body, and what the curl command needs.
-  function call(one) {
-    const [params, claim] = [parsed("The parameters", state.params), parsed("The claim", state.claim)];
-    const asynchronous = mode(one) === "async";
-    // A sync integration waits by itself, up to its deadline; any other is asked to.
-    const prefer = asynchronous ? "respond-async" : one.pattern === "sync" ? "" : "wait=60";
-    const headers = prefer ? { prefer } : {};
-    const about = { integration: one.name, prefer, params, claim, auth: context.session.auth };
-    if (input(one) === "text" && takesText(one)) {
-      headers["content-type"] = "application/json";
-      return { headers, body: JSON.stringify({ text: state.text, params, claim }), curl: { ...about, text: state.text }, shown: new File([state.text], "text.txt", { type: "text/plain" }) };
-    }
-    const file = input(one) === "text" ? new File([state.text], "text.txt", { type: "text/plain" }) : state.file;
-    // Only a form carries the file's name.
-    const form = new FormData();
-    if (file) form.append("document", file, file.name);
-    if (claim) form.append("claim", JSON.stringify(claim));
-    if (params) form.append("params", JSON.stringify(params));
-    return { headers, body: form, curl: { ...about, file, multipart: true }, shown: file };
-  }
+  /// The call as the form stands.
+  const call = (one) =>
+    made({ ...state, one, asynchronous: mode(one) === "async", typed: input(one) === "text", auth: context.session.auth });
 
   async function send(event) {
     event.preventDefault();
+    if (busy()) return;
     const one = chosen();
-    let made;
-    try {
-      if (input(one) === "file" && !state.file) throw new api.Problem({ title: "No document is chosen", detail: "Drop one on the page, paste one, or choose a file." });
-      if (input(one) === "text" && !state.text.trim()) throw new api.Problem({ title: "There is no text", detail: "Type or paste one." });
-      made = call(one);
-    } catch (error) {
-      Object.assign(state, { phase: "failed", problem: error });
-      return redraw();
-    }
     stop();
-    sheet?.close();
-    sheet = paper(local(made.shown));
-    Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
-    const own = running = new AbortController();
-    redraw();
-    say("Sending");
+    const own = (running = new AbortController());
     try {
-      const answer = await api.send(`/v1/integrations/${encodeURIComponent(one.name)}/invocations`, {
-        ...made, signal: own.signal,
-        progress: (share) => {
-          if (own !== running) return;
-          Object.assign(state, { progress: share, phase: share >= 1 ? "working" : "sending" });
-          redraw();
-        },
-      });
-      const document = JSON.parse(answer.text);
-      state.took = answer.took;
-      if (answer.status === 202) {
-        state.job = document;
-        state.phase = "job";
-        redraw();
-        say("Accepted: a job is queued");
-        watch(document, own);
-      } else {
-        done(document);
-      }
+      const { document, ...request } = call(one);
+      sheet?.close();
+      sheet = paper(local(document));
+      Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
+      redraw();
+      say("Sending");
+      await sent(one, request, own);
     } catch (error) {
-      if (own !== running && error.name === "AbortError") return undefined;
-      if (error.name === "AbortError") Object.assign(state, { phase: "stopped" });
-      else Object.assign(state, { phase: "failed", problem: error });
+      // Whatever ended an earlier call says nothing about this one.
+      if (own !== running) return;
+      Object.assign(state, error.name === "AbortError" ? { phase: "stopped" } : { phase: "failed", problem: error });
       redraw();
     }
-    return undefined;
   }
 
-  function watch(job, own) {
-    const started = performance.now();
-    follow?.close();
-    follow = new EventSource(`${job.links?.events ?? `/v1/jobs/${job.id}/events`}`);
-    const finish = async () => {
-      follow?.close();
-      follow = null;
-      try {
-        const document = await api.get(`/v1/jobs/${job.id}/result`, { signal: own.signal });
+  async function sent(one, request, own) {
+    const answer = await api.send(`/v1/integrations/${encodeURIComponent(one.name)}/invocations`, {
+      ...request,
+      signal: own.signal,
+      progress: (share) => {
         if (own !== running) return;
-        state.took = performance.now() - started;
-        done(document);
-      } catch (error) {
-        if (own !== running || error.name === "AbortError") return;
-        Object.assign(state, { phase: "failed", problem: error });
+        Object.assign(state, { progress: share, phase: share >= 1 ? "working" : "sending" });
         redraw();
-      }
-    };
-    const changed = (event) => {
-      state.job = JSON.parse(event.data);
-      redraw();
-      if (["succeeded", "failed"].includes(state.job.state)) finish();
-      else if (["cancelled", "expired"].includes(state.job.state)) { follow?.close(); state.phase = "stopped"; redraw(); }
-    };
-    for (const kind of ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"]) follow.addEventListener(kind, changed);
-    follow.onerror = async () => {
-      // The stream ends with the job; it may also have been cut: the job itself says which.
-      follow?.close();
-      if (own !== running || state.phase !== "job") return;
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-      if (own !== running || state.phase !== "job") return;
-      try {
-        const now = await api.get(`/v1/jobs/${job.id}`, { signal: own.signal });
+      },
+    });
+    state.took = answer.took;
+    const document = JSON.parse(answer.text);
+    if (answer.status !== 202) return done(document);
+    Object.assign(state, { job: document, phase: "job" });
+    redraw();
+    say("Accepted: a job is queued");
+    const started = performance.now();
+    const job = await followed(document, {
+      signal: own.signal,
+      changed: (now) => {
+        if (own !== running) return;
         state.job = now;
         redraw();
-        if (["succeeded", "failed"].includes(now.state)) finish();
-        else if (!["cancelled", "expired"].includes(now.state)) watch(now, own);
-      } catch (error) {
-        if (own !== running) return;
-        Object.assign(state, { phase: "failed", problem: error });
-        redraw();
-      }
-    };
+      },
+    });
+    if (!["succeeded", "failed"].includes(job.state)) {
+      state.phase = "stopped";
+      return redraw();
+    }
+    const result = await api.get(`/v1/jobs/${encodeURIComponent(job.id)}/result`, { signal: own.signal });
+    state.took = performance.now() - started;
+    return own === running && done(result);
   }
 
   function done(document) {
-    follow?.close();
     Object.assign(state, { phase: "done", result: document });
     redraw();
     say(`The answer is there: ${document.status}`);
@@ -219,58 +161,243 @@ export function open(root, context) {
     const head = h("h1", { tabindex: "-1" }, "Try it");
     if (!context.latest()) return [head, loading("the integrations")];
     const one = chosen();
-    if (!one) return [head, empty("There is no integration that you may invoke", "An integration is a section [integration.NAME] of linkspan.toml; the key needs the scope invoke.")];
+    if (!one)
+      return [
+        head,
+        empty(
+          "There is no integration that you may invoke",
+          "An integration is a section [integration.NAME] of linkspan.toml; the key needs the scope invoke.",
+        ),
+      ];
     return [head, composer(one), outcome(one)];
   }
 
   function composer(one) {
-    const busy = ["sending", "working", "job"].includes(state.phase);
     const from = input(one);
     let curl = "";
-    try { curl = command(call(one).curl); } catch { /* Shown when it is sent. */ }
-    const picker = h("input", { type: "file", class: "unseen", id: "document", "aria-describedby": "document-hint", onchange: (event) => { take(event.target.files[0]); event.target.value = ""; } });
-    return h("form", { class: "composer card", onsubmit: send, key: "composer" },
-      h("div", { class: "row fill" },
-        field("Integration", select(integrations().map((other) => [other.name, other.name]), one.name, {
-          id: "integration", onchange: (event) => { Object.assign(state, { mode: null, source: null }); go(["try"], { integration: event.target.value }, true); },
-        }), null, { key: "integration" }),
-        h("div", { class: "field" }, h("span", { class: "label", "aria-hidden": "true" }, "Answer"),
-          segments("How the answer comes", [["sync", "Wait for it"], ["async", "As a job"]], mode(one), (next) => { state.mode = next; redraw(); }, { key: "mode" })),
-        h("div", { class: "field" }, h("span", { class: "label", "aria-hidden": "true" }, "Input"),
-          segments("What is sent", [["file", "File"], ["text", "Text"]], from, (next) => { state.source = next; redraw(); }, { key: "input" })),
-        h("p", { class: "hint steps" }, one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task))), ` ${one.pattern}, at most ${bytes(one.max_body)}`)),
+    try {
+      curl = command(call(one).curl);
+    } catch {
+      /* Shown when it is sent. */
+    }
+    const picker = h("input", {
+      type: "file",
+      class: "unseen",
+      id: "document",
+      "aria-describedby": "document-hint",
+      onchange: (event) => {
+        take(event.target.files[0]);
+        event.target.value = "";
+      },
+    });
+    return h(
+      "form",
+      { class: "composer card", onsubmit: send, key: "composer" },
+      h(
+        "div",
+        { class: "row fill" },
+        field(
+          "Integration",
+          select(
+            integrations().map((other) => [other.name, other.name]),
+            one.name,
+            {
+              id: "integration",
+              onchange: (event) => {
+                Object.assign(state, { mode: null, source: null });
+                go(["try"], { integration: event.target.value }, true);
+              },
+            },
+          ),
+          null,
+          { key: "integration" },
+        ),
+        h(
+          "div",
+          { class: "field" },
+          h("span", { class: "label", "aria-hidden": "true" }, "Answer"),
+          segments(
+            "How the answer comes",
+            [
+              ["sync", "Wait for it"],
+              ["async", "As a job"],
+            ],
+            mode(one),
+            (next) => {
+              state.mode = next;
+              redraw();
+            },
+            { key: "mode" },
+          ),
+        ),
+        h(
+          "div",
+          { class: "field" },
+          h("span", { class: "label", "aria-hidden": "true" }, "Input"),
+          segments(
+            "What is sent",
+            [
+              ["file", "File"],
+              ["text", "Text"],
+            ],
+            from,
+            (next) => {
+              state.source = next;
+              redraw();
+            },
+            { key: "input" },
+          ),
+        ),
+        h(
+          "p",
+          { class: "hint steps" },
+          one.steps.map((step) => h("span", { class: "step", title: `service ${step.service}` }, words(step.task))),
+          ` ${one.pattern}, at most ${bytes(one.max_body)}`,
+        ),
+      ),
       from === "file"
-        ? h("div", { class: `drop${state.dragging ? " over" : ""}`, key: "drop" }, picker,
-          h("label", { for: "document" }, icon(state.file ? "file" : "upload"),
-            state.file ? h("span", {}, name(state.file.name || "pasted", 60), h("span", { class: "quiet" }, ` ${[state.file.type, bytes(state.file.size)].filter(Boolean).join(" · ")}`)) : h("span", {}, h("b", {}, "Choose a document"), h("span", { class: "quiet", id: "document-hint" }, ", drop it anywhere on this page, or paste it")),
-            state.file && h("span", { class: "quiet" }, "choose another")))
-        : h("div", { class: "field", key: "text" }, h("label", { for: "text" }, "Text"),
-          h("textarea", { id: "text", rows: "4", dir: "auto", value: state.text, oninput: (event) => { state.text = event.target.value; recurl(one); } }),
-          !state.text && h("button", { type: "button", class: "small", onclick: () => { state.text = EXAMPLE; redraw(); root.querySelector("#text").focus(); } }, "Insert an example")),
-      h("details", { class: "options" }, h("summary", {}, "Claim and parameters"),
-        h("div", { class: "columns" },
-          field("Claim (JSON)", h("textarea", { rows: "3", class: "mono", id: "claim", spellcheck: "false", value: state.claim, placeholder: HINTS[one.steps[0]?.task] ?? "", oninput: (event) => { state.claim = event.target.value; recurl(one); } }), "What the document is compared with."),
-          field("Parameters (JSON)", h("textarea", { rows: "3", class: "mono", id: "params", spellcheck: "false", value: state.params, placeholder: `{"language": "en"}`, oninput: (event) => { state.params = event.target.value; recurl(one); } }), "What the services take besides the document."))),
-      h("details", { class: "options" }, h("summary", {}, "The same call with curl"), h("div", { class: "same" }, code(curl, "the command"))),
-      h("div", { class: "row" },
-        h("button", { type: "submit", class: "primary", disabled: busy }, icon("try"), "Send"),
-        busy && h("button", { type: "button", onclick: cancel }, "Cancel"),
-        status()));
+        ? h(
+            "div",
+            { class: `drop${state.dragging ? " over" : ""}`, key: "drop" },
+            picker,
+            h(
+              "label",
+              { for: "document" },
+              icon(state.file ? "file" : "upload"),
+              state.file
+                ? h(
+                    "span",
+                    {},
+                    name(state.file.name || "pasted", 60),
+                    h("span", { class: "quiet" }, ` ${[state.file.type, bytes(state.file.size)].filter(Boolean).join(" · ")}`),
+                  )
+                : h(
+                    "span",
+                    {},
+                    h("b", {}, "Choose a document"),
+                    h("span", { class: "quiet", id: "document-hint" }, ", drop it anywhere on this page, or paste it"),
+                  ),
+              state.file && h("span", { class: "quiet" }, "choose another"),
+            ),
+          )
+        : h(
+            "div",
+            { class: "field", key: "text" },
+            h("label", { for: "text" }, "Text"),
+            h("textarea", {
+              id: "text",
+              rows: "4",
+              dir: "auto",
+              value: state.text,
+              oninput: (event) => {
+                state.text = event.target.value;
+                recurl(one);
+              },
+            }),
+            !state.text &&
+              h(
+                "button",
+                {
+                  type: "button",
+                  class: "small",
+                  onclick: () => {
+                    state.text = EXAMPLE;
+                    redraw();
+                    root.querySelector("#text").focus();
+                  },
+                },
+                "Insert an example",
+              ),
+          ),
+      h(
+        "details",
+        { class: "options" },
+        h("summary", {}, "Claim and parameters"),
+        h(
+          "div",
+          { class: "columns" },
+          field(
+            "Claim (JSON)",
+            h("textarea", {
+              rows: "3",
+              class: "mono",
+              id: "claim",
+              spellcheck: "false",
+              value: state.claim,
+              placeholder: HINTS[one.steps[0]?.task] ?? "",
+              oninput: (event) => {
+                state.claim = event.target.value;
+                recurl(one);
+              },
+            }),
+            "What the document is compared with.",
+          ),
+          field(
+            "Parameters (JSON)",
+            h("textarea", {
+              rows: "3",
+              class: "mono",
+              id: "params",
+              spellcheck: "false",
+              value: state.params,
+              placeholder: `{"language": "en"}`,
+              oninput: (event) => {
+                state.params = event.target.value;
+                recurl(one);
+              },
+            }),
+            "What the services take besides the document.",
+          ),
+        ),
+      ),
+      h(
+        "details",
+        { class: "options" },
+        h("summary", {}, "The same call with curl"),
+        h("div", { class: "same" }, code(curl, "the command")),
+      ),
+      h(
+        "div",
+        { class: "row" },
+        // Not `disabled`: that would take the focus from who pressed it.
+        h("button", { type: "submit", class: "primary", "aria-disabled": busy() ? "true" : null }, icon("try"), "Send"),
+        busy() && h("button", { type: "button", onclick: cancel }, "Cancel"),
+        status(),
+      ),
+    );
   }
 
   // The command follows what is typed, without a redraw of what is typed in.
   function recurl(one) {
     let curl = "";
-    try { curl = command(call(one).curl); } catch { return; }
+    try {
+      curl = command(call(one).curl);
+    } catch {
+      return;
+    }
     draw(root.querySelector(".same"), code(curl, "the command"));
   }
 
   function status() {
-    if (state.phase === "sending") return h("span", { class: "row progress" }, h("progress", { max: "1", value: String(state.progress), "aria-label": "sent" }), `${Math.round(state.progress * 100)} % sent`);
-    if (state.phase === "working") return h("span", { class: "row progress" }, h("progress", { "aria-label": "working" }), "the gateway works on it");
+    if (state.phase === "sending")
+      return h(
+        "span",
+        { class: "row progress" },
+        h("progress", { max: "1", value: String(state.progress), "aria-label": "sent" }),
+        `${Math.round(state.progress * 100)} % sent`,
+      );
+    if (state.phase === "working")
+      return h("span", { class: "row progress" }, h("progress", { "aria-label": "working" }), "the gateway works on it");
     if (state.phase === "job") return h("span", { class: "row progress" }, badge(state.job.state), jobLink());
     if (state.phase === "stopped") return h("span", { class: "quiet" }, "Stopped.");
-    if (state.phase === "done") return h("span", { class: "row" }, badge(state.result.status), h("span", { class: "quiet" }, `after ${millis(state.took)}`), state.job && jobLink());
+    if (state.phase === "done")
+      return h(
+        "span",
+        { class: "row" },
+        badge(state.result.status),
+        h("span", { class: "quiet" }, `after ${millis(state.took)}`),
+        state.job && jobLink(),
+      );
     return null;
   }
 
@@ -278,18 +405,19 @@ export function open(root, context) {
 
   function outcome() {
     if (state.phase === "idle" && !state.result) return null;
-    return h("div", { class: "outcome", key: "outcome" },
+    return h(
+      "div",
+      { class: "outcome", key: "outcome" },
       state.problem && problem(state.problem),
-      h("div", { class: "beside", key: "beside" },
-        sheet && keep(sheet.node),
-        state.result && answersOf(state.result)));
+      h("div", { class: "beside", key: "beside" }, sheet && keep(sheet.node), state.result && answersOf(state.result)),
+    );
   }
 
   // Made once for each result: the element, with its place in the list and its open page, lives on over redraws.
-  let made = { result: null, node: null };
+  let shown = { result: null, node: null };
   function answersOf(result) {
-    if (made.result !== result) made = { result, node: answers(result, sheet) };
-    return keep(made.node);
+    if (shown.result !== result) shown = { result, node: answers(result, sheet) };
+    return keep(shown.node);
   }
 
   redraw();
@@ -302,7 +430,7 @@ export function open(root, context) {
     },
     close() {
       ends.forEach((end) => end());
-      for (const [kind, work] of Object.entries(events)) removeEventListener(kind, work);
+      undrop();
       stop();
       sheet?.close();
     },

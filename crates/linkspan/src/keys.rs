@@ -431,4 +431,25 @@ mod tests {
                 .contains("invoke, read and admin")
         );
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn gateways_on_one_database_have_the_same_hash_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = linkspan_testkit::PostgresServer::shared().database();
+        let store = crate::store::PostgresStore::open_beside(&url)
+            .await
+            .unwrap();
+        let first = HashKey::open(&folder.path().join("a/linkspan.key")).unwrap();
+        first.agree(&store).await.unwrap();
+        first.agree(&store).await.unwrap();
+        let path = folder.path().join("b/linkspan.key");
+        let error = HashKey::open(&path).unwrap().agree(&store).await;
+        let told = error.unwrap_err().to_string();
+        assert!(
+            told.contains(&path.display().to_string()) && told.contains("copy"),
+            "{told}"
+        );
+        std::fs::copy(folder.path().join("a/linkspan.key"), &path).unwrap();
+        HashKey::open(&path).unwrap().agree(&store).await.unwrap();
+    }
 }

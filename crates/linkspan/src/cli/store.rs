@@ -8,8 +8,8 @@ use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve as 
 
 use super::{DONE, Done, Failure, SOME_FAILED, runtime};
 use crate::configuration::{self, Resolver};
-use crate::store::copy::{self, Copied, Export, Import, Step};
 use crate::store;
+use crate::store::copy::{self, Copied, Export, Import, Step};
 
 /// The verbs of `linkspan store`.
 #[derive(Debug, clap::Subcommand)]
@@ -97,9 +97,7 @@ impl Work {
                     .map_err(failed)?,
             )),
         };
-        let to = self
-            .import(blobs.as_ref().map(|(_, to)| Arc::clone(to)))
-            .await?;
+        let to = self.import().await?;
         let bar = progress();
         let copied = copy::copy(
             &self.from.to_string(),

@@ -15,6 +15,7 @@ mod console;
 mod deliveries;
 mod intake;
 mod manage;
+mod move_store;
 mod observability;
 mod oidc;
 mod preview;

@@ -220,12 +220,13 @@ impl Shared {
                 .file()
                 .sync_all()
                 .map_err(|error| self.fault(error, DOING))?;
-            match fs::hard_link(spooled.path(), &path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(self.fault(error, DOING));
+            let linked = match fs::hard_link(spooled.path(), &path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.replace(spooled.path(), &path, size)
                 }
-                _ => {}
-            }
+                linked => linked,
+            };
+            linked.map_err(|error| self.fault(error, DOING))?;
         }
         // Also for a blob that was there: whoever put it may not have come as far as this.
         let folder = path.parent().unwrap_or(&self.folder);
@@ -238,6 +239,17 @@ impl Shared {
             size,
             pin: Some(pin),
         })
+    }
+
+    /// Puts a file in the place of one that is damaged. One of the right size came from another caller just now, and stays.
+    fn replace(&self, file: &Path, path: &Path, size: u64) -> io::Result<()> {
+        if fs::metadata(path)?.len() == size {
+            return Ok(());
+        }
+        let link =
+            tempfile::Builder::new().make_in(&self.spool, |link| fs::hard_link(file, link))?;
+        link.into_temp_path().persist(path)?;
+        Ok(())
     }
 
     fn list(&self, after: Option<Digest>, age: Duration, limit: usize) -> io::Result<Vec<Digest>> {

@@ -59,11 +59,17 @@ impl Import for PostgresStore {
             .read(COPYING, move |client| {
                 let name = name.clone();
                 async move {
-                    let rows =
-                        query(&client, "SELECT value FROM settled WHERE name = $1", &[&name]).await?;
+                    let rows = query(
+                        &client,
+                        "SELECT value FROM settled WHERE name = $1",
+                        &[&name],
+                    )
+                    .await?;
                     match rows.first() {
                         None => Ok(Progress::default()),
-                        Some(row) => serde_json::from_slice(row.try_get(0)?).map_err(Fault::damaged),
+                        Some(row) => {
+                            serde_json::from_slice(row.try_get(0)?).map_err(Fault::damaged)
+                        }
                     }
                 }
             })
@@ -130,9 +136,9 @@ impl Change for TakeJobs {
     fn buckets(&self) -> Vec<Bucket> {
         let mut buckets = Vec::new();
         for rows in &self.jobs {
-            let id = id(&rows.job);
-            buckets.push(Family::Jobs.of_id(id.as_bytes()));
-            buckets.push(Family::Content.of_id(id.as_bytes()));
+            let job = id(&rows.job);
+            buckets.push(Family::Jobs.of_id(job.as_bytes()));
+            buckets.push(Family::Content.of_id(job.as_bytes()));
             let deliveries = rows.deliveries.iter().map(|row| *id(row).as_bytes());
             buckets.extend(deliveries.map(|id| Family::Deliveries.of_id(&id)));
         }
@@ -166,7 +172,10 @@ impl Change for TakeJobs {
         let results = json(taken.iter().filter_map(|rows| rows.result.as_ref()));
         let keys = json(taken.iter().flat_map(|rows| &rows.keys));
         for (statement, rows) in [
-            ("INSERT INTO jobs SELECT * FROM json_populate_recordset(NULL::jobs, $1::text::json)", &jobs),
+            (
+                "INSERT INTO jobs SELECT * FROM json_populate_recordset(NULL::jobs, $1::text::json)",
+                &jobs,
+            ),
             (
                 "INSERT INTO tallies SELECT integration, state, count(*) FROM json_populate_recordset(NULL::jobs, $1::text::json) \
                  GROUP BY 1, 2",
@@ -190,7 +199,10 @@ impl Change for TakeJobs {
                  WHERE digest IS NOT NULL ON CONFLICT DO NOTHING",
                 &documents,
             ),
-            ("INSERT INTO results SELECT * FROM json_populate_recordset(NULL::results, $1::text::json)", &results),
+            (
+                "INSERT INTO results SELECT * FROM json_populate_recordset(NULL::results, $1::text::json)",
+                &results,
+            ),
             (
                 // The key of a job that ended may be another job's by now.
                 "INSERT INTO idempotency SELECT * FROM json_populate_recordset(NULL::idempotency, $1::text::json) \
@@ -247,7 +259,10 @@ impl Change for Rest {
                  ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, revoked = excluded.revoked",
                 &self.keys,
             ),
-            ("INSERT INTO pauses SELECT * FROM json_populate_recordset(NULL::pauses, $1::text::json)", &self.pauses),
+            (
+                "INSERT INTO pauses SELECT * FROM json_populate_recordset(NULL::pauses, $1::text::json)",
+                &self.pauses,
+            ),
             (
                 "INSERT INTO settled SELECT * FROM json_populate_recordset(NULL::settled, $1::text::json) ON CONFLICT DO NOTHING",
                 &self.settings,

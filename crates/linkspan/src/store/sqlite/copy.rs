@@ -34,13 +34,22 @@ impl Export for SqliteStore {
         self.reading(move |connection| {
             let mut counts = Counts::new();
             let mut add = |kind: &str, statement: &str, values: &[i64]| {
-                let count = connection.query_row(statement, params_from_iter(values), |row| row.get(0))?;
+                let count =
+                    connection.query_row(statement, params_from_iter(values), |row| row.get(0))?;
                 counts.insert(kind.to_owned(), count);
                 Ok::<_, rusqlite::Error>(())
             };
             let (from, until) = extent.audit;
-            add("audit lines", "SELECT count(*) FROM audit WHERE at BETWEEN ?1 AND ?2", &[from, until])?;
-            add("idempotency keys", "SELECT count(*) FROM idempotency WHERE expires > ?1", &[extent.now])?;
+            add(
+                "audit lines",
+                "SELECT count(*) FROM audit WHERE at BETWEEN ?1 AND ?2",
+                &[from, until],
+            )?;
+            add(
+                "idempotency keys",
+                "SELECT count(*) FROM idempotency WHERE expires > ?1",
+                &[extent.now],
+            )?;
             for (kind, statement) in COUNTS {
                 let count = connection.query_row(statement, [], |row| row.get(0))?;
                 counts.insert((*kind).to_owned(), count);
@@ -90,10 +99,8 @@ impl Export for SqliteStore {
         self.reading(move |connection| {
             connection
                 .prepare_cached(
-                    
                     "SELECT seq FROM jobs WHERE updated >= ?1 AND seq <= ?2 \
                      UNION SELECT job FROM deliveries WHERE updated >= ?1 AND job <= ?2 ORDER BY 1",
-                ,
                 )?
                 .query_map([since, until], |row| row.get(0))?
                 .collect()

@@ -19,11 +19,7 @@ fn hostile() -> Value {
     hostile
 }
 
-async fn message(
-    shape: &str,
-    more: &str,
-    change: impl FnOnce(&mut Parcel),
-) -> (Value, String) {
+async fn message(shape: &str, more: &str, change: impl FnOnce(&mut Parcel)) -> (Value, String) {
     let receiver = taking().await;
     let channel = channel(&receiver, &format!("shape = \"{shape}\"{more}"));
     let mut parcel = parcel(hostile());

@@ -15,6 +15,7 @@ pub(in crate::store) mod testing;
 mod tests;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ const PART: u64 = 8 << 20;
 const PARTS: usize = 8;
 
 /// Blobs in a bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ObjectBlobs {
     shared: Arc<Shared>,
 }
@@ -62,7 +63,6 @@ pub struct ObjectOptions {
     pub cache_size: u64,
 }
 
-#[derive(Debug)]
 struct Shared {
     bucket: Arc<dyn ObjectStore>,
     prefix: String,
@@ -575,6 +575,15 @@ fn part_size(size: u64) -> u64 {
 
 fn since_epoch(object: &ObjectMeta) -> Duration {
     Duration::from_secs(u64::try_from(object.last_modified.timestamp()).unwrap_or(0))
+}
+
+impl fmt::Debug for ObjectBlobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the client: it shows the key's id.
+        f.debug_struct("ObjectBlobs")
+            .field("prefix", &self.shared.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Does what blocks on a thread that may.

@@ -24,6 +24,7 @@ mod address;
 mod batch;
 mod blobs;
 mod deliveries;
+mod drop;
 mod enqueue;
 mod fault;
 mod finish;

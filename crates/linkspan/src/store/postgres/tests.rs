@@ -610,3 +610,47 @@ async fn a_closed_store_has_made_what_waited_and_refuses_more() {
     drop(store);
     assert_eq!(site.sql("SELECT count(*) FROM linkspan.jobs"), accepted.to_string());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measure"]
+async fn measure() {
+    let site = Database::new();
+    let store = Arc::new(site.gateway().await);
+    for (callers, each) in [(1, 300), (128, 100)] {
+        let begun = Instant::now();
+        let before = store.commits();
+        let tasks: Vec<_> = (0..callers)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    for _ in 0..each {
+                        let mut job = bill();
+                        job.request = format!("{{\"text\":\"{}\"}}", "word ".repeat(200));
+                        store.enqueue(job).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let rate = f64::from(callers * each) / begun.elapsed().as_secs_f64();
+        eprintln!("enqueue {callers} callers: {rate:.0}/s, {} commits", store.commits() - before);
+    }
+    let begun = Instant::now();
+    let (mut claimed, mut claiming, mut finishing) = (0, Duration::ZERO, Duration::ZERO);
+    loop {
+        let start = Instant::now();
+        let claims = store.claim(claim("gateway", 128)).await.unwrap().claimed;
+        claiming += start.elapsed();
+        if claims.is_empty() {
+            break;
+        }
+        claimed += claims.len();
+        let start = Instant::now();
+        futures_util::future::try_join_all(claims.iter().map(|one| store.finish(success(one)))).await.unwrap();
+        finishing += start.elapsed();
+    }
+    let rate = |time: Duration| claimed as f64 / time.as_secs_f64();
+    eprintln!("claims {:.0}/s, ends {:.0}/s, both {:.0}/s", rate(claiming), rate(finishing), rate(begun.elapsed()));
+}

@@ -71,8 +71,7 @@ impl<B: Batch> Batcher<B> {
     /// Makes what waits, and ends.
     pub(super) async fn close(&self) {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             let _ = task.await;
         }
@@ -116,7 +115,10 @@ async fn run<B: Batch>(
                     let _ = reply.send(Ok(answer));
                 }
             }
-            Err(fault) if alone || fault.kind() != ErrorKind::Internal && fault.kind() != ErrorKind::Busy => {
+            Err(fault)
+                if alone
+                    || fault.kind() != ErrorKind::Internal && fault.kind() != ErrorKind::Busy =>
+            {
                 let kind = fault.kind();
                 let text = crate::logging::chain(&fault);
                 for reply in replies {

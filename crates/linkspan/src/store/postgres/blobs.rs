@@ -52,10 +52,7 @@ struct Forget {
 }
 
 /// Names blobs for jobs, so that nobody removes them.
-pub(super) async fn hold_blobs(
-    scope: &Scope<'_>,
-    blobs: &[(&BlobRef, Uuid)],
-) -> Result<(), Fault> {
+pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) -> Result<(), Fault> {
     let keys = keys(blobs.iter().map(|(blob, _)| blob.digest));
     scope
         .query(
@@ -114,7 +111,10 @@ impl PostgresStore {
                     &[&limit],
                 )
                 .await?;
-                column::<&[u8]>(&rows)?.into_iter().map(digest).collect::<Result<Vec<_>, _>>()
+                column::<&[u8]>(&rows)?
+                    .into_iter()
+                    .map(digest)
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?;
         let removed = if trash.is_empty() {

@@ -60,19 +60,24 @@ impl PostgresStore {
     ) -> Result<Swept, StoreError> {
         let at = |fault: Fault| fault.at(SWEEPING);
         // Held by a transaction that does nothing else: it ends with this future, however that ends. It keeps no snapshot.
-        let mut guard = self
-            .db
-            .pool
-            .get()
+        let mut guard = self.db.pool.get().await.map_err(|error| at(error.into()))?;
+        let guard = guard
+            .transaction()
             .await
             .map_err(|error| at(error.into()))?;
-        let guard = guard.transaction().await.map_err(|error| at(error.into()))?;
         if !alone(&guard, lock_key(&self.db.address.schema, "sweep"))
             .await
             .map_err(at)?
         {
             return Ok(Swept::default());
         }
+        let swept = self.sweep_alone(retention, now).await;
+        // Waited for: the next sweep finds the lock free.
+        guard.commit().await.map_err(|error| at(error.into()))?;
+        swept
+    }
+
+    async fn sweep_alone(&self, retention: Retention, now: Timestamp) -> Result<Swept, StoreError> {
         let before = past(now, retention.rows);
         let mut swept = Swept {
             expired: self.expire(now, before).await?,
@@ -123,9 +128,16 @@ impl PostgresStore {
             .await?;
         swept.blobs = self.find_orphans(now).await? + self.bury(now).await?;
         let full = PIECE as u64;
-        swept.more = [swept.expired, singly, swept.keys, lines, swept.blobs, sessions]
-            .into_iter()
-            .any(|removed| removed >= full);
+        swept.more = [
+            swept.expired,
+            singly,
+            swept.keys,
+            lines,
+            swept.blobs,
+            sessions,
+        ]
+        .into_iter()
+        .any(|removed| removed >= full);
         Ok(swept)
     }
 
@@ -153,7 +165,8 @@ impl PostgresStore {
         for (id, keep) in &over {
             let bucket = Family::Content.of_id(id.as_bytes());
             let closes = self.closes(bucket).await?;
-            if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now) {
+            if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now)
+            {
                 left.insert(*id);
             }
         }

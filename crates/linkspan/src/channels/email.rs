@@ -54,7 +54,13 @@ impl Email {
     /// # Errors
     ///
     /// Every fault, as a sentence that begins with its key: of the channel, or of `[email]` as `email.KEY`.
-    pub(super) fn open(settings: &deliver::Email, context: &Context) -> Result<Self, Vec<String>> {
+    pub(super) fn open(
+        settings: &deliver::Email,
+        smtp: Option<&config::Smtp>,
+        folder: &Path,
+        outbound: Outbound,
+        links: Links,
+    ) -> Result<Self, Vec<String>> {
         let Some(smtp) = smtp else {
             return Err(vec![
                 "email: needs the section [email], which names the mail server".to_owned(),

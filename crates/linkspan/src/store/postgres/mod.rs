@@ -23,6 +23,7 @@
 mod address;
 mod batch;
 mod blobs;
+mod copy;
 mod deliveries;
 mod drop;
 mod enqueue;

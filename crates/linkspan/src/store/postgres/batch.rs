@@ -32,11 +32,17 @@ pub(super) trait Batch: Change<Out = Vec<Self::Answer>> {
     fn of(items: Vec<Self::Item>) -> Self;
 }
 
+/// A change with whom its answer goes to.
+type Call<B> = (<B as Batch>::Item, Reply<B>);
+
 type Reply<B> = oneshot::Sender<Result<<B as Batch>::Answer, StoreError>>;
+
+/// The changes that wait, shared by the tasks that take them.
+type Waiting<B> = Arc<tokio::sync::Mutex<mpsc::Receiver<Call<B>>>>;
 
 /// Hands changes of one kind to the tasks that make them.
 pub(super) struct Batcher<B: Batch> {
-    queue: Mutex<Option<mpsc::Sender<(B::Item, Reply<B>)>>>,
+    queue: Mutex<Option<mpsc::Sender<Call<B>>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -84,10 +90,7 @@ impl<B: Batch> std::fmt::Debug for Batcher<B> {
     }
 }
 
-async fn run<B: Batch>(
-    db: Arc<Db>,
-    waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<(B::Item, Reply<B>)>>>,
-) {
+async fn run<B: Batch>(db: Arc<Db>, waiting: Waiting<B>) {
     loop {
         let mut items = Vec::new();
         let mut replies = Vec::new();

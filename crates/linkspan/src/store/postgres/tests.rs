@@ -341,7 +341,7 @@ async fn killed_connections_lose_nothing_and_the_store_goes_on() {
         })
         .collect();
     let mut killed = 0;
-    while !callers.iter().all(|caller| caller.is_finished()) {
+    while !callers.iter().all(tokio::task::JoinHandle::is_finished) {
         let count = site.sql(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE datname = current_database() AND application_name = 'linkspan'",

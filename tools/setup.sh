@@ -26,6 +26,8 @@ data() {
     return 1
 }
 
+postgres_server() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; }
+
 need gcc "compiles SQLite and ring into the program" command -v cc
 need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/stdio.h
 need libtesseract5 "reads text from pictures" library libtesseract.so
@@ -34,6 +36,7 @@ need tesseract-ocr-osd "finds how a scan is turned" data osd
 need chromium "the browser of the console's tests" command -v chromium
 need chromium-driver "drives that browser" command -v chromedriver
 need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
+need postgresql "the server that the tests start for themselves" postgres_server
 
 [ -z "$missing" ] && exit 0
 
@@ -53,5 +56,11 @@ fi
 echo "installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
+# The tests start servers of their own: the package need not make one for the whole machine, and start it.
+clusters=/etc/postgresql-common/createcluster.conf
+if ! postgres_server && [ ! -e "$clusters" ]; then
+    $as_root mkdir -p "${clusters%/*}"
+    echo "create_main_cluster = false" | $as_root tee "$clusters" >/dev/null
+fi
 # shellcheck disable=SC2086  # a list of packages
 $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -64,19 +64,38 @@ impl PostgresServer {
             .tempdir()
             .expect("a temporary folder");
         if is_root() {
-            let owned = Command::new("chown").arg("nobody").arg(folder.path()).status();
-            assert!(owned.is_ok_and(|status| status.success()), "the folder gets its user");
+            let owned = Command::new("chown")
+                .arg("nobody")
+                .arg(folder.path())
+                .status();
+            assert!(
+                owned.is_ok_and(|status| status.success()),
+                "the folder gets its user"
+            );
         }
         let server = Self {
             binaries,
             folder,
             port: free_port(),
-            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+            settings: settings
+                .iter()
+                .map(|setting| (*setting).to_owned())
+                .collect(),
             shell: Mutex::new(None),
         };
         let made = server
             .command("initdb")
-            .args(["-D", &server.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
+            .args([
+                "-D",
+                &server.data(),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ])
             .output()
             .expect("initdb runs");
         assert!(
@@ -115,7 +134,15 @@ impl PostgresServer {
     pub fn sql(&self, database: &str, statements: &str) -> String {
         let output = self
             .command("psql")
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-c", statements])
+            .args([
+                "-XAtq",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                &self.url(database),
+                "-c",
+                statements,
+            ])
             .output()
             .expect("psql runs");
         assert!(
@@ -132,13 +159,21 @@ impl PostgresServer {
     ///
     /// When it does not stop.
     pub fn stop(&self) {
-        let shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let shell = self
+            .shell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(mut shell) = shell {
             if let Some(mut stdin) = shell.stdin.take() {
                 let _ = stdin.write_all(b"keep\n");
             }
             let end = Instant::now() + PATIENCE;
-            while shell.try_wait().expect("the shell can be waited for").is_none() {
+            while shell
+                .try_wait()
+                .expect("the shell can be waited for")
+                .is_none()
+            {
                 assert!(Instant::now() < end, "the server did not stop");
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -156,7 +191,12 @@ impl PostgresServer {
         command.arg(self.binaries.join("postgres"));
         command.args(["-D", &self.data(), "-k", &self.data(), "-h", "127.0.0.1"]);
         command.args(["-p", &self.port.to_string()]);
-        for setting in ["fsync=on", "max_connections=300", "shared_buffers=64MB", "log_statement=none"] {
+        for setting in [
+            "fsync=on",
+            "max_connections=300",
+            "shared_buffers=64MB",
+            "log_statement=none",
+        ] {
             command.args(["-c", setting]);
         }
         for setting in &self.settings {
@@ -193,7 +233,11 @@ impl PostgresServer {
     }
 
     fn data(&self) -> String {
-        self.folder.path().join("data").to_string_lossy().into_owned()
+        self.folder
+            .path()
+            .join("data")
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn command(&self, program: &str) -> Command {
@@ -205,7 +249,15 @@ impl PostgresServer {
     fn command_of(&self, words: &[&str]) -> Command {
         let mut words = words.to_vec();
         if is_root() {
-            words.splice(..0, ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+            words.splice(
+                ..0,
+                [
+                    "setpriv",
+                    "--reuid=nobody",
+                    "--regid=nogroup",
+                    "--clear-groups",
+                ],
+            );
         }
         let mut command = Command::new(words[0]);
         command
@@ -239,11 +291,15 @@ fn binaries() -> PathBuf {
         let version = version.and_then(|name| name.to_str()?.parse::<u32>().ok());
         std::cmp::Reverse(version)
     });
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
     folders
         .into_iter()
         .find(|folder| folder.join("initdb").is_file())
-        .unwrap_or_else(|| panic!("there is no PostgreSQL server on this machine: run `make setup`"))
+        .unwrap_or_else(|| {
+            panic!("there is no PostgreSQL server on this machine: run `make setup`")
+        })
 }
 
 fn free_port() -> u16 {

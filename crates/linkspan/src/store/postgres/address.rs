@@ -35,7 +35,8 @@ pub(super) fn read(url: &str) -> Result<Address, String> {
     let (text, given, roots) = split(url)?;
     // Its own error may quote a part of the address.
     let mut config: tokio_postgres::Config = text.parse().map_err(|_| {
-        "the store's address cannot be read: write postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned()
+        "the store's address cannot be read: write postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+            .to_owned()
     })?;
     if config.get_hosts().is_empty() {
         return Err("the store's address names no host".to_owned());
@@ -102,7 +103,11 @@ fn split(url: &str) -> Result<(String, Option<String>, Option<String>), String> 
 fn is_here(config: &tokio_postgres::Config) -> bool {
     config.get_hosts().iter().all(|host| match host {
         Host::Tcp(name) => {
-            name == "localhost" || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+            name == "localhost"
+                || name
+                    .trim_matches(['[', ']'])
+                    .parse()
+                    .is_ok_and(|ip: IpAddr| ip.is_loopback())
         }
         #[cfg(unix)]
         Host::Unix(_) => true,
@@ -135,7 +140,11 @@ fn tls(mode: SslMode, roots: Option<&str>) -> Result<MakeRustlsConnect, String> 
     if mode != SslMode::Disable {
         match roots {
             Some(path) => {
-                let unreadable = || format!("sslrootcert in the store's address: no certificates can be read from {path}");
+                let unreadable = || {
+                    format!(
+                        "sslrootcert in the store's address: no certificates can be read from {path}"
+                    )
+                };
                 let certificates = CertificateDer::pem_file_iter(path).map_err(|_| unreadable())?;
                 for certificate in certificates {
                     let certificate = certificate.map_err(|_| unreadable())?;
@@ -167,15 +176,33 @@ mod tests {
     fn tls_is_required_unless_the_server_is_here_or_the_address_says_otherwise() {
         let cases = [
             ("postgres://u:p@db.example.com/linkspan", SslMode::Require),
-            ("postgres://u:p@192.0.2.7/linkspan?sslmode=verify-full", SslMode::Require),
-            ("postgres://u:p@db.example.com/linkspan?sslmode=disable", SslMode::Disable),
-            ("postgres://u:p@db.example.com/linkspan?connect_timeout=3&sslmode=prefer", SslMode::Prefer),
+            (
+                "postgres://u:p@192.0.2.7/linkspan?sslmode=verify-full",
+                SslMode::Require,
+            ),
+            (
+                "postgres://u:p@db.example.com/linkspan?sslmode=disable",
+                SslMode::Disable,
+            ),
+            (
+                "postgres://u:p@db.example.com/linkspan?connect_timeout=3&sslmode=prefer",
+                SslMode::Prefer,
+            ),
             ("postgres://u@localhost:5433/linkspan", SslMode::Disable),
             ("postgres://u@127.0.0.1/linkspan", SslMode::Disable),
             ("postgres://u@[::1]/linkspan", SslMode::Disable),
-            ("postgres://u@%2Frun%2Fpostgresql/linkspan", SslMode::Disable),
-            ("postgres://u@localhost,db.example.com/linkspan", SslMode::Require),
-            ("postgres://u@localhost/linkspan?sslmode=require", SslMode::Require),
+            (
+                "postgres://u@%2Frun%2Fpostgresql/linkspan",
+                SslMode::Disable,
+            ),
+            (
+                "postgres://u@localhost,db.example.com/linkspan",
+                SslMode::Require,
+            ),
+            (
+                "postgres://u@localhost/linkspan?sslmode=require",
+                SslMode::Require,
+            ),
         ];
         for (url, expected) in cases {
             let address = read(url).unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -189,8 +216,14 @@ mod tests {
             ("postgres://u:hunter2@h:99999/d", "cannot be read"),
             ("postgres://u:hunter2@h/d?sslmode=maybe", "sslmode"),
             ("postgres://u:hunter2@h/d?sslcert=x", "client certificate"),
-            ("postgres://u:hunter2@h/d?sslrootcert=/nowhere.pem", "sslrootcert"),
-            ("postgres://u:hunter2@h/d?options=-csearch_path%3D%22A%22", "search_path"),
+            (
+                "postgres://u:hunter2@h/d?sslrootcert=/nowhere.pem",
+                "sslrootcert",
+            ),
+            (
+                "postgres://u:hunter2@h/d?options=-csearch_path%3D%22A%22",
+                "search_path",
+            ),
         ];
         for (url, expected) in cases {
             let Err(error) = read(url) else {

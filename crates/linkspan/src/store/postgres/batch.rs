@@ -32,11 +32,17 @@ pub(super) trait Batch: Change<Out = Vec<Self::Answer>> {
     fn of(items: Vec<Self::Item>) -> Self;
 }
 
+/// A change with whom its answer goes to.
+type Call<B> = (<B as Batch>::Item, Reply<B>);
+
 type Reply<B> = oneshot::Sender<Result<<B as Batch>::Answer, StoreError>>;
+
+/// The changes that wait, shared by the tasks that take them.
+type Waiting<B> = Arc<tokio::sync::Mutex<mpsc::Receiver<Call<B>>>>;
 
 /// Hands changes of one kind to the tasks that make them.
 pub(super) struct Batcher<B: Batch> {
-    queue: Mutex<Option<mpsc::Sender<(B::Item, Reply<B>)>>>,
+    queue: Mutex<Option<mpsc::Sender<Call<B>>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -71,8 +77,7 @@ impl<B: Batch> Batcher<B> {
     /// Makes what waits, and ends.
     pub(super) async fn close(&self) {
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             let _ = task.await;
         }
@@ -85,10 +90,7 @@ impl<B: Batch> std::fmt::Debug for Batcher<B> {
     }
 }
 
-async fn run<B: Batch>(
-    db: Arc<Db>,
-    waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<(B::Item, Reply<B>)>>>,
-) {
+async fn run<B: Batch>(db: Arc<Db>, waiting: Waiting<B>) {
     loop {
         let mut items = Vec::new();
         let mut replies = Vec::new();
@@ -116,7 +118,10 @@ async fn run<B: Batch>(
                     let _ = reply.send(Ok(answer));
                 }
             }
-            Err(fault) if alone || fault.kind() != ErrorKind::Internal && fault.kind() != ErrorKind::Busy => {
+            Err(fault)
+                if alone
+                    || fault.kind() != ErrorKind::Internal && fault.kind() != ErrorKind::Busy =>
+            {
                 let kind = fault.kind();
                 let text = crate::logging::chain(&fault);
                 for reply in replies {

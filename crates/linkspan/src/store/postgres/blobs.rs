@@ -52,10 +52,7 @@ struct Forget {
 }
 
 /// Names blobs for jobs, so that nobody removes them.
-pub(super) async fn hold_blobs(
-    scope: &Scope<'_>,
-    blobs: &[(&BlobRef, Uuid)],
-) -> Result<(), Fault> {
+pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) -> Result<(), Fault> {
     let keys = keys(blobs.iter().map(|(blob, _)| blob.digest));
     scope
         .query(
@@ -114,7 +111,10 @@ impl PostgresStore {
                     &[&limit],
                 )
                 .await?;
-                column::<&[u8]>(&rows)?.into_iter().map(digest).collect::<Result<Vec<_>, _>>()
+                column::<&[u8]>(&rows)?
+                    .into_iter()
+                    .map(digest)
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?;
         let removed = if trash.is_empty() {
@@ -204,15 +204,16 @@ async fn remove(db: &Db, blobs: &dyn Blobs, condemned: Vec<Condemned>) -> Result
         .into_iter()
         .map(digest)
         .collect::<Result<_, _>>()?;
-    let mut removed = 0;
+    let (mut removed, mut left) = (0, Vec::new());
     for condemned in condemned {
-        if !marked.contains(&condemned.digest()) {
+        let digest = condemned.digest();
+        if !marked.contains(&digest) {
             continue;
         }
         match blobs.erase(condemned).await {
             Ok(there) => removed += u64::from(there),
             Err(error) => {
-                // It is found again, among those without a row.
+                left.push(digest);
                 if error.kind != ErrorKind::Busy {
                     tracing::warn!(
                         error = crate::logging::chain(&error),
@@ -221,6 +222,15 @@ async fn remove(db: &Db, blobs: &dyn Blobs, condemned: Vec<Condemned>) -> Result
                 }
             }
         }
+    }
+    if !left.is_empty() {
+        // Without the mark they are trash as before: the next sweep tries again.
+        let left: Vec<&[u8]> = left.iter().map(|digest| &digest.0[..]).collect();
+        tx.execute(
+            "UPDATE trash SET erased = NULL WHERE digest = ANY($1)",
+            &[&left],
+        )
+        .await?;
     }
     tx.commit().await?;
     Ok(removed)

@@ -60,7 +60,9 @@ impl Change for Enqueue {
             .0
             .iter()
             .zip(&found)
-            .filter(|(new, found)| found.is_none() && !new.start.as_ref().is_some_and(|start| start.held))
+            .filter(|(new, found)| {
+                found.is_none() && !new.start.as_ref().is_some_and(|start| start.held)
+            })
             .map(|(new, _)| NewRequest {
                 id: uuid(new.id),
                 request: &new.request,
@@ -163,9 +165,15 @@ async fn insert_keys(
     keyed: &[(usize, &NewJob, &Idempotency)],
 ) -> Result<Vec<Uuid>, Fault> {
     let callers: Vec<_> = keyed.iter().map(|(_, new, _)| text(&new.caller)).collect();
-    let integrations: Vec<_> = keyed.iter().map(|(_, new, _)| text(&new.integration)).collect();
+    let integrations: Vec<_> = keyed
+        .iter()
+        .map(|(_, new, _)| text(&new.integration))
+        .collect();
     let keys: Vec<_> = keyed.iter().map(|(_, _, key)| text(&key.key)).collect();
-    let fingerprints: Vec<_> = keyed.iter().map(|(_, _, key)| &key.fingerprint[..]).collect();
+    let fingerprints: Vec<_> = keyed
+        .iter()
+        .map(|(_, _, key)| &key.fingerprint[..])
+        .collect();
     let ids: Vec<_> = keyed.iter().map(|(_, new, _)| uuid(new.id)).collect();
     let expires: Vec<_> = keyed.iter().map(|(_, _, key)| micro(key.expires)).collect();
     // In the order of the keys, so that two batches do not wait for each other crosswise.
@@ -199,7 +207,10 @@ async fn look_up(
             .await?;
         let Some(row) = rows.first() else {
             // Freed just now.
-            if insert_keys(scope, &[(0, new, idempotency)]).await?.is_empty() {
+            if insert_keys(scope, &[(0, new, idempotency)])
+                .await?
+                .is_empty()
+            {
                 continue;
             }
             return Ok(None);
@@ -261,4 +272,3 @@ async fn find(scope: &Scope<'_>, id: Uuid, lock: bool) -> Result<Option<Job>, Fa
         .map(|columns| Row::read(columns).map(|row| row.job))
         .transpose()
 }
-

@@ -115,7 +115,9 @@ impl From<tokio_postgres::Error> for Fault {
             return Self::Connection(error.into());
         }
         // The kinds are private: a connection that broke shows by its source.
-        if std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>()) {
+        if std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+        {
             Self::Connection(error.into())
         } else {
             Self::Value(error.into())

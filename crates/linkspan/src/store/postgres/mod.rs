@@ -25,6 +25,7 @@ mod batch;
 mod blobs;
 mod copy;
 mod deliveries;
+mod drop;
 mod enqueue;
 mod fault;
 mod finish;
@@ -210,14 +211,15 @@ fn read(url: &str, doing: &'static str) -> Result<Address, StoreError> {
 
 /// A connection of its own, for the opening.
 async fn connect(address: &Address) -> Result<Client, Fault> {
-    let (client, connection) = address
-        .config
-        .connect(address.tls.clone())
-        .await
-        .map_err(|error| match Fault::from(error) {
-            Fault::Value(source) => Fault::Connection(source),
-            fault => fault,
-        })?;
+    let (client, connection) =
+        address
+            .config
+            .connect(address.tls.clone())
+            .await
+            .map_err(|error| match Fault::from(error) {
+                Fault::Value(source) => Fault::Connection(source),
+                fault => fault,
+            })?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -238,14 +240,18 @@ async fn check(client: &Client) -> Result<(), Fault> {
         ));
     }
     if !row.try_get::<_, bool>(1)? {
-        tracing::error!("the PostgreSQL server runs with fsync = off: what it acknowledges, a crash can lose");
+        tracing::error!(
+            "the PostgreSQL server runs with fsync = off: what it acknowledges, a crash can lose"
+        );
         return Err(Fault::Kind(
             ErrorKind::Unusable,
             "the server runs with fsync = off, so it loses what it acknowledged in a crash; set fsync = on",
         ));
     }
     if !row.try_get::<_, bool>(2)? {
-        tracing::warn!("the PostgreSQL server runs with full_page_writes = off: a crash can damage its files");
+        tracing::warn!(
+            "the PostgreSQL server runs with full_page_writes = off: a crash can damage its files"
+        );
     }
     if row.try_get::<_, bool>(3)? {
         return Err(Fault::Kind(

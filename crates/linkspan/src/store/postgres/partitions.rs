@@ -215,11 +215,11 @@ impl Partitions {
         let deliveries = oldest(&client, "deliveries", &[0, 1, 4]).await?;
         // What is made from now on is at most a day old, whatever clock its gateway has.
         let recent = (Timestamp::now().as_millisecond() - DAY).div_euclid(DAY) * DAY;
-        let from = |oldest: Option<Uuid>| {
-            oldest.map_or(recent, |id| day(id.as_bytes()).min(recent))
-        };
+        let from =
+            |oldest: Option<Uuid>| oldest.map_or(recent, |id| day(id.as_bytes()).min(recent));
         self.live_jobs.store(from(jobs), Ordering::Release);
-        self.open_deliveries.store(from(deliveries), Ordering::Release);
+        self.open_deliveries
+            .store(from(deliveries), Ordering::Release);
         Ok(())
     }
 
@@ -247,18 +247,18 @@ fn day(id: &[u8; 16]) -> i64 {
 }
 
 /// The least id of a table's rows in some states.
-async fn oldest(
-    client: &Client,
-    table: &str,
-    states: &[i16],
-) -> Result<Option<Uuid>, Fault> {
+async fn oldest(client: &Client, table: &str, states: &[i16]) -> Result<Option<Uuid>, Fault> {
     let each: Vec<String> = states
         .iter()
         .map(|state| format!("(SELECT id FROM {table} WHERE state = {state} ORDER BY id LIMIT 1)"))
         .collect();
     // The least of some that are there, and null where none is.
     let rows = query(client, &format!("SELECT LEAST({})", each.join(", ")), &[]).await?;
-    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.flatten())
+    Ok(rows
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()?
+        .flatten())
 }
 
 async fn make(db: &Db, bucket: Bucket) -> Result<(), Fault> {
@@ -316,6 +316,14 @@ mod tests {
         assert_eq!(bucket.name("jobs").unwrap(), "jobs_20261123");
         assert_eq!(bucket.ends(), "2026-11-24T00:00:00Z".parse().unwrap());
         let audit = Family::Audit.of_time("2026-11-23T23:59:59Z".parse().unwrap());
-        assert_eq!(audit.ends().duration_since("2026-11-23T00:00:00Z".parse().unwrap()).as_hours() / 24 / 32, 0);
+        assert_eq!(
+            audit
+                .ends()
+                .duration_since("2026-11-23T00:00:00Z".parse().unwrap())
+                .as_hours()
+                / 24
+                / 32,
+            0
+        );
     }
 }

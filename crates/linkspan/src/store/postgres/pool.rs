@@ -9,8 +9,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -73,10 +73,8 @@ pub(super) trait Change: Send + Sync + 'static {
     }
 
     /// Makes it, within the transaction.
-    fn apply(
-        &self,
-        scope: &mut Scope<'_>,
-    ) -> impl Future<Output = Result<Self::Out, Fault>> + Send;
+    fn apply(&self, scope: &mut Scope<'_>)
+    -> impl Future<Output = Result<Self::Out, Fault>> + Send;
 }
 
 /// What a change works on.
@@ -152,7 +150,10 @@ impl Db {
     }
 
     /// Makes a change; durable on return. It goes on when its caller goes away.
-    pub(super) async fn change<C: Change>(self: &Arc<Self>, change: C) -> Result<C::Out, StoreError> {
+    pub(super) async fn change<C: Change>(
+        self: &Arc<Self>,
+        change: C,
+    ) -> Result<C::Out, StoreError> {
         let db = Arc::clone(self);
         self.home
             .spawn(async move { db.make(&change).await.map_err(|fault| fault.at(C::DOING)) })
@@ -357,7 +358,10 @@ impl Db {
 
     fn tell(&self, effects: Effects) {
         for event in effects.events {
-            if let Event::Job { id, version, state, .. } = &event {
+            if let Event::Job {
+                id, version, state, ..
+            } = &event
+            {
                 self.bell.made(&self.watchers, *id, *version, *state);
             }
             self.watchers.publish(event);

@@ -99,7 +99,8 @@ impl Change for Claim {
             requests::find(scope, &ids).await?
         };
         let shared = &*scope;
-        let next = try_join_all(self.places.iter().map(|places| next(shared, places, first))).await?;
+        let next =
+            try_join_all(self.places.iter().map(|places| next(shared, places, first))).await?;
         Ok(Claims {
             claimed: rows
                 .into_iter()
@@ -151,11 +152,7 @@ async fn due(
 }
 
 /// When the next job of an integration is due.
-async fn next(
-    scope: &Scope<'_>,
-    places: &Places,
-    first: Uuid,
-) -> Result<Option<Timestamp>, Fault> {
+async fn next(scope: &Scope<'_>, places: &Places, first: Uuid) -> Result<Option<Timestamp>, Fault> {
     let rows = scope
         .query(
             "SELECT due FROM jobs WHERE integration = $1 AND state IN (0, 2) AND id >= $2 ORDER BY due LIMIT 1",
@@ -236,7 +233,11 @@ impl Change for Recover {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(Recovered, bool), Fault> {
-        let which = if self.all { "$1::int8 >= 0" } else { "lease <= $1" };
+        let which = if self.all {
+            "$1::int8 >= 0"
+        } else {
+            "lease <= $1"
+        };
         let found = scope
             .query(
                 &format!(

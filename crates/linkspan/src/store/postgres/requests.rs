@@ -53,8 +53,16 @@ pub(super) async fn insert(scope: &Scope<'_>, new: &[NewRequest<'_>]) -> Result<
         inline.push(bytes);
         digests.push(blob.map(|blob| &blob.digest.0[..]));
         sizes.push(blob.map(|blob| big(blob.size)));
-        types.push(document.and_then(|document| document.media_type.as_deref()).map(text));
-        names.push(document.and_then(|document| document.file_name.as_deref()).map(text));
+        types.push(
+            document
+                .and_then(|document| document.media_type.as_deref())
+                .map(text),
+        );
+        names.push(
+            document
+                .and_then(|document| document.file_name.as_deref())
+                .map(text),
+        );
     }
     scope
         .execute(

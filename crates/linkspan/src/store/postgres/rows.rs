@@ -175,13 +175,22 @@ pub(super) async fn insert(scope: &mut Scope<'_>, rows: &[Row]) -> Result<(), Fa
         return Ok(());
     }
     let all = Values::of(rows)?;
-    let integrations: Vec<_> = rows.iter().map(|row| row.job.integration.as_str()).collect();
+    let integrations: Vec<_> = rows
+        .iter()
+        .map(|row| row.job.integration.as_str())
+        .collect();
     let callers: Vec<_> = rows.iter().map(|row| row.job.caller.as_str()).collect();
-    let most: Vec<_> = rows.iter().map(|row| signed(row.job.max_attempts)).collect();
+    let most: Vec<_> = rows
+        .iter()
+        .map(|row| signed(row.job.max_attempts))
+        .collect();
     let created: Vec<_> = rows.iter().map(|row| micro(row.job.created)).collect();
     let keep: Vec<_> = rows.iter().map(|row| micros(row.keep)).collect();
     let requests: Vec<_> = rows.iter().map(|row| row.job.request_id.as_str()).collect();
-    let traces: Vec<_> = rows.iter().map(|row| row.job.traceparent.as_deref()).collect();
+    let traces: Vec<_> = rows
+        .iter()
+        .map(|row| row.job.traceparent.as_deref())
+        .collect();
     scope
         .execute(
             "INSERT INTO jobs (id, state, version, token, attempts, updated, due, started, finished, expires, owner, lease, held, \
@@ -197,7 +206,10 @@ pub(super) async fn insert(scope: &mut Scope<'_>, rows: &[Row]) -> Result<(), Fa
         )
         .await?;
     for row in rows {
-        scope.effects.tallies.jobs(&row.job.integration, row.job.state, 1);
+        scope
+            .effects
+            .tallies
+            .jobs(&row.job.integration, row.job.state, 1);
         row.tell(scope);
     }
     Ok(())
@@ -292,11 +304,17 @@ impl<'r> Values<'r> {
             all.started.push(job.started.map(micro));
             all.finished.push(job.finished.map(micro));
             all.expires.push(job.expires.map(micro));
-            all.owners.push(row.lease.as_ref().map(|(owner, _)| owner.as_str()));
-            all.leases.push(row.lease.as_ref().map(|(_, until)| micro(*until)));
+            all.owners
+                .push(row.lease.as_ref().map(|(owner, _)| owner.as_str()));
+            all.leases
+                .push(row.lease.as_ref().map(|(_, until)| micro(*until)));
             all.held.push(job.held);
-            all.problems
-                .push(job.problem.as_ref().map(serde_json::to_string).transpose()?);
+            all.problems.push(
+                job.problem
+                    .as_ref()
+                    .map(serde_json::to_string)
+                    .transpose()?,
+            );
             all.histories.push(some_json(&job.history)?);
         }
         Ok(all)

@@ -178,7 +178,11 @@ const STEPS: &[&str] = &[
 ];
 
 /// The version of this program's tables.
-#[expect(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "a handful")]
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "a handful"
+)]
 pub(super) const VERSION: i32 = STEPS.len() as i32;
 
 /// What a migration did.
@@ -194,7 +198,8 @@ pub struct Migrated {
 pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, Fault> {
     let tx = client.transaction().await?;
     let key = lock_key(schema, "migrate");
-    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&key]).await?;
+    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&key])
+        .await?;
     let there = tx
         .query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&schema])
         .await?
@@ -203,7 +208,8 @@ pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<Migrate
         // The name is letters, digits and underscores.
         tx.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
     }
-    tx.batch_execute(&format!("SET LOCAL search_path = {schema}")).await?;
+    tx.batch_execute(&format!("SET LOCAL search_path = {schema}"))
+        .await?;
     let ours = tx
         .query_one("SELECT to_regclass('linkspan_schema') IS NOT NULL", &[])
         .await?

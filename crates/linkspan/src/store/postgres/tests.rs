@@ -191,7 +191,10 @@ async fn callers_who_wait_share_transactions_and_each_is_answered() {
         task.await.unwrap();
     }
     let commits = store.commits() - before;
-    assert!((1..100).contains(&commits), "{commits} commits for 200 jobs");
+    assert!(
+        (1..100).contains(&commits),
+        "{commits} commits for 200 jobs"
+    );
     assert_eq!(store.counts().await.unwrap().tallies[0].jobs, 200);
 }
 
@@ -204,7 +207,11 @@ async fn a_change_that_fails_does_not_spoil_its_batch() {
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let store = Arc::clone(&store);
-            let job = if number % 2 == 0 { bill() } else { twice.clone() };
+            let job = if number % 2 == 0 {
+                bill()
+            } else {
+                twice.clone()
+            };
             tokio::spawn(async move { store.enqueue(job).await })
         })
         .collect();
@@ -223,7 +230,10 @@ async fn a_change_that_fails_does_not_spoil_its_batch() {
 #[tokio::test]
 async fn one_of_many_with_the_same_key_at_once_is_accepted_and_the_others_get_it() {
     let site = Database::new();
-    let stores = [Arc::new(site.gateway().await), Arc::new(site.gateway().await)];
+    let stores = [
+        Arc::new(site.gateway().await),
+        Arc::new(site.gateway().await),
+    ];
     let tasks: Vec<_> = (0..60)
         .map(|number| {
             let store = Arc::clone(&stores[number % 2]);
@@ -247,7 +257,10 @@ async fn one_of_many_with_the_same_key_at_once_is_accepted_and_the_others_get_it
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_share_the_jobs_and_none_runs_twice() {
     let site = Database::new();
-    let stores = [Arc::new(site.gateway().await), Arc::new(site.gateway().await)];
+    let stores = [
+        Arc::new(site.gateway().await),
+        Arc::new(site.gateway().await),
+    ];
     let jobs = (0..400).map(|_| stores[0].enqueue(bill()));
     futures_util::future::try_join_all(jobs).await.unwrap();
     let gateways = stores.map(|store| {
@@ -258,7 +271,10 @@ async fn two_gateways_share_the_jobs_and_none_runs_twice() {
                 if claims.claimed.is_empty() && claims.next.is_none() {
                     return done;
                 }
-                let ends = claims.claimed.iter().map(|claimed| store.finish(success(claimed)));
+                let ends = claims
+                    .claimed
+                    .iter()
+                    .map(|claimed| store.finish(success(claimed)));
                 futures_util::future::try_join_all(ends).await.unwrap();
                 done.extend(claims.claimed.iter().map(|claimed| claimed.job.id));
             }
@@ -292,7 +308,10 @@ async fn what_another_gateway_does_is_told_here() {
         .await
         .unwrap();
     let change = watch.changed().await;
-    assert_eq!((change.state, change.version), (Some(JobState::Cancelled), 3));
+    assert_eq!(
+        (change.state, change.version),
+        (Some(JobState::Cancelled), 3)
+    );
     there
         .command(id, Command::Delete, Default::default(), at(2))
         .await
@@ -322,7 +341,7 @@ async fn killed_connections_lose_nothing_and_the_store_goes_on() {
         })
         .collect();
     let mut killed = 0;
-    while !callers.iter().all(|caller| caller.is_finished()) {
+    while !callers.iter().all(tokio::task::JoinHandle::is_finished) {
         let count = site.sql(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE datname = current_database() AND application_name = 'linkspan'",
@@ -333,7 +352,10 @@ async fn killed_connections_lose_nothing_and_the_store_goes_on() {
     let mut acknowledged = 0;
     for caller in callers {
         for id in caller.await.unwrap() {
-            assert!(store.get(id).await.unwrap().is_some(), "{id} was acknowledged");
+            assert!(
+                store.get(id).await.unwrap().is_some(),
+                "{id} was acknowledged"
+            );
             acknowledged += 1;
         }
     }
@@ -355,14 +377,18 @@ async fn a_server_that_restarts_is_found_again() {
     let id = job.id;
     store.enqueue(job).await.unwrap();
     let stopped = Arc::clone(&server);
-    tokio::task::spawn_blocking(move || stopped.stop()).await.unwrap();
+    tokio::task::spawn_blocking(move || stopped.stop())
+        .await
+        .unwrap();
     let refused = store.enqueue(bill()).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unreachable);
     assert!(refused.kind.retry_after().is_some());
     assert_eq!(store.health(), Health::Refusing(ErrorKind::Unreachable));
     assert_eq!(kind(store.get(id).await), ErrorKind::Unreachable);
     let started = Arc::clone(&server);
-    tokio::task::spawn_blocking(move || started.run()).await.unwrap();
+    tokio::task::spawn_blocking(move || started.run())
+        .await
+        .unwrap();
     // By itself, without a call: the probe finds it.
     until("health", async || store.health() == Health::Accepting).await;
     assert!(store.get(id).await.unwrap().is_some());
@@ -375,13 +401,22 @@ async fn eight_that_open_at_once_migrate_once() {
     let site = Database::new();
     let opening = (0..8).map(|_| site.gateway());
     let stores = futures_util::future::join_all(opening).await;
-    assert_eq!(site.sql("SELECT count(*) FROM linkspan.linkspan_schema"), "1");
+    assert_eq!(
+        site.sql("SELECT count(*) FROM linkspan.linkspan_schema"),
+        "1"
+    );
     for store in &stores {
         store.enqueue(bill()).await.unwrap();
     }
     assert_eq!(stores[0].counts().await.unwrap().tallies[0].jobs, 8);
     let again = PostgresStore::migrate(&site.url).await.unwrap();
-    assert_eq!(again, Migrated { from: again.to, to: again.to });
+    assert_eq!(
+        again,
+        Migrated {
+            from: again.to,
+            to: again.to
+        }
+    );
 }
 
 #[tokio::test]
@@ -390,9 +425,18 @@ async fn a_later_versions_tables_are_left_alone() {
     let migrated = PostgresStore::migrate(&site.url).await.unwrap();
     assert_eq!(migrated.from, 0);
     site.sql("UPDATE linkspan.linkspan_schema SET version = 1000");
-    assert_eq!(kind(PostgresStore::migrate(&site.url).await), ErrorKind::Newer);
-    assert_eq!(kind(PostgresStore::open_beside(&site.url).await), ErrorKind::Newer);
-    assert_eq!(site.sql("SELECT version FROM linkspan.linkspan_schema"), "1000");
+    assert_eq!(
+        kind(PostgresStore::migrate(&site.url).await),
+        ErrorKind::Newer
+    );
+    assert_eq!(
+        kind(PostgresStore::open_beside(&site.url).await),
+        ErrorKind::Newer
+    );
+    assert_eq!(
+        site.sql("SELECT version FROM linkspan.linkspan_schema"),
+        "1000"
+    );
 }
 
 #[tokio::test]
@@ -408,11 +452,19 @@ async fn a_server_that_cannot_be_used_is_refused_with_the_reason() {
     let unsafe_server = PostgresServer::start(&["fsync=off"]);
     let cases = [
         (server.url("missing"), ErrorKind::Unusable, "does not exist"),
-        (server.url("postgres").replace("postgres@", "nobody@"), ErrorKind::Unusable, "does not exist"),
+        (
+            server.url("postgres").replace("postgres@", "nobody@"),
+            ErrorKind::Unusable,
+            "does not exist",
+        ),
         (weak, ErrorKind::Unusable, "permission denied"),
         (nowhere, ErrorKind::Unreachable, "connect"),
         (unsafe_server.database(), ErrorKind::Unusable, "fsync"),
-        ("postgres://u@h/d?sslmode=odd".to_owned(), ErrorKind::Unusable, "sslmode"),
+        (
+            "postgres://u@h/d?sslmode=odd".to_owned(),
+            ErrorKind::Unusable,
+            "sslmode",
+        ),
     ];
     for (url, expected, reason) in cases {
         let error = PostgresStore::open_beside(&url).await.unwrap_err();
@@ -462,7 +514,10 @@ async fn what_is_over_goes_with_its_day() {
         };
         store.finish(end).await.unwrap();
     }
-    assert_eq!(site.tables("documents_202603%"), ["documents_20260301", "documents_20260302"]);
+    assert_eq!(
+        site.tables("documents_202603%"),
+        ["documents_20260301", "documents_20260302"]
+    );
     let retention = Retention {
         rows: SignedDuration::from_hours(24 * 30),
         audit: SignedDuration::from_hours(24 * 365),
@@ -471,20 +526,34 @@ async fn what_is_over_goes_with_its_day() {
     let week = 24 * 7;
     let swept = store.sweep(retention, hours(week)).await.unwrap();
     assert_eq!(swept.expired, 1);
-    assert_eq!(store.result(jobs[0]).await.unwrap(), None, "it is hidden at once");
+    assert_eq!(
+        store.result(jobs[0]).await.unwrap(),
+        None,
+        "it is hidden at once"
+    );
     assert!(store.result(jobs[1]).await.unwrap().is_some());
-    assert_eq!(site.sql("SELECT count(*) FROM linkspan.documents_20260301"), "2", "it waits for its day");
+    assert_eq!(
+        site.sql("SELECT count(*) FROM linkspan.documents_20260301"),
+        "2",
+        "it waits for its day"
+    );
     // And now the second: the day goes.
     let swept = store.sweep(retention, hours(week + 1)).await.unwrap();
     assert_eq!(swept.expired, 1);
     assert_eq!(site.tables("documents_202603%"), ["documents_20260302"]);
     assert_eq!(site.tables("results_202603%"), ["results_20260302"]);
     assert!(site.files_with(b"marker-0").is_empty());
-    assert_eq!(store.get(jobs[0]).await.unwrap().unwrap().state, JobState::Expired);
+    assert_eq!(
+        store.get(jobs[0]).await.unwrap().unwrap().state,
+        JobState::Expired
+    );
 
     // Rows go with their day too, and the counts with them.
     store.sweep(retention, hours(week + 30)).await.unwrap();
-    let swept = store.sweep(retention, hours(week + 24 * 30 + 1)).await.unwrap();
+    let swept = store
+        .sweep(retention, hours(week + 24 * 30 + 1))
+        .await
+        .unwrap();
     assert_eq!(swept.rows, 2);
     assert_eq!(site.tables("jobs_202603%"), ["jobs_20260302"]);
     assert_eq!(site.tables("deliveries_202603%"), ["deliveries_20260302"]);
@@ -499,7 +568,15 @@ async fn what_is_over_goes_with_its_day() {
         ..bill()
     };
     store.enqueue(late).await.unwrap();
-    assert_eq!(store.claim(claim("gateway", 9)).await.unwrap().claimed.len(), 1);
+    assert_eq!(
+        store
+            .claim(claim("gateway", 9))
+            .await
+            .unwrap()
+            .claimed
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -519,15 +596,30 @@ async fn one_day_with_two_retentions_is_deleted_by_row() {
         store.enqueue(job).await.unwrap();
     }
     let now = begin;
-    let claims = store.claim(Claim { now, ..claim("gateway", 9) }).await.unwrap();
+    let claims = store
+        .claim(Claim {
+            now,
+            ..claim("gateway", 9)
+        })
+        .await
+        .unwrap();
     for claimed in &claims.claimed {
-        store.finish(AttemptEnd { now, ..success(claimed) }).await.unwrap();
+        store
+            .finish(AttemptEnd {
+                now,
+                ..success(claimed)
+            })
+            .await
+            .unwrap();
     }
     let retention = Retention {
         rows: SignedDuration::from_hours(24 * 30),
         audit: SignedDuration::from_hours(24 * 365),
     };
-    store.sweep(retention, begin + SignedDuration::from_hours(24 * 7)).await.unwrap();
+    store
+        .sweep(retention, begin + SignedDuration::from_hours(24 * 7))
+        .await
+        .unwrap();
     assert!(site.files_with(b"short-marker").is_empty());
     assert_eq!(site.files_with(b"long-marker").len(), 1);
 }
@@ -539,12 +631,17 @@ async fn a_blob_that_another_gateway_is_about_to_name_is_not_lost_in_silence() {
     let open = |blobs: Arc<dyn Blobs>| {
         let url = site.url.clone();
         async move {
-            let store = PostgresStore::open(&url, PostgresOptions::default(), blobs).await.unwrap();
+            let store = PostgresStore::open(&url, PostgresOptions::default(), blobs)
+                .await
+                .unwrap();
             Arc::new(store)
         }
     };
     // Two gateways on one store of blobs, each with pins of its own; here one that knows no pins does the removing.
-    let here = Open { store: open(Arc::clone(&blobs)).await, blobs: Arc::clone(&blobs) };
+    let here = Open {
+        store: open(Arc::clone(&blobs)).await,
+        blobs: Arc::clone(&blobs),
+    };
     let bytes = content("shared ", 100_000);
     let mut first = bill();
     first.document = Some(here.document(&bytes).await);
@@ -562,12 +659,26 @@ async fn a_blob_that_another_gateway_is_about_to_name_is_not_lost_in_silence() {
     here.command(id, Command::Delete, 1).await;
     let mut second = bill();
     second.document = Some(coming.clone());
-    assert_eq!(kind(here.store.enqueue(second.clone()).await), ErrorKind::Busy);
+    assert_eq!(
+        kind(here.store.enqueue(second.clone()).await),
+        ErrorKind::Busy
+    );
     // Sent again, it is there again.
     here.document(&bytes).await;
     here.created(second).await;
-    here.store.sweep(Retention { rows: seconds(1), audit: seconds(1) }, at(2)).await.unwrap();
-    let Content::Blob(blob) = &coming.content else { panic!("not a blob") };
+    here.store
+        .sweep(
+            Retention {
+                rows: seconds(1),
+                audit: seconds(1),
+            },
+            at(2),
+        )
+        .await
+        .unwrap();
+    let Content::Blob(blob) = &coming.content else {
+        panic!("not a blob")
+    };
     assert!(blobs.open(blob).await.is_ok());
 }
 
@@ -576,7 +687,9 @@ async fn an_old_transaction_is_seen_for_as_long_as_it_is_open() {
     let server = PostgresServer::start(&[]);
     let url = server.database();
     let store = PostgresStore::open_beside(&url).await.unwrap();
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
     client
         .batch_execute("BEGIN; CREATE TABLE open (x int)")
@@ -608,5 +721,8 @@ async fn a_closed_store_has_made_what_waited_and_refuses_more() {
     assert_eq!(kind(store.enqueue(bill()).await), ErrorKind::Closed);
     assert_eq!(store.health(), Health::Refusing(ErrorKind::Closed));
     drop(store);
-    assert_eq!(site.sql("SELECT count(*) FROM linkspan.jobs"), accepted.to_string());
+    assert_eq!(
+        site.sql("SELECT count(*) FROM linkspan.jobs"),
+        accepted.to_string()
+    );
 }

@@ -117,13 +117,22 @@ pub(super) async fn keep(db: Arc<Db>, oldest: Arc<AtomicU64>) {
     let mut turn: u32 = 0;
     loop {
         if turn.is_multiple_of(TURNS) {
-            report("the next days' partitions cannot be made", look_ahead(&db).await);
+            report(
+                "the next days' partitions cannot be made",
+                look_ahead(&db).await,
+            );
             match old_transaction(&db).await {
                 Ok(age) => note(&oldest, age),
-                fault => report("the server's transactions cannot be looked at", fault.map(drop)),
+                fault => report(
+                    "the server's transactions cannot be looked at",
+                    fault.map(drop),
+                ),
             }
         } else {
-            report("the live jobs cannot be looked for", db.partitions.look(&db).await);
+            report(
+                "the live jobs cannot be looked for",
+                db.partitions.look(&db).await,
+            );
         }
         report("the counts cannot be summed up", fold(&db).await);
         turn = turn.wrapping_add(1);

@@ -200,11 +200,7 @@ async fn look_once(db: &Arc<Db>) -> Result<(), Fault> {
 }
 
 async fn hear(db: &Arc<Db>) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = db
-        .address
-        .config
-        .connect(db.address.tls.clone())
-        .await?;
+    let (client, mut connection) = db.address.config.connect(db.address.tls.clone()).await?;
     let watchers = db.watchers.clone();
     let own = db.bell.name.to_string();
     // The connection does its work while it is polled: the statement goes along with it.

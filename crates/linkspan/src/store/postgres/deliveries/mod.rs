@@ -287,12 +287,7 @@ fn finish(
 }
 
 /// Another attempt follows: when it is due, or when the endpoint goes on.
-fn postpone(
-    row: &mut DeliveryRow,
-    paused: &BTreeSet<Endpoint>,
-    due: Timestamp,
-    now: Timestamp,
-) {
+fn postpone(row: &mut DeliveryRow, paused: &BTreeSet<Endpoint>, due: Timestamp, now: Timestamp) {
     let event = if paused.contains(&row.delivery.endpoint) {
         DeliveryEvent::Pause
     } else {
@@ -312,7 +307,11 @@ impl Change for Renew {
             .iter()
             .map(|attempt| delivery_uuid(attempt.id))
             .collect();
-        let tokens: Vec<i64> = self.attempts.iter().map(|attempt| big(attempt.token)).collect();
+        let tokens: Vec<i64> = self
+            .attempts
+            .iter()
+            .map(|attempt| big(attempt.token))
+            .collect();
         let rows = scope
             .query(
                 "WITH held AS MATERIALIZED (SELECT d.id FROM deliveries d JOIN unnest($2::uuid[], $3::int8[]) AS n (id, token) \
@@ -342,7 +341,11 @@ impl Change for Recover {
     const DOING: &'static str = "recover deliveries";
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
-        let which = if self.all { "$1::int8 >= 0" } else { "lease <= $1" };
+        let which = if self.all {
+            "$1::int8 >= 0"
+        } else {
+            "lease <= $1"
+        };
         let found = scope
             .query(
                 &format!(

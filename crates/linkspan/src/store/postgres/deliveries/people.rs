@@ -175,7 +175,11 @@ impl Perform {
                 continue; // gone meanwhile
             };
             // Its state may have changed since it was found; then it is not one of those that were meant.
-            if self.query.state.is_some_and(|state| row.delivery.state != state) {
+            if self
+                .query
+                .state
+                .is_some_and(|state| row.delivery.state != state)
+            {
                 continue;
             }
             let fits = match self.command {
@@ -250,10 +254,7 @@ fn select(query: &DeliveryQuery) -> (String, Conditions, usize) {
     (statement, conditions, limit)
 }
 
-fn page(
-    found: &[Columns],
-    limit: usize,
-) -> Result<(Vec<DeliveryRow>, Option<DeliveryId>), Fault> {
+fn page(found: &[Columns], limit: usize) -> Result<(Vec<DeliveryRow>, Option<DeliveryId>), Fault> {
     let mut rows = found
         .iter()
         .map(DeliveryRow::read)
@@ -313,7 +314,10 @@ async fn endpoints(tx: &deadpool_postgres::Transaction<'_>) -> Result<Vec<Endpoi
         status(&mut found, row)?.tallies.push(tally);
     }
     let pauses = tx
-        .query("SELECT integration, channel, since, reason FROM pauses", &[])
+        .query(
+            "SELECT integration, channel, since, reason FROM pauses",
+            &[],
+        )
         .await?;
     for row in &pauses {
         let pause = Pause {

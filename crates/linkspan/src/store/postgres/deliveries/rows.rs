@@ -152,14 +152,18 @@ pub(super) async fn insert(scope: &mut Scope<'_>, rows: &[DeliveryRow]) -> Resul
     let ids: Vec<_> = rows.iter().map(DeliveryRow::uuid).collect();
     let jobs: Vec<_> = each().map(|delivery| uuid(delivery.job)).collect();
     let callers: Vec<_> = each().map(|delivery| &delivery.caller).collect();
-    let integrations: Vec<_> = each().map(|delivery| &delivery.endpoint.integration).collect();
+    let integrations: Vec<_> = each()
+        .map(|delivery| &delivery.endpoint.integration)
+        .collect();
     let channels: Vec<_> = each().map(|delivery| &delivery.endpoint.channel).collect();
     let kinds: Vec<_> = each().map(|delivery| &delivery.kind).collect();
     let receivers: Vec<_> = each().map(|delivery| text(&delivery.receiver)).collect();
     let states: Vec<_> = each().map(|delivery| code(delivery.state)).collect();
     let created: Vec<_> = each().map(|delivery| micro(delivery.created)).collect();
     let due: Vec<_> = each().map(|delivery| micro(delivery.due)).collect();
-    let finished: Vec<_> = each().map(|delivery| delivery.finished.map(micro)).collect();
+    let finished: Vec<_> = each()
+        .map(|delivery| delivery.finished.map(micro))
+        .collect();
     let reasons: Vec<_> = each()
         .map(|delivery| delivery.reason.as_deref().map(text))
         .collect();
@@ -204,7 +208,9 @@ pub(super) async fn save<'r>(
     let tokens: Vec<_> = rows.iter().map(|row| big(row.token)).collect();
     let attempts: Vec<_> = each().map(|delivery| signed(delivery.attempts)).collect();
     let due: Vec<_> = each().map(|delivery| micro(delivery.due)).collect();
-    let finished: Vec<_> = each().map(|delivery| delivery.finished.map(micro)).collect();
+    let finished: Vec<_> = each()
+        .map(|delivery| delivery.finished.map(micro))
+        .collect();
     let owners: Vec<_> = rows
         .iter()
         .map(|row| row.lease.as_ref().map(|(owner, _)| owner.as_str()))

@@ -134,7 +134,7 @@ async fn while_the_bucket_is_away_large_jobs_are_refused_and_small_ones_and_sync
     );
     assert!(refused.header("retry-after").is_some());
     let red = ready(&client, 503).await;
-    assert!(red.body.contains("cannot be reached"), "{}", red.body);
+    assert!(red.body.contains("does not answer"), "{}", red.body);
     let small = send(&client, "letters", "A fine day at sea.".to_owned()).await;
     assert_eq!(client.result(&small.job()).await.status, 200);
     assert_eq!(send(&client, "now", long_text()).await.status, 200);

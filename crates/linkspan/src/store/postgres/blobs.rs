@@ -73,7 +73,7 @@ pub(super) async fn hold_blobs(scope: &Scope<'_>, blobs: &[(&BlobRef, Uuid)]) ->
             continue;
         };
         let there = match scope.db.blobs.upgrade() {
-            Some(store) => store.open(blob).await.is_ok(),
+            Some(store) => store.is_there(blob).await.unwrap_or(false),
             None => false,
         };
         if !there {

@@ -34,7 +34,7 @@ pub(super) struct Limits {
 pub(super) struct Free {
     /// A place for each call.
     pub(super) places: Vec<Place>,
-    /// Whether the one place is that of a probe: for one delivery only.
+    /// Whether the one place is that of a probe: for one call only.
     pub(super) probe: bool,
     /// When to look again, where the breaker is open.
     pub(super) again: Option<Timestamp>,

@@ -234,7 +234,7 @@ impl Sender {
             }
             let batch = opened.channel.batch().max(1);
             let limit = if free.probe {
-                1
+                batch // one call: part of a digest would be a message of its own
             } else {
                 (free.places.len() * batch).min(CLAIMED_AT_ONCE.max(batch))
             };

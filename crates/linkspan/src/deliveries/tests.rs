@@ -307,6 +307,34 @@ async fn a_channel_takes_as_many_as_it_can_in_one_call_and_each_has_its_own_end(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_went_out_together_is_tried_again_together() {
+    let mut rig = Rig::new();
+    let down = |_: &crate::channels::Parcel| Verdict::retry(None, "the mail server is down");
+    let settings = settings(
+        "concurrency = 1\nretry = [\"1h\", \"1h\", \"1h\", \"1h\", \"1h\", \"1h\", \"1h\"]",
+    );
+    let script = rig.batching_channel("mail", settings, 10, down);
+    for job in 0..5 {
+        rig.finish_job(job).await;
+    }
+    rig.run();
+    // Six attempts: after the fifth the breaker lets a single call through, which takes them all as well.
+    for attempt in 1..=6 {
+        rig.until(|| script.sizes().len() == attempt).await;
+        rig.idle().await;
+        let mut dues: Vec<_> = rig.deliveries().await.iter().map(|one| one.due).collect();
+        dues.dedup();
+        assert_eq!(dues.len(), 1, "{dues:?}");
+        rig.advance(2 * 3600);
+    }
+    assert!(
+        script.sizes().iter().all(|size| *size == 5),
+        "{:?}",
+        script.sizes()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn filters_choose_and_shape_what_is_sent() {
     let mut rig = Rig::new();
     let even = rig.channel(

@@ -13,6 +13,7 @@ mod chromium;
 mod cli;
 mod console;
 mod deliveries;
+mod email;
 mod intake;
 mod manage;
 mod move_store;

@@ -32,6 +32,13 @@ struct Prepared {
     parcel: Result<Parcel, String>,
 }
 
+/// When one call of a channel ended, and its chance: the same for all that it took, so that what went out together (a digest) is tried
+/// again together.
+struct Ended {
+    now: Timestamp,
+    spread: f64,
+}
+
 impl Sender {
     /// Sends what was claimed for one call, and ends it durably.
     pub(super) async fn attempt(
@@ -109,6 +116,10 @@ impl Sender {
         let took = start.elapsed();
         self.tell_breaker(opened, &verdicts, place);
         let mut verdicts = verdicts.into_iter();
+        let ended = Ended {
+            now: self.clock.now(),
+            spread: fastrand::f64(),
+        };
         let ends = prepared.into_iter().map(|prepared| {
             let verdict = match &prepared.parcel {
                 Ok(_) => verdicts
@@ -116,7 +127,7 @@ impl Sender {
                     .unwrap_or_else(|| Verdict::retry(None, "the channel said nothing of it")),
                 Err(reason) => Verdict::dead(None, reason),
             };
-            self.end_of(opened, &prepared, verdict, at, took)
+            self.end_of(opened, &prepared, verdict, at, (took, &ended))
         });
         ends.collect()
     }
@@ -128,7 +139,7 @@ impl Sender {
         prepared: &Prepared,
         mut verdict: Verdict,
         at: Timestamp,
-        took: Duration,
+        (took, ended): (Duration, &Ended),
     ) -> DeliveryEnd {
         let delivery = &prepared.delivery;
         if let Some((end, _)) = verdict.detail.char_indices().nth(LONGEST_DETAIL) {
@@ -148,9 +159,8 @@ impl Sender {
                 reason: detail.clone(),
             },
             VerdictKind::Retry { after } => {
-                let spread = fastrand::f64();
-                let now = self.clock.now();
-                match opened.schedule.after(delivery.attempts, after, spread, now) {
+                let schedule = &opened.schedule;
+                match schedule.after(delivery.attempts, after, ended.spread, ended.now) {
                     Next::Due(due) => DeliveryOutcome::Retry { due },
                     Next::Dead => DeliveryOutcome::Dead {
                         reason: format!("given up after {} attempts: {detail}", delivery.attempts),

@@ -48,10 +48,13 @@ pub enum By {
     Oidc {
         /// The provider's name for the person, which never changes.
         subject: String,
-        /// The caller's name; jobs belong to it.
+        /// The provider.
+        issuer: String,
+        /// The provider's word for the person that the configuration asks for.
         name: String,
-        /// What the configuration's rules gave.
-        scopes: Vec<String>,
+        /// Those values of the claim `scope_claim` for which there was a rule. What they allow is looked up at each request, so that a
+        /// changed rule holds at once.
+        values: Vec<String>,
     },
 }
 

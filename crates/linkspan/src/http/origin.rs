@@ -4,6 +4,7 @@ use http::header;
 use http::request::Parts;
 use http::uri::Authority;
 
+use super::console::browser::is_secure;
 use crate::gateway::Gateway;
 
 /// The host and port that the request was sent to: `Host`, or in HTTP/2 `:authority`.
@@ -33,7 +34,8 @@ pub(super) fn is_own(origin: &str, parts: &Parts, gateway: &Gateway) -> bool {
         return false;
     };
     let port = match scheme {
-        "http" => ":80",
+        // Where browsers come by TLS, a page without it is somebody else's.
+        "http" if !is_secure(gateway) => ":80",
         "https" => ":443",
         _ => return false,
     };

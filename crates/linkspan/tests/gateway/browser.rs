@@ -38,6 +38,11 @@ impl Browser {
         }
     }
 
+    /// The gateway has another address now; the cookies stay.
+    pub(crate) fn moved_to(&mut self, url: &str) {
+        self.url = url.to_owned();
+    }
+
     /// A request with what the browser adds by itself.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.url));

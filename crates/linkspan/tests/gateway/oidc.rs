@@ -154,13 +154,7 @@ impl Rig {
         let issuer = Issuer::start().await;
         let signer = Signer::new("k1");
         issuer.script().keys = vec![signer.jwk()];
-        let more = format!(
-            "{INTEGRATIONS}[outbound]\nprivate_networks = [\"127.0.0.0/8\"]\n\
-             [console.oidc]\nissuer = \"{}\"\nclient_id = \"linkspan\"\nadmin = [\"root@example.com\"]\n\
-             scope_claim = \"groups\"\nscopes = {{ ai-users = [\"invoke\", \"read:letters\"], ai-readers = [\"read\"] }}\n",
-            issuer.url
-        );
-        let scene = Scene::start_keyed("", &more).await;
+        let scene = Scene::start_keyed("", &rules(&issuer, "ai-users")).await;
         scene.engine.open();
         Self {
             issuer,
@@ -198,6 +192,16 @@ impl Rig {
         self.issuer.script().id_token = self.signer.sign(claims);
         browser.get(&back(&sent["state"])).await
     }
+}
+
+/// A configuration that knows the provider; `group` may invoke and read.
+fn rules(issuer: &Issuer, group: &str) -> String {
+    format!(
+        "{INTEGRATIONS}[outbound]\nprivate_networks = [\"127.0.0.0/8\"]\n\
+         [console.oidc]\nissuer = \"{}\"\nclient_id = \"linkspan\"\nadmin = [\"root@example.com\"]\n\
+         scope_claim = \"groups\"\nscopes = {{ {group} = [\"invoke\", \"read:letters\"], ai-readers = [\"read\"] }}\n",
+        issuer.url
+    )
 }
 
 fn back(state: &str) -> String {
@@ -487,6 +491,30 @@ async fn whom_no_rule_names_is_told_so_and_not_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_taken_back_holds_also_for_who_is_signed_in() {
+    let rig = Rig::start().await;
+    let mut browser = Browser::at(&rig.scene.url());
+    let sent = rig.leave(&mut browser).await;
+    let claims = rig.claims(&sent);
+    assert_eq!(
+        rig.come_back(&mut browser, &sent, &claims).await.status,
+        303
+    );
+    let folder = rig.scene.stop().await;
+    let scene = Scene::start_as(folder, "", &rules(&rig.issuer, "ai-users")).await;
+    browser.moved_to(&scene.url());
+    assert!(
+        browser.is_signed_in().await,
+        "a session outlives the gateway"
+    );
+    let folder = scene.stop().await;
+    let scene = Scene::start_as(folder, "", &rules(&rig.issuer, "others")).await;
+    browser.moved_to(&scene.url());
+    assert!(!browser.is_signed_in().await);
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_of_the_provider_is_read_when_it_is_met() {
     let mut rig = Rig::start().await;
     let mut browser = Browser::at(&rig.scene.url());
@@ -508,7 +536,7 @@ async fn a_new_key_of_the_provider_is_read_when_it_is_met() {
     // Not more often than every few seconds, so that forged tokens make no flood of calls.
     let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
         while !signed_in().await {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
     });
     waited.await.expect("the new key is met");

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use linkspan_model::Code;
 use std::time::Duration;
 
+use super::oidc::rules;
 use crate::gateway::Gateway;
-use crate::keys::{Caller, Scope};
+use crate::keys::Caller;
 use crate::refusal::Refusal;
 use crate::sessions::{By, Kept, Person, Token};
 
@@ -75,24 +76,27 @@ pub(in crate::http) async fn signed_in(
     };
     let caller = match by {
         By::Key { id } => gateway.auth.holder_of(&*gateway.store, &id, counts).await?,
-        // A provider that is no longer configured lets nobody in.
-        By::Oidc { .. } if gateway.config.console.oidc.is_none() => None,
         By::Oidc {
             subject,
+            issuer,
             name,
-            scopes,
+            values,
         } => {
+            // A provider, or a rule, that is no longer configured lets nobody in.
+            let oidc = gateway.config.console.oidc.as_ref();
+            let scopes = oidc
+                .filter(|oidc| oidc.issuer.as_str() == issuer)
+                .map_or_else(Vec::new, |oidc| rules::scopes(oidc, &name, &values));
+            if scopes.is_empty() {
+                return Ok(None);
+            }
             if counts {
                 gateway.auth.within_rate(&format!("oidc:{subject}"), None)?;
             }
             Some(Caller {
-                name,
+                name: rules::caller(&name),
                 key_id: None,
-                // A scope that this version does not know allows nothing.
-                scopes: scopes
-                    .iter()
-                    .filter_map(|scope| scope.parse::<Scope>().ok())
-                    .collect(),
+                scopes,
             })
         }
     };
@@ -101,7 +105,7 @@ pub(in crate::http) async fn signed_in(
 
 /// Whether browsers reach the gateway by TLS: then its cookies go by TLS only, and no other host can set them (`__Host-`, RFC 6265bis
 /// section 4.1.3).
-fn is_secure(gateway: &Gateway) -> bool {
+pub(in crate::http) fn is_secure(gateway: &Gateway) -> bool {
     let server = &gateway.config.server;
     server.tls.is_some()
         || server.tls_terminated_by_proxy

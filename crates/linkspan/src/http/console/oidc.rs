@@ -4,6 +4,7 @@
 //! only the browser that began it can end it, and only once. The way back always leads to `/`.
 
 mod provider;
+pub(super) mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,11 +201,11 @@ async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
         .providers
         .arrive(gateway, oidc, code, &sign_in)
         .await?;
-    let subject = text(claims.get("sub")).ok_or(Fault::Refused)?.to_owned();
+    let subject = rules::text(claims.get("sub")).ok_or(Fault::Refused)?.to_owned();
     let name = name(oidc, &claims)?;
-    layers::set_caller(&format!("oidc:{name}"));
-    let scopes = scopes(oidc, &name, &claims);
-    if scopes.is_empty() {
+    layers::set_caller(&rules::caller(&name));
+    let values = rules::values(oidc, &claims);
+    if rules::scopes(oidc, &name, &values).is_empty() {
         return Err(Page::new(
             Code::Forbidden,
             "You may not use this gateway",
@@ -216,8 +217,9 @@ async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
     }
     let by = By::Oidc {
         subject: subject.clone(),
-        name: format!("oidc:{name}"),
-        scopes,
+        issuer: oidc.issuer.as_str().to_owned(),
+        name,
+        values,
     };
     let (cookie, _) = begin(gateway, &parts, by).await?;
     audit(gateway, "session.sign-in", &format!("oidc:{subject}")).await;
@@ -305,7 +307,7 @@ fn name(oidc: &Oidc, claims: &Map<String, Value>) -> Result<String, Page> {
             "The identity provider has not confirmed your email address, by which this gateway knows people. Confirm it there first.",
         ));
     }
-    text(find(claims, claim))
+    rules::text(rules::find(claims, claim))
         .filter(|name| !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control))
         .map(str::to_owned)
         .ok_or_else(|| {
@@ -318,47 +320,6 @@ fn name(oidc: &Oidc, claims: &Map<String, Value>) -> Result<String, Page> {
                 ),
             )
         })
-}
-
-/// What the configuration's rules give.
-fn scopes(oidc: &Oidc, name: &str, claims: &Map<String, Value>) -> Vec<String> {
-    if oidc.admin.iter().any(|admin| admin == name) {
-        return vec!["admin".to_owned()];
-    }
-    let claim = oidc.scope_claim.as_deref();
-    let values: Vec<&str> = match claim.and_then(|claim| find(claims, claim)) {
-        Some(Value::String(value)) => vec![value],
-        Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    let mut scopes: Vec<String> = oidc
-        .scopes
-        .iter()
-        .flat_map(|grants| grants.iter())
-        .filter(|(value, _)| values.contains(value))
-        .flat_map(|(_, scopes)| scopes.iter().cloned())
-        .collect();
-    scopes.sort();
-    scopes.dedup();
-    scopes
-}
-
-/// A claim by its name, or by a JSON Pointer (RFC 6901) where the name begins with a slash.
-fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
-    match name.strip_prefix('/') {
-        None => claims.get(name),
-        Some(rest) => {
-            let (first, rest) = match rest.split_once('/') {
-                Some((first, rest)) => (first, format!("/{rest}")),
-                None => (rest, String::new()),
-            };
-            claims.get(first)?.pointer(&rest)
-        }
-    }
-}
-
-fn text(value: Option<&Value>) -> Option<&str> {
-    value.and_then(Value::as_str)
 }
 
 fn see_other<const N: usize>(to: &str, cookies: [Option<HeaderValue>; N]) -> Response {
@@ -375,26 +336,4 @@ fn see_other<const N: usize>(to: &str, cookies: [Option<HeaderValue>; N]) -> Res
         headers.append(header::SET_COOKIE, cookie);
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_claim_is_found_by_its_name_or_a_pointer() {
-        let claims = json!({"groups": ["a"], "realm_access": {"roles": ["b"]}, "https://id.example.com/roles": "c"});
-        let claims = claims.as_object().unwrap();
-        assert_eq!(find(claims, "groups"), Some(&json!(["a"])));
-        assert_eq!(find(claims, "/realm_access/roles"), Some(&json!(["b"])));
-        assert_eq!(find(claims, "/groups"), Some(&json!(["a"])));
-        assert_eq!(
-            find(claims, "https://id.example.com/roles"),
-            Some(&json!("c"))
-        );
-        assert_eq!(find(claims, "/realm_access/none"), None);
-        assert_eq!(find(claims, "realm_access/roles"), None);
-    }
 }

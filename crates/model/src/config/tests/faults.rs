@@ -47,7 +47,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
     check(
         "\"two\\nlines\" = 1",
         &[
-            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, outbound, email, service, integration",
+            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, outbound, console, email, service, integration",
         ],
     );
 }
@@ -467,5 +467,65 @@ fn an_unused_service_is_a_warning() {
     assert_eq!(
         warnings,
         ["linkspan.toml:7: service.text: no integration uses this service"]
+    );
+}
+
+/// Checks the faults of [`SMALL`] with an identity provider that has these further keys; the first of them is line 10.
+#[track_caller]
+fn check_provider(added: &str, expected: &[&str]) {
+    let provider = "[console.oidc]\nissuer = \"https://id.example.com\"\nclient_id = \"linkspan\"";
+    check(&format!("{SMALL}{provider}\n{added}\n"), expected);
+}
+
+#[test]
+fn a_provider_lets_somebody_in_and_nobody_by_mistake() {
+    check_provider(
+        "",
+        &[
+            "7: console.oidc: nobody could sign in: name people in admin, or give scopes to the values of a claim by scope_claim and scopes",
+        ],
+    );
+    check_provider(
+        "scopes = { staff = [\"read\"] }",
+        &["10: console.oidc.scopes: needs scope_claim, which says whose values these are"],
+    );
+    check_provider(
+        "scope_claim = \"groups\"",
+        &["10: console.oidc.scope_claim: needs scopes, which says what its values allow"],
+    );
+    check_provider(
+        "scope_claim = \"groups\"\nscopes = { staff = [\"write\", \"read:bills\"], \"ai users\" = [] }",
+        &["11: console.oidc.scopes.\"ai users\": gives no scope; the scopes are invoke, read and admin"],
+    );
+    check_provider(
+        "scope_claim = \"groups\"\nscopes = { staff = [\"write\", \"read:bills\", \"read:reviews\"] }",
+        &[
+            "11: console.oidc.scopes.staff: \"write\" is no scope; the scopes are invoke, read and admin, each alone or with :INTEGRATION",
+            "11: console.oidc.scopes.staff: \"read:bills\": there is no integration \"bills\"",
+        ],
+    );
+}
+
+#[test]
+fn a_provider_is_reached_by_tls_and_people_come_back_to_an_address_that_they_can_reach() {
+    check(
+        "console.oidc = { issuer = \"http://id.example.com\", client_id = \"x\", admin = [\"ana\"] }",
+        &[
+            "1: console.oidc.issuer: \"http://id.example.com\" is reached without TLS: whoever stands in between could sign in as anybody; an issuer is https://",
+        ],
+    );
+    check(
+        "server = { listen = \"0.0.0.0:8080\", tls_terminated_by_proxy = true }\n\
+         console.oidc = { issuer = \"https://id.example.com\", client_id = \"x\", admin = [\"ana\"] }",
+        &[
+            "2: console.oidc: people come back from the provider to server.public_url: set it to the address at which they reach the gateway",
+        ],
+    );
+    check(
+        "server.auth = \"none\"\n\
+         console.oidc = { issuer = \"https://id.example.com\", client_id = \"x\", admin = [\"ana\"] }",
+        &[
+            "2: console.oidc: with server.auth = \"none\" nobody signs in: use auth = \"keys\", or remove this",
+        ],
     );
 }

@@ -58,9 +58,18 @@ type Client = CoreClient<
     EndpointMaybeSet,
 >;
 
+/// How long a provider that did not answer is not asked again: those who wait for it would wait for one another.
+const REST: Duration = Duration::from_secs(3);
+
 /// What the provider publishes, read when it is needed first.
 #[derive(Default)]
-pub(in crate::http::console) struct Providers(Mutex<Option<Published>>);
+pub(in crate::http::console) struct Providers(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    published: Option<Published>,
+    failed: Option<Instant>,
+}
 
 #[derive(Clone)]
 struct Published {
@@ -182,42 +191,64 @@ impl Providers {
         age: Duration,
     ) -> Result<Published, Fault> {
         let mut known = self.0.lock().await;
-        if let Some(published) = known.as_ref().filter(|known| known.read.elapsed() < age) {
+        if let Some(published) = &known.published
+            && published.read.elapsed() < age
+        {
             return Ok(published.clone());
         }
-        let issuer = IssuerUrl::new(oidc.issuer.as_str().to_owned())
-            .map_err(|_| refused("the issuer is not an address"))?;
-        let http = caller(&gateway.outbound);
-        let metadata = CoreProviderMetadata::discover_async(issuer, &http)
-            .await
-            .map_err(|error| match error {
-                DiscoveryError::Request(error) => unreachable(&error),
-                DiscoveryError::Response(status, ..) => {
-                    tracing::warn!(%status, "the identity provider does not publish what it should");
-                    Fault::Unreachable
-                }
-                DiscoveryError::Validation(why) => {
-                    tracing::warn!(why, "the identity provider publishes another issuer than its own");
-                    Fault::Unreachable
-                }
-                _ => {
-                    tracing::warn!("what the identity provider publishes is not of the standard's form");
-                    Fault::Unreachable
-                }
-            })?;
-        if !by_tls(oidc, &metadata) {
-            tracing::warn!(
-                "the identity provider is reached by TLS, but publishes addresses that are not"
-            );
+        if known.failed.is_some_and(|failed| failed.elapsed() < REST) {
             return Err(Fault::Unreachable);
         }
-        let published = Published {
-            read: Instant::now(),
-            metadata: Arc::new(metadata),
-        };
-        *known = Some(published.clone());
-        Ok(published)
+        match read(gateway, oidc).await {
+            Ok(published) => {
+                known.published = Some(published.clone());
+                Ok(published)
+            }
+            Err(fault) => {
+                known.failed = Some(Instant::now());
+                Err(fault)
+            }
+        }
     }
+}
+
+/// Reads what the provider publishes.
+async fn read(gateway: &Gateway, oidc: &Oidc) -> Result<Published, Fault> {
+    let issuer = IssuerUrl::new(oidc.issuer.as_str().to_owned())
+        .map_err(|_| refused("the issuer is not an address"))?;
+    let http = caller(&gateway.outbound);
+    let metadata = CoreProviderMetadata::discover_async(issuer, &http)
+        .await
+        .map_err(|error| match error {
+            DiscoveryError::Request(error) => unreachable(&error),
+            DiscoveryError::Response(status, ..) => {
+                tracing::warn!(%status, "the identity provider does not publish what it should");
+                Fault::Unreachable
+            }
+            DiscoveryError::Validation(why) => {
+                tracing::warn!(
+                    why,
+                    "the identity provider publishes another issuer than its own"
+                );
+                Fault::Unreachable
+            }
+            _ => {
+                tracing::warn!(
+                    "what the identity provider publishes is not of the standard's form"
+                );
+                Fault::Unreachable
+            }
+        })?;
+    if !by_tls(oidc, &metadata) {
+        tracing::warn!(
+            "the identity provider is reached by TLS, but publishes addresses that are not"
+        );
+        return Err(Fault::Unreachable);
+    }
+    Ok(Published {
+        read: Instant::now(),
+        metadata: Arc::new(metadata),
+    })
 }
 
 /// What is wrong with an ID token.

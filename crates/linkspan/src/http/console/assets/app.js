@@ -216,6 +216,8 @@ function themes() {
 async function leave() {
   try {
     await api.remove("/console/session");
+    // Who comes next begins at the beginning; who only has to sign in again, goes on where they were.
+    history.replaceState(null, "", "#/");
     begin(await api.get("/console/session"));
     say("Signed out");
   } catch (error) {

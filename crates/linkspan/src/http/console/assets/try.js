@@ -204,7 +204,6 @@ export function open(root, context) {
             {
               id: "integration",
               onchange: (event) => {
-                Object.assign(state, { mode: null, source: null });
                 go(["try"], { integration: event.target.value }, true);
               },
             },
@@ -425,8 +424,9 @@ export function open(root, context) {
     update(route) {
       const before = chosen()?.name;
       state.route = route;
-      if (chosen()?.name !== before) reset();
-      else redraw();
+      if (chosen()?.name === before) return redraw();
+      Object.assign(state, { mode: null, source: null });
+      return reset();
     },
     close() {
       ends.forEach((end) => end());

@@ -201,7 +201,9 @@ async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
         .providers
         .arrive(gateway, oidc, code, &sign_in)
         .await?;
-    let subject = rules::text(claims.get("sub")).ok_or(Fault::Refused)?.to_owned();
+    let subject = rules::text(claims.get("sub"))
+        .ok_or(Fault::Refused)?
+        .to_owned();
     let name = name(oidc, &claims)?;
     layers::set_caller(&rules::caller(&name));
     let values = rules::values(oidc, &claims);

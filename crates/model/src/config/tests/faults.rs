@@ -495,7 +495,9 @@ fn a_provider_lets_somebody_in_and_nobody_by_mistake() {
     );
     check_provider(
         "scope_claim = \"groups\"\nscopes = { staff = [\"write\", \"read:bills\"], \"ai users\" = [] }",
-        &["11: console.oidc.scopes.\"ai users\": gives no scope; the scopes are invoke, read and admin"],
+        &[
+            "11: console.oidc.scopes.\"ai users\": gives no scope; the scopes are invoke, read and admin",
+        ],
     );
     check_provider(
         "scope_claim = \"groups\"\nscopes = { staff = [\"write\", \"read:bills\", \"read:reviews\"] }",

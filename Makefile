@@ -5,7 +5,8 @@
 CARGO ?= cargo
 
 # The main job on files that come along; `make demo ARGS=--exit` ends after the table.
-demo: setup
+demo:
+	@./tools/setup.sh
 	$(CARGO) build --release --locked --bin linkspan
 	./target/release/linkspan demo $(ARGS)
 
@@ -19,9 +20,9 @@ test: setup
 bench: setup
 	$(CARGO) bench --locked -p linkspan --bench store
 
-# System libraries: says what is missing and why, installs it where it may.
+# System packages, for the tests too: says what is missing and why, installs it where it may.
 setup:
-	@./tools/setup.sh
+	@./tools/setup.sh tests
 
 # The generated pages of docs/.
 reference:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what linkspan needs from the system and cargo does not bring: says what and why; uses apt where this is root or sudo asks
-# for no password, else prints the one command to run.
+# for no password, else prints the one command to run. With the argument `tests`, also what only the tests need: servers and a browser.
 set -eu
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -33,10 +33,12 @@ need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/
 need libtesseract5 "reads text from pictures" library libtesseract.so
 need tesseract-ocr-eng "English for the OCR" data eng
 need tesseract-ocr-osd "finds how a scan is turned" data osd
-need chromium "the browser of the console's tests" command -v chromium
-need chromium-driver "drives that browser" command -v chromedriver
-need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
-need postgresql "the server that the tests start for themselves" postgres_server
+if [ "${1:-}" = tests ]; then
+    need chromium "the browser of the console's tests" command -v chromium
+    need chromium-driver "drives that browser" command -v chromedriver
+    need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
+    need postgresql "the server that the tests start for themselves" postgres_server
+fi
 
 [ -z "$missing" ] && exit 0
 
@@ -58,9 +60,12 @@ export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
 # The tests start servers of their own: the package need not make one for the whole machine, and start it.
 clusters=/etc/postgresql-common/createcluster.conf
-if ! postgres_server && [ ! -e "$clusters" ]; then
-    $as_root mkdir -p "${clusters%/*}"
-    echo "create_main_cluster = false" | $as_root tee "$clusters" >/dev/null
-fi
+case $missing in *postgresql*)
+    if [ ! -e "$clusters" ]; then
+        $as_root mkdir -p "${clusters%/*}"
+        echo "create_main_cluster = false" | $as_root tee "$clusters" >/dev/null
+    fi
+    ;;
+esac
 # shellcheck disable=SC2086  # a list of packages
 $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,6 +1,7 @@
 //! `linkspan demo`: the main job, over real HTTP, on files that come along.
 
 mod mailbox;
+mod receivers;
 mod specimens;
 mod webhook;
 
@@ -14,6 +15,7 @@ use linkspan_model::ResultDocument;
 use linkspan_model::config::{Config, LogFormat, Reference};
 use reqwest::{Client, StatusCode};
 
+use self::receivers::Receivers;
 use self::specimens::{SPECIMENS, Specimen};
 use super::serve::interrupted;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
@@ -53,7 +55,8 @@ pub(super) fn run(args: &Args) -> Done {
             .map_err(|error| Failure::of(&error))?;
     }
     runtime()?.block_on(async {
-        let served = start(args.listen, folder.path()).await?;
+        let mut receivers = Receivers::start(folder.path()).await?;
+        let served = start(args.listen, folder.path(), &receivers).await?;
         let base = format!("http://{}", served.address);
         eprintln!(
             "linkspan {} listens on {base}; its files are in {}",
@@ -62,7 +65,7 @@ pub(super) fn run(args: &Args) -> Done {
         );
         let hash_key = HashKey::of(&served.gateway.config, folder.path())
             .map_err(|error| Failure::of(&error))?;
-        let scopes = ["invoke".to_owned(), "read".to_owned()];
+        let scopes = ["invoke", "read", "admin"].map(str::to_owned);
         let key = keys::add(
             &hash_key,
             &*served.gateway.store,
@@ -74,7 +77,7 @@ pub(super) fn run(args: &Args) -> Done {
         .await?
         .reveal();
         let shown = tokio::select! {
-            shown = show(&base, &key) => Some(shown?),
+            shown = show(&base, &key, &mut receivers) => Some(shown?),
             () = interrupted() => None,
         };
         let code = match shown {
@@ -92,10 +95,14 @@ pub(super) fn run(args: &Args) -> Done {
     })
 }
 
-async fn start(listen: Option<SocketAddr>, folder: &Path) -> Result<Served, Failure> {
+async fn start(
+    listen: Option<SocketAddr>,
+    folder: &Path,
+    receivers: &Receivers,
+) -> Result<Served, Failure> {
     let preferred = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
-    let nothing = |_: Reference<'_>| Err("the demo refers to nothing".to_owned());
-    let mut config = Config::parse(include_str!("demo.toml"), "demo.toml", &nothing)
+    let resolve = |reference: Reference<'_>| receivers.resolve(reference);
+    let mut config = Config::parse(include_str!("demo.toml"), "demo.toml", &resolve)
         .map_err(|faults| Failure::work(faults.to_string()))?;
     config.server.listen = preferred;
     config
@@ -109,8 +116,9 @@ async fn start(listen: Option<SocketAddr>, folder: &Path) -> Result<Served, Fail
         .map_err(|error| Failure::of(&error))
 }
 
-/// Puts every file through its sync and its async integration, and prints the table. True where every answer was right.
-async fn show(base: &str, key: &str) -> Result<bool, Failure> {
+/// Puts every file through its sync and its async integration, and prints the table and what arrived elsewhere. True where all of it
+/// was right.
+async fn show(base: &str, key: &str, receivers: &mut Receivers) -> Result<bool, Failure> {
     let client = Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(120))
@@ -178,7 +186,9 @@ async fn show(base: &str, key: &str) -> Result<bool, Failure> {
             eprintln!("wrong: {} by {}: {fault}", row.file, row.pattern);
         }
     }
-    Ok(right)
+    let arrived = receivers.show().await;
+    let _ = writeln!(std::io::stdout(), "console:          {base}/");
+    Ok(right && arrived)
 }
 
 type Outcome = Result<(ResultDocument, Duration), (String, Duration)>;
@@ -238,7 +248,9 @@ async fn invoke(
 fn invite(base: &str, key: &str, folder: &Path) {
     let folder = folder.display();
     println!(
-        "\nThe gateway stays up; Ctrl-C ends it. Try it from another terminal:\n\n\
+        "\nThe gateway stays up; Ctrl-C ends it. Open the console at {base}/ and sign in with this key:\n\n\
+         {key}\n\n\
+         Or try it from another terminal:\n\n\
          export KEY={key}\n\n\
          # sync: the answer in the response\n\
          curl -s {base}/v1/integrations/onboarding/invocations -H \"Authorization: Bearer $KEY\" --data-binary @{folder}/passport.png\n\n\
@@ -249,6 +261,8 @@ fn invite(base: &str, key: &str, folder: &Path) {
          curl -si {base}/v1/integrations/documents/invocations -H \"Authorization: Bearer $KEY\" -H 'Prefer: respond-async' -H 'Idempotency-Key: bill-1' --data-binary @{folder}/bill-scan.jpg\n\n\
          # a text as JSON\n\
          curl -s {base}/v1/integrations/feedback/invocations -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"text\": \"The crossing was wonderful!\"}}'\n\n\
+         # what was delivered, and where to\n\
+         curl -s {base}/v1/deliveries -H \"Authorization: Bearer $KEY\"\n\n\
          # the HTTP face, for people and for Prometheus\n\
          curl -s {base}/docs\n\
          curl -s {base}/metrics -H \"Authorization: Bearer $KEY\"\n"

@@ -147,8 +147,8 @@ impl Work {
 
     fn tell(&self, copied: &Copied) -> u8 {
         println!(
-            "copied {} jobs and {} documents from {} to {}; removed {} that are gone",
-            copied.jobs, copied.blobs, self.from, self.to, copied.removed
+            "copied {} jobs and {} documents from {} to {}; looked again at {} that changed lately, removed {} that are gone",
+            copied.jobs, copied.blobs, self.from, self.to, copied.renewed, copied.removed
         );
         if copied.lost > 0 {
             eprintln!(

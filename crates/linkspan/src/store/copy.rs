@@ -177,8 +177,10 @@ pub enum Step {
 /// What a copy did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Jobs that went over, some of them more than once.
+    /// Jobs that went over for the first time.
     pub jobs: u64,
+    /// Jobs that went over once more, because they changed lately.
+    pub renewed: u64,
     /// Documents that went over.
     pub blobs: u64,
     /// Documents that a row names and that the source does not have.
@@ -229,7 +231,7 @@ pub async fn copy(
     for positions in positions.chunks(PAGE as usize) {
         let page = from.jobs_at(positions.to_vec()).await?;
         move_blobs(&page, blobs, &mut copied).await?;
-        copied.jobs += page.len() as u64;
+        copied.renewed += page.len() as u64;
         to.take_jobs(page, source, progress).await?;
     }
     progress.changed = begun.changed;

@@ -62,7 +62,7 @@ fn a_copy_shows_no_password_and_says_what_is_wrong() {
             "sqlite:data/linkspan.db",
             "${env:DATABASE_URL}",
             1,
-            "cannot be reached",
+            "does not answer",
         ),
         (
             "sqlite:data/linkspan.db",

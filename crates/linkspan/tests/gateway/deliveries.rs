@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use linkspan::store::{Delivery, DeliveryQuery};
 use linkspan_model::DeliveryState;
@@ -93,7 +94,7 @@ async fn receive(State(inner): State<Arc<Inner>>, request: Request) -> Response 
     if seen.path == "/slow" {
         inner.gate.acquire().await.unwrap().forget();
     }
-    axum::http::StatusCode::from_u16((inner.script)(&seen))
+    StatusCode::from_u16((inner.script)(&seen))
         .unwrap()
         .into_response()
 }

@@ -79,7 +79,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileBlobs::open(folder.path().join("blobs")).unwrap());
         let store = SqliteStore::open(
-            &folder.path().join("jobs.db"),
+            folder.path().join("jobs.db"),
             SqliteOptions { max_size: None },
             blobs,
         )
@@ -134,11 +134,11 @@ impl Rig {
     pub(super) fn opened(
         &self,
         name: &str,
-        settings: deliver::Delivery,
+        settings: &deliver::Delivery,
         answer: impl Fn(&Parcel) -> Verdict + Send + Sync + 'static,
     ) -> Opened {
         let script = Script::new(name, 1, None, answer);
-        Opened::new(script.endpoint(), "webhook", &settings, Arc::new(script)).unwrap()
+        Opened::new(script.endpoint(), "webhook", settings, Arc::new(script)).unwrap()
     }
 
     fn open(&self) -> Deliveries {

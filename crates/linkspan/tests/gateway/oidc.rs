@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Form, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
@@ -121,9 +121,12 @@ impl Issuer {
 
 async fn token(
     State(issuer): State<Issuer>,
-    headers: axum::http::HeaderMap,
-    Form(shown): Form<BTreeMap<String, String>>,
-) -> (axum::http::StatusCode, Json<Value>) {
+    headers: http::HeaderMap,
+    body: String,
+) -> (http::StatusCode, Json<Value>) {
+    let shown: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes())
+        .into_owned()
+        .collect();
     let mut script = issuer.script.lock().unwrap();
     let good = shown.get("code").is_some_and(|code| code == "good");
     script.shown = shown;
@@ -133,13 +136,13 @@ async fn token(
     }
     if !good {
         return (
-            axum::http::StatusCode::BAD_REQUEST,
+            http::StatusCode::BAD_REQUEST,
             Json(json!({ "error": "invalid_grant" })),
         );
     }
     let answer =
         json!({ "access_token": "at", "token_type": "Bearer", "id_token": script.id_token });
-    (axum::http::StatusCode::OK, Json(answer))
+    (http::StatusCode::OK, Json(answer))
 }
 
 /// A gateway that knows the provider, and the provider's key.

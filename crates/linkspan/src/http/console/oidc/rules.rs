@@ -1,6 +1,6 @@
 //! What the people whom the identity provider knows may do: the configuration's rules, looked up at each request.
 
-use linkspan_model::config::Oidc;
+use linkspan_model::config::{Grants, Oidc};
 use serde_json::{Map, Value};
 
 use crate::keys::Scope;
@@ -18,7 +18,7 @@ pub(super) fn values(oidc: &Oidc, claims: &Map<String, Value>) -> Vec<String> {
         Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    let rules = oidc.scopes.iter().flat_map(|grants| grants.iter());
+    let rules = oidc.scopes.iter().flat_map(Grants::iter);
     rules
         .map(|(value, _)| value)
         .filter(|value| said.contains(value))
@@ -31,7 +31,7 @@ pub(in crate::http::console) fn scopes(oidc: &Oidc, name: &str, values: &[String
     let named: Vec<&str> = if oidc.admin.iter().any(|admin| admin == name) {
         vec!["admin"]
     } else {
-        let rules = oidc.scopes.iter().flat_map(|grants| grants.iter());
+        let rules = oidc.scopes.iter().flat_map(Grants::iter);
         rules
             .filter(|(value, _)| values.iter().any(|own| own == value))
             .flat_map(|(_, scopes)| scopes.iter().map(String::as_str))

@@ -18,6 +18,7 @@ test: setup
 # Speed lives here, never in a test.
 bench: setup
 	$(CARGO) bench --locked -p linkspan --bench store
+	$(CARGO) bench --locked -p linkspan --bench receivers
 
 # System libraries: says what is missing and why, installs it where it may.
 setup:

@@ -19,6 +19,7 @@ test: setup
 # Speed lives here, never in a test.
 bench: setup
 	$(CARGO) bench --locked -p linkspan --bench store
+	$(CARGO) bench --locked -p linkspan --bench receivers
 
 # System packages, for the tests too: says what is missing and why, installs it where it may.
 setup:

@@ -28,6 +28,9 @@ use crate::store::{
     self, Blobs, Change, Enqueued, ErrorKind, Health, NewJob, Retention, Store, StoreError, signed,
 };
 
+/// The longest pause between two looks for what other gateways left behind.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// A gateway. One per process; every request and every attempt shares it.
 pub struct Gateway {
     /// What it was configured with.
@@ -137,7 +140,8 @@ impl Gateway {
         let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
         let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
         let deliveries = Arc::new(deliveries);
-        let lifetime = Lifetime::new(uuid::Uuid::now_v7().to_string());
+        let owner = uuid::Uuid::now_v7().to_string();
+        let lifetime = Lifetime::new(owner, config.store.lease);
         let sender = Sender::new(
             deliveries.clone(),
             store.clone(),
@@ -151,6 +155,7 @@ impl Gateway {
             stop,
             abandon,
             closed,
+            ..
         } = lifetime;
         let gateway = Arc::new(Self {
             integrations,
@@ -185,6 +190,7 @@ impl Gateway {
         tokio::spawn(runner::keep_leases(gateway.clone()));
         gateway.sender.start();
         tokio::spawn(gateway.clone().keep());
+        tokio::spawn(gateway.clone().take_over());
         Ok(gateway)
     }
 
@@ -300,6 +306,31 @@ impl Gateway {
         }
     }
 
+    /// Takes over what other gateways left behind, until this one is closed. It looks several times a lease: what a gateway that died
+    /// had under way waits little longer than its lease.
+    async fn take_over(self: Arc<Self>) {
+        let pause = (self.config.store.lease / 6).min(LONGEST_PAUSE);
+        while self
+            .closed
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_some()
+        {
+            if let Err(error) = runner::recover(&self, false).await {
+                tracing::warn!(
+                    error = logging::chain(&error),
+                    "lost attempts cannot be recovered"
+                );
+            }
+            if let Err(error) = self.sender.recover(false).await {
+                tracing::warn!(
+                    error = logging::chain(&error),
+                    "lost deliveries cannot be recovered"
+                );
+            }
+        }
+    }
+
     /// The gateway's own housekeeping, until it is closed.
     async fn keep(self: Arc<Self>) {
         let retention = Retention {
@@ -317,18 +348,6 @@ impl Gateway {
             turn = turn.wrapping_add(1);
             if !turn.is_multiple_of(6) {
                 continue;
-            }
-            if let Err(error) = runner::recover(&self, false).await {
-                tracing::warn!(
-                    error = logging::chain(&error),
-                    "lost attempts cannot be recovered"
-                );
-            }
-            if let Err(error) = self.sender.recover(false).await {
-                tracing::warn!(
-                    error = logging::chain(&error),
-                    "lost deliveries cannot be recovered"
-                );
             }
             loop {
                 match self.store.sweep(retention, Timestamp::now()).await {

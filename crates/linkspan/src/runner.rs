@@ -24,9 +24,6 @@ use crate::store::{
     Outcome, Places, Recover, StoreError, signed,
 };
 
-/// How long an attempt may go without a sign of life.
-pub const LEASE: Duration = Duration::from_secs(30);
-
 /// How long the runner sleeps at most when nothing tells it of work: other gateways on the same store do not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
@@ -143,7 +140,7 @@ async fn claim(gateway: &Arc<Gateway>) -> Result<Duration, StoreError> {
                     limit: u32::try_from(places.len()).unwrap_or(u32::MAX),
                 })
                 .collect(),
-            lease: signed(LEASE),
+            lease: signed(gateway.config.store.lease),
             now,
         })
         .await?;
@@ -362,9 +359,10 @@ async fn end(
 
 /// Renews the leases of what is under way, until the last of it has ended after the stop.
 pub async fn keep_leases(gateway: Arc<Gateway>) {
+    let lease = gateway.config.store.lease;
     while gateway
         .closed
-        .run_until_cancelled(tokio::time::sleep(LEASE / 3))
+        .run_until_cancelled(tokio::time::sleep(lease / 3))
         .await
         .is_some()
     {
@@ -374,7 +372,7 @@ pub async fn keep_leases(gateway: Arc<Gateway>) {
         }
         match gateway
             .store
-            .renew(attempts, signed(LEASE), Timestamp::now())
+            .renew(attempts, signed(lease), Timestamp::now())
             .await
         {
             Ok(lost) => {

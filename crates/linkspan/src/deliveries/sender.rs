@@ -27,9 +27,6 @@ use crate::store::{
 };
 use ends::Ends;
 
-/// How long an attempt may go without a sign of life.
-const LEASE: Duration = Duration::from_secs(30);
-
 /// How long the sender sleeps at most when nothing tells it of work: other gateways on the same store do not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
@@ -55,6 +52,8 @@ pub struct Sender {
 pub struct Lifetime {
     /// The gateway's name in the store.
     pub owner: String,
+    /// How long an attempt may go without a sign of life.
+    pub lease: Duration,
     /// The tasks that the drain waits for.
     pub tasks: TaskTracker,
     /// Cancelled first: claim no more.
@@ -66,11 +65,12 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// A new one, for a gateway of this name.
+    /// A new one, for a gateway of this name, whose attempts have leases this long.
     #[must_use]
-    pub fn new(owner: String) -> Self {
+    pub fn new(owner: String, lease: Duration) -> Self {
         Self {
             owner,
+            lease,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
@@ -262,7 +262,7 @@ impl Sender {
                         )
                     })
                     .collect(),
-                lease: signed(LEASE),
+                lease: signed(self.lifetime.lease),
                 now,
             })
             .await?;
@@ -311,8 +311,9 @@ impl Sender {
     /// Renews the leases of what is under way, until the last of it has ended after the stop.
     async fn keep_leases(self: Arc<Self>) {
         let closed = self.lifetime.closed.clone();
+        let lease = self.lifetime.lease;
         while closed
-            .run_until_cancelled(tokio::time::sleep(LEASE / 3))
+            .run_until_cancelled(tokio::time::sleep(lease / 3))
             .await
             .is_some()
         {
@@ -322,7 +323,7 @@ impl Sender {
             }
             match self
                 .store
-                .renew_deliveries(attempts, signed(LEASE), self.clock.now())
+                .renew_deliveries(attempts, signed(lease), self.clock.now())
                 .await
             {
                 Ok(lost) => {

@@ -74,6 +74,53 @@ async fn a_receiver_that_is_down_for_three_days_gets_everything_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_made_while_a_receiver_is_down_for_three_days_arrives_in_the_end() {
+    const STEP: i64 = HOUR / 4;
+    let mut rig = Rig::new();
+    let back = rig.start + jiff::SignedDuration::from_hours(72);
+    let clock = rig.clock.clone();
+    let script = rig.channel("crm", settings(""), move |_| {
+        if clock.time() < back {
+            Verdict::retry(None, "cannot connect")
+        } else {
+            Verdict::delivered(Some(200), "200 OK")
+        }
+    });
+    rig.run();
+    for hour in 0..72 {
+        rig.finish_job(hour).await;
+        if hour == 36 {
+            rig.die();
+            rig.run();
+            rig.recover(true).await;
+        }
+        for _ in 0..HOUR / STEP {
+            rig.advance(STEP);
+            rig.idle().await;
+        }
+    }
+    assert!(rig.clock.time() >= back);
+    let failed = script.calls().len();
+    // The last wait is the longest: a day, and a fifth of it.
+    for _ in 0..30 * HOUR / STEP {
+        rig.advance(STEP);
+        rig.idle().await;
+    }
+    let deliveries = rig.deliveries().await;
+    assert_eq!(deliveries.len(), 72);
+    for delivery in &deliveries {
+        assert_eq!(delivery.state, DeliveryState::Delivered, "{delivery:?}");
+    }
+    let calls = script.calls();
+    assert!(
+        failed > 72 && calls.len() == failed + 72,
+        "each is taken once"
+    );
+    let ids: std::collections::BTreeSet<_> = calls.iter().map(|call| (call.nth, call.id)).collect();
+    assert_eq!(ids.len(), 72, "one id for each result");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_receiver_never_takes_is_a_dead_letter_after_the_last_attempt_and_can_be_replayed() {
     let mut rig = Rig::new();
     let script = rig.channel("crm", settings(""), |_| {

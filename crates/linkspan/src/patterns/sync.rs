@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use linkspan_model::config::Overflow;
 use linkspan_model::{Code, Problem, ResultDocument};
 
@@ -21,7 +21,7 @@ use crate::logging;
 use crate::refusal::Refusal;
 use crate::runner;
 use crate::store::{
-    Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start, StoreError,
+    Attempt, AttemptEnd, Detach, Enqueued, Finished, Job, Outcome, Start, StoreError, signed,
 };
 
 /// How long a call is held, and what happens then.
@@ -265,7 +265,7 @@ async fn work(
 fn start(gateway: &Gateway, held: bool) -> Start {
     Start {
         owner: gateway.owner.clone(),
-        lease: SignedDuration::try_from(runner::LEASE).unwrap_or(SignedDuration::MAX),
+        lease: signed(gateway.config.store.lease),
         held,
     }
 }

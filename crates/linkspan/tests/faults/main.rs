@@ -1,4 +1,4 @@
-//! What the gateway does when it is killed, when its disk fails and when its workers do: one test binary, a file a subject.
+//! What the gateway does when it is killed, when its disk fails, and when its workers and receivers do: one test binary, a file a subject.
 
 #![expect(
     clippy::expect_used,
@@ -7,8 +7,11 @@
 )]
 
 mod bucket;
+mod deliveries;
 mod disk;
+mod gateways;
 mod kill;
+mod receiver;
 mod workers;
 
 use std::time::{Duration, Instant};

@@ -111,6 +111,9 @@ section! {
         hash_key: Option<PathBuf>, like r#""linkspan.key""#;
         /// The most that the database may take; beyond it no job is accepted. Documents over 64 KiB lie beside it.
         max_size: Size = "20 GiB", in "1 MiB" to "1024 TiB";
+        /// How long a gateway may give no sign of life before what it had under way, jobs and deliveries, is taken from it and begun again
+        /// by another one on the same database.
+        lease: Duration = "30s", in "1s" to "10m";
         /// How long a job's document and result are kept after its end; an integration may set its own.
         retention: Duration = "7d", in "1m" to "3650d";
         /// How long a job's row is kept after its result was erased; until then its result answers 410.

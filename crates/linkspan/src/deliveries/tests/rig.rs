@@ -306,7 +306,7 @@ impl Rig {
 }
 
 fn lifetime(owner: &str) -> Lifetime {
-    Lifetime::new(owner.to_owned())
+    Lifetime::new(owner.to_owned(), std::time::Duration::from_secs(30))
 }
 
 /// The settings of a channel, as they stand in a file.

@@ -1,195 +1,251 @@
-//! How many jobs the store takes a second: `cargo bench -p linkspan --bench store`.
+//! Durable jobs a second: `cargo bench -p linkspan --bench store`.
 //!
-//! Good as ratios between shapes of load on one machine, not as promises. Each line: what, jobs, seconds, jobs/s, median and 99th
-//! percentile of one call, jobs a commit, and the rate against the first line's.
+//! The same loads on the store on SQLite, on the store on PostgreSQL and, where Node.js and npm are there, on Graphile Worker on the same
+//! PostgreSQL server in the same run. The server is a private one with `fsync = on` and its default settings; each run of a load has a
+//! database of its own. Every call counts only when what it did is durable (`synchronous_commit = on`, SQLite `synchronous = FULL`).
+//! A request is 1 KiB; linkspan also keeps a result of 1 KiB, Graphile Worker removes what is done.
+//!
+//! What each line means:
+//! - *enqueue, N waiting callers*: each enqueues one job and waits until it is durable before its next; p50 and p99 are of these calls.
+//!   linkspan has its 16 connections; Graphile Worker (`addJob`) is shown with as many, and with 64.
+//! - *enqueue, N at once by 1 caller*: linkspan's calls are made together, Graphile Worker is given them in one `addJobs`; p50 and p99
+//!   are those of N jobs.
+//! - *claim and finish*: jobs that wait already, until the last one has durably ended. linkspan has 128 places; Graphile Worker has the
+//!   settings of its documentation's page on performance (24 at once, a local queue of 500, completions in batches).
+//! - *whole life*: callers enqueue while the jobs are run, until the last one has durably ended. linkspan's callers and runner are one
+//!   process, Graphile Worker's are two.
+//!
+//! Each figure is the median of the rounds, in which the contenders take turns; *least* and *most* are the rounds' rates. *jobs a
+//! commit* says how many jobs shared a transaction. *ratio* is the rate against the best of Graphile Worker's for the same load. All are
+//! good as ratios on one machine, not as promises.
 
+mod graphile;
+mod scenarios;
+mod table;
+
+use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use linkspan::store::{
-    AttemptEnd, Claim, Claimed, Enqueued, FileBlobs, JobQueue, JobStore, NewJob, Outcome, Places,
-    SqliteOptions, SqliteStore, StoreError, Upkeep,
+    FileBlobs, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store,
 };
-use linkspan_model::InvocationId;
+use linkspan_testkit::PostgresServer;
 
-type Outcomes = Result<Vec<Duration>, StoreError>;
+use graphile::Graphile;
+use scenarios::{Load, Run};
+use table::{Table, load_average, median, quantile};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+const LOADS: [Load; 7] = [
+    Load::Enqueue { callers: 1 },
+    Load::Enqueue { callers: 16 },
+    Load::Enqueue { callers: 128 },
+    Load::Enqueue { callers: 1024 },
+    Load::Batch { batch: 128 },
+    Load::Work { jobs: 6000 },
+    Load::Life { callers: 128 },
+];
+
+const ROUNDS: usize = 3;
+
+/// How long one load may take, with its preparation.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Contender {
+    Sqlite,
+    Postgres,
+    Graphile { connections: usize },
+}
+
+/// What all runs share.
+struct Bench {
+    folder: tempfile::TempDir,
+    server: PostgresServer,
+    graphile: Result<Graphile, String>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    // Beside the build, on a real disk: the system's temporary folder may be in memory.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> Result<(), Box<dyn Error>> {
+    let bench = Bench {
+        // Beside the build, on a real disk: the system's temporary folder may be in memory.
+        folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
+        // The defaults of PostgreSQL, not those of the tests' server.
+        server: PostgresServer::start(&["shared_buffers=128MB", "max_connections=100"]),
+        graphile: Graphile::set_up().await,
+    };
+    let version = bench.server.sql("postgres", "SHOW server_version");
     println!(
-        "{:<44} {:>7} {:>7} {:>9} {:>8} {:>8} {:>7} {:>7}",
-        "", "jobs", "s", "jobs/s", "p50 ms", "p99 ms", "/commit", "ratio"
+        "Durable jobs a second, requests of 1 KiB; {}",
+        load_average()
     );
-    let mut first = None;
-    for (callers, jobs) in [(1, 500), (16, 5_000), (128, 40_000), (1024, 60_000)] {
-        let store = open(folder.path(), &format!("enqueue-{callers}"))?;
-        let line = Line::start(format!("enqueue, {callers} waiting callers"), &store);
-        let calls = runtime.block_on(each(callers, jobs, {
-            let store = Arc::clone(&store);
-            move |_| {
-                let store = Arc::clone(&store);
-                async move { store.enqueue(job()).await.map(|_| ()) }
+    println!("PostgreSQL {version}, fsync on, default settings, one server for all");
+    match &bench.graphile {
+        Ok(graphile) => println!("beside it: {}", graphile.version),
+        Err(why) => println!("without Graphile Worker, which needs Node.js and npm: {why}"),
+    }
+    println!();
+    let mut table = Table::new(&[
+        "",
+        "jobs/s",
+        "least",
+        "most",
+        "p50 ms",
+        "p99 ms",
+        "jobs a commit",
+        "ratio",
+    ]);
+    for load in LOADS {
+        eprintln!("{}", load.name());
+        let contenders = contenders(load, bench.graphile.is_ok());
+        let mut runs: Vec<Vec<(Run, Option<u64>)>> =
+            contenders.iter().map(|_| Vec::new()).collect();
+        for _ in 0..ROUNDS {
+            for (contender, runs) in contenders.iter().zip(&mut runs) {
+                let run = tokio::time::timeout(PATIENCE, bench.run(load, *contender));
+                runs.push(run.await??);
             }
-        }))?;
-        line.end(jobs, calls, &mut first);
-        runtime.block_on(store.close());
+        }
+        lines(&mut table, load, &contenders, &runs);
     }
-    for batch in [1, 128, 1024] {
-        let jobs = if batch == 1 { 300 } else { 20_000 };
-        let store = open(folder.path(), &format!("life-{batch}"))?;
-        let line = Line::start(format!("enqueue, claim, finish, {batch} at once"), &store);
-        let calls = runtime.block_on(lives(Arc::clone(&store), batch, jobs))?;
-        line.end(jobs, calls, &mut first);
-        runtime.block_on(store.close());
-    }
+    table.print();
+    println!("\n{} at the end", load_average());
     Ok(())
 }
 
-fn open(folder: &std::path::Path, name: &str) -> Result<Arc<SqliteStore>, StoreError> {
-    let blobs = Arc::new(FileBlobs::open(folder.join(name).join("blobs"))?);
-    let store = SqliteStore::open(
-        folder.join(name).join("jobs.db"),
-        SqliteOptions::default(),
-        blobs,
-    )?;
-    Ok(Arc::new(store))
+/// Who can take a load.
+fn contenders(load: Load, graphile: bool) -> Vec<Contender> {
+    let connections: &[usize] = match load {
+        _ if !graphile => &[],
+        Load::Enqueue { callers: 1 } | Load::Batch { .. } | Load::Work { .. } => &[1],
+        Load::Enqueue { callers: 16 } => &[16],
+        Load::Enqueue { callers: 128 } => &[16, 64],
+        Load::Enqueue { .. } => &[],
+        Load::Life { .. } => &[64],
+    };
+    let theirs = connections
+        .iter()
+        .map(|&connections| Contender::Graphile { connections });
+    [Contender::Sqlite, Contender::Postgres]
+        .into_iter()
+        .chain(theirs)
+        .collect()
 }
 
-fn job() -> NewJob {
-    let now = Timestamp::now();
-    NewJob {
-        id: InvocationId::new(),
-        integration: "bills".to_owned(),
-        caller: "finance".to_owned(),
-        document: None,
-        // About 1 KiB, as the measures that the design started from.
-        request: format!("{{\"text\":\"{}\"}}", "word ".repeat(200)),
-        request_id: "0198f2a4-1111-7222-8333-444455556666".to_owned(),
-        traceparent: None,
-        idempotency: None,
-        start: None,
-        max_attempts: 3,
-        due: now,
-        keep: SignedDuration::from_hours(24),
-        now,
-    }
-}
-
-/// Shares `jobs` calls among `callers` tasks, each of which waits for its answer before its next call.
-async fn each<F, W>(callers: usize, jobs: usize, call: F) -> Outcomes
-where
-    F: Fn(usize) -> W + Clone + Send + 'static,
-    W: Future<Output = Result<(), StoreError>> + Send,
-{
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| {
-            let call = call.clone();
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                for number in (caller..jobs).step_by(callers) {
-                    let begun = Instant::now();
-                    call(number).await?;
-                    times.push(begun.elapsed());
-                }
-                Ok::<_, StoreError>(times)
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for task in tasks {
-        if let Ok(times) = task.await {
-            all.extend(times?);
-        }
-    }
-    Ok(all)
-}
-
-/// The whole life of jobs, so many side by side; each job's time from its enqueueing to its durable end.
-async fn lives(store: Arc<SqliteStore>, batch: usize, jobs: usize) -> Outcomes {
-    let mut times = Vec::new();
-    for _ in 0..jobs.div_ceil(batch) {
-        let begun = Instant::now();
-        let calls = (0..batch).map(|_| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { store.enqueue(job()).await })
-        });
-        for call in calls.collect::<Vec<_>>() {
-            if let Ok(outcome) = call.await {
-                debug_assert!(matches!(outcome?, Enqueued::Created { .. }));
+impl Bench {
+    /// One run on an empty store; with the transactions that it took.
+    async fn run(
+        &self,
+        load: Load,
+        contender: Contender,
+    ) -> Result<(Run, Option<u64>), Box<dyn Error>> {
+        let folder = tempfile::tempdir_in(self.folder.path())?;
+        match contender {
+            Contender::Sqlite => {
+                let path = folder.path().join("jobs.db");
+                let store = SqliteStore::open(path, SqliteOptions::default(), blobs(&folder)?)?;
+                counted(load, Arc::new(store), SqliteStore::commits).await
             }
-        }
-        let claim = Claim {
-            owner: "gateway".to_owned(),
-            places: vec![Places {
-                integration: "bills".to_owned(),
-                limit: u32::try_from(batch).unwrap_or(u32::MAX),
-            }],
-            lease: SignedDuration::from_secs(60),
-            now: Timestamp::now(),
-        };
-        let claimed = store.claim(claim).await?.claimed;
-        let calls = claimed.into_iter().map(|Claimed { attempt, .. }| {
-            let store = Arc::clone(&store);
-            let end = AttemptEnd {
-                attempt,
-                outcome: Outcome::Succeeded {
-                    result: format!("{{\"text\":\"{}\"}}", "word ".repeat(200)),
-                },
-                deliveries: Vec::new(),
-                now: Timestamp::now(),
-            };
-            tokio::spawn(async move { store.finish(end).await })
-        });
-        for call in calls.collect::<Vec<_>>() {
-            if let Ok(outcome) = call.await {
-                outcome?;
-                times.push(begun.elapsed());
+            Contender::Postgres => {
+                let url = self.server.database();
+                let options = PostgresOptions::default();
+                let store = PostgresStore::open(&url, options, blobs(&folder)?).await?;
+                counted(load, Arc::new(store), PostgresStore::commits).await
+            }
+            Contender::Graphile { connections } => {
+                let graphile = self.graphile.as_ref().map_err(Clone::clone)?;
+                let database = self.server.database();
+                let run = graphile.run(load, connections, &database).await?;
+                Ok((run, None))
             }
         }
     }
-    Ok(times)
 }
 
-struct Line {
-    what: String,
-    store: Arc<SqliteStore>,
-    begun: Instant,
-    commits: u64,
+fn blobs(folder: &tempfile::TempDir) -> Result<Arc<FileBlobs>, Box<dyn Error>> {
+    let folder: &Path = folder.path();
+    Ok(Arc::new(FileBlobs::open(folder.join("blobs"))?))
 }
 
-impl Line {
-    fn start(what: String, store: &Arc<SqliteStore>) -> Self {
-        Self {
-            what,
-            commits: store.commits(),
-            store: Arc::clone(store),
-            begun: Instant::now(),
-        }
-    }
+async fn counted<S: Store + 'static>(
+    load: Load,
+    store: Arc<S>,
+    commits: fn(&S) -> u64,
+) -> Result<(Run, Option<u64>), Box<dyn Error>> {
+    let before = commits(&store);
+    let run = load.run(store.clone()).await?;
+    let commits = commits(&store) - before;
+    store.close().await;
+    Ok((run, Some(commits)))
+}
 
-    fn end(self, jobs: usize, mut calls: Vec<Duration>, first: &mut Option<f64>) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let commits = (self.store.commits() - self.commits).max(1);
-        let rate = jobs as f64 / seconds;
-        let ratio = rate / *first.get_or_insert(rate);
-        calls.sort_unstable();
-        let at = |share: f64| {
-            let index = (calls.len() as f64 * share) as usize;
-            calls
-                .get(index)
-                .map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+/// A load's lines.
+fn lines(
+    table: &mut Table,
+    load: Load,
+    contenders: &[Contender],
+    runs: &[Vec<(Run, Option<u64>)>],
+) {
+    let rates = |runs: &[(Run, Option<u64>)]| -> Vec<f64> {
+        runs.iter().map(|(run, _)| run.rate()).collect()
+    };
+    let theirs = contenders
+        .iter()
+        .zip(runs)
+        .filter(|(contender, _)| matches!(contender, Contender::Graphile { .. }))
+        .map(|(_, runs)| median(&rates(runs)))
+        .reduce(f64::max);
+    table.row(vec![load.name()]);
+    for (contender, runs) in contenders.iter().zip(runs) {
+        let rates = rates(runs);
+        let rate = median(&rates);
+        let milliseconds = |share: f64| {
+            let rounds: Vec<_> = runs
+                .iter()
+                .filter_map(|(run, _)| quantile(&run.calls, share))
+                .collect();
+            if rounds.is_empty() {
+                String::new()
+            } else {
+                format!("{:.2}", median(&rounds))
+            }
         };
-        println!(
-            "{:<44} {jobs:>7} {seconds:>7.2} {rate:>9.0} {:>8.2} {:>8.2} {:>7.1} {ratio:>7.1}",
-            self.what,
-            at(0.5),
-            at(0.99),
-            jobs as f64 / commits as f64,
-        );
+        let shared: Vec<_> = runs
+            .iter()
+            .filter_map(|(run, commits)| Some(run.jobs as f64 / (*commits)?.max(1) as f64))
+            .collect();
+        let name = match contender {
+            Contender::Sqlite => "  linkspan on SQLite".to_owned(),
+            Contender::Postgres => "  linkspan on PostgreSQL".to_owned(),
+            Contender::Graphile { .. } if matches!(load, Load::Work { .. }) => {
+                "  Graphile Worker".to_owned()
+            }
+            Contender::Graphile { connections: 1 } => "  Graphile Worker, 1 connection".to_owned(),
+            Contender::Graphile { connections } => {
+                format!("  Graphile Worker, {connections} connections")
+            }
+        };
+        table.row(vec![
+            name,
+            format!("{rate:.0}"),
+            format!("{:.0}", quantile(&rates, 0.0).unwrap_or_default()),
+            format!("{:.0}", quantile(&rates, 1.0).unwrap_or_default()),
+            milliseconds(0.5),
+            milliseconds(0.99),
+            if shared.is_empty() {
+                String::new()
+            } else {
+                format!("{:.1}", median(&shared))
+            },
+            theirs.map_or_else(String::new, |theirs| format!("{:.2}", rate / theirs)),
+        ]);
     }
 }

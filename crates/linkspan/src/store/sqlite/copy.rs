@@ -239,11 +239,7 @@ fn rows(
     values: &[&dyn ToSql],
 ) -> rusqlite::Result<Vec<Row>> {
     let mut statement = connection.prepare_cached(statement)?;
-    let names: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut found = Vec::new();
     let mut all = statement.query(params_from_iter(values))?;
     while let Some(row) = all.next()? {

@@ -2,6 +2,7 @@
 //! its own in a temporary folder. It reaches nothing but loopback.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -37,8 +38,12 @@ impl Browser {
                 "{program} is not installed, and the console's tests need it: run make setup (Debian's package {package})"
             );
         }
+        let profile = tempfile::tempdir().expect("a temporary folder");
         let mut child = Command::new("chromedriver")
             .args(["--port=0", "--allowed-ips=127.0.0.1"])
+            .env("TMPDIR", profile.path())
+            // The browser joins the driver's group, and ends with it even where a test fails in the middle of a session.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,13 +60,12 @@ impl Browser {
             }
         });
         let Ok(port) = port.recv_timeout(PATIENCE) else {
-            let _ = child.kill();
-            let _ = child.wait();
+            end(&mut child);
             panic!("chromedriver did not say its port");
         };
         Self {
             child,
-            profile: tempfile::tempdir().expect("a temporary folder"),
+            profile,
             url: format!("http://127.0.0.1:{port}"),
         }
     }
@@ -100,13 +104,58 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser dies with its driver.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+/// Ends the driver, and whatever it started.
+fn end(driver: &mut Child) {
+    let _ = Command::new("kill")
+        .args(["-KILL", "--", &format!("-{}", driver.id())])
+        .stderr(Stdio::null())
+        .status();
+    let _ = driver.wait();
 }
 
 fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_browser_that_was_left_in_a_session_ends_with_its_driver() {
+        let driver = Browser::start();
+        let session = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .post(format!("{}/session", driver.url))
+            .json(&json!({ "capabilities": { "alwaysMatch": driver.capabilities() } }))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(session.status(), 200);
+        // A link to HOST-PID.
+        let lock = std::fs::read_link(driver.profile.path().join("SingletonLock")).unwrap();
+        let pid = lock.to_str().unwrap().rsplit('-').next().unwrap();
+        let process = format!("/proc/{pid}");
+        assert!(Path::new(&process).exists());
+        drop(driver);
+        let end = std::time::Instant::now() + PATIENCE;
+        while runs(&process) {
+            assert!(std::time::Instant::now() < end, "the browser still runs");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One that has ended may stand there until somebody asks for its end.
+    fn runs(process: &str) -> bool {
+        std::fs::read_to_string(format!("{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    }
 }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 /// How long something may take to be seen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const ENTER: &str = "\u{e007}";
-pub const ESCAPE: &str = "\u{e00c}";
+pub(super) const ENTER: &str = "\u{e007}";
+pub(super) const ESCAPE: &str = "\u{e00c}";
 const TAB: &str = "\u{e004}";
 
 /// Runs in every document before its own scripts: what the policy refuses is remembered.
@@ -22,7 +22,7 @@ const WATCH: &str = "window.refused = []; addEventListener('securitypolicyviolat
     window.refused.push(`${event.violatedDirective} ${event.blockedURI}`));";
 
 /// Texts whose contrast with what lies behind them is below WCAG's 4.5 to 1.
-pub const FAINT: &str = r"
+pub(super) const FAINT: &str = r"
     const parts = (color) => {
       const numbers = color.match(/-?[\d.]+(?:e-?\d+)?/g)?.map(Number) ?? [0, 0, 0, 0];
       const scale = color.startsWith('color(srgb') ? 255 : 1;
@@ -51,14 +51,14 @@ pub const FAINT: &str = r"
 ";
 
 /// What can be used and says nothing to who does not see it.
-pub const NAMELESS: &str = r"
+pub(super) const NAMELESS: &str = r"
     const labelled = (element) => element.labels?.length || element.getAttribute('aria-label') || element.getAttribute('aria-labelledby');
     const used = [...document.querySelectorAll('a, button, input, select, textarea, [tabindex=\'0\']')];
     return used.filter((element) => element.checkVisibility() && !labelled(element) && !element.textContent.trim()).map((element) => element.outerHTML.slice(0, 80));
 ";
 
 /// A tab with the console. [`Page::close`] says that nothing bad happened in it.
-pub struct Page {
+pub(super) struct Page {
     client: Client,
     url: String,
     _browser: Browser,
@@ -90,7 +90,7 @@ impl WebDriverCompatibleCommand for Vendor {
 }
 
 impl Page {
-    pub async fn open(gateway: &Gateway) -> Self {
+    pub(super) async fn open(gateway: &Gateway) -> Self {
         let browser = Browser::start();
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(browser.capabilities())
@@ -111,14 +111,14 @@ impl Page {
         page
     }
 
-    pub async fn sign_in(&self, key: &str) {
+    pub(super) async fn sign_in(&self, key: &str) {
         self.fill("input[name=key]", key).await;
         self.click("button[type=submit]").await;
         self.shows("h1", "Overview").await;
     }
 
     /// Goes to a page of the console by its address.
-    pub async fn go(&self, hash: &str) {
+    pub(super) async fn go(&self, hash: &str) {
         let hash = json!(format!("#/{hash}"));
         self.run(&format!("location.hash = {hash}")).await;
         let there = format!(
@@ -127,12 +127,12 @@ impl Page {
         self.until(&there).await;
     }
 
-    pub async fn reload(&self) {
+    pub(super) async fn reload(&self) {
         self.client.refresh().await.unwrap();
     }
 
     /// Waits for an element and clicks it.
-    pub async fn click(&self, css: &str) {
+    pub(super) async fn click(&self, css: &str) {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             // A live page may draw between finding and clicking.
@@ -144,14 +144,14 @@ impl Page {
     }
 
     /// Types a text in place of what a field holds.
-    pub async fn fill(&self, css: &str, text: &str) {
+    pub(super) async fn fill(&self, css: &str, text: &str) {
         let field = self.find(css).await;
         field.clear().await.unwrap();
         field.send_keys(text).await.unwrap();
     }
 
     /// Chooses a file.
-    pub async fn choose(&self, css: &str, file: &Path) {
+    pub(super) async fn choose(&self, css: &str, file: &Path) {
         let file = file.canonicalize().unwrap();
         let field = self.find(css).await;
         field.send_keys(file.to_str().unwrap()).await.unwrap();
@@ -160,13 +160,13 @@ impl Page {
     }
 
     /// Types into whatever has the focus.
-    pub async fn press(&self, keys: &str) {
+    pub(super) async fn press(&self, keys: &str) {
         let focused = self.client.active_element().await.unwrap();
         focused.send_keys(keys).await.unwrap();
     }
 
     /// Presses Tab until an element has the focus, and shows that it has.
-    pub async fn tab_to(&self, css: &str) {
+    pub(super) async fn tab_to(&self, css: &str) {
         let there = format!(
             "return document.activeElement.matches({})",
             json!(format!("{css}:focus-visible"))
@@ -188,7 +188,7 @@ impl Page {
     }
 
     /// Waits until an element has a text.
-    pub async fn shows(&self, css: &str, text: &str) {
+    pub(super) async fn shows(&self, css: &str, text: &str) {
         let shown = format!(
             "return [...document.querySelectorAll({})].some((element) => element.textContent.includes({}))",
             json!(css),
@@ -198,7 +198,7 @@ impl Page {
     }
 
     /// Waits until a script gives true.
-    pub async fn until(&self, script: &str) {
+    pub(super) async fn until(&self, script: &str) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while self.run(script).await != true {
             if tokio::time::Instant::now() > end {
@@ -217,7 +217,7 @@ impl Page {
     }
 
     /// Waits until something is true outside the browser.
-    pub async fn until_here(&self, done: impl Fn() -> bool, what: &str) {
+    pub(super) async fn until_here(&self, done: impl Fn() -> bool, what: &str) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !done() {
             assert!(tokio::time::Instant::now() < end, "never true: {what}");
@@ -226,13 +226,13 @@ impl Page {
     }
 
     /// Runs a script in the page.
-    pub async fn run(&self, script: &str) -> Value {
+    pub(super) async fn run(&self, script: &str) -> Value {
         let ran = self.client.execute(script, Vec::new()).await;
         ran.unwrap_or_else(|error| panic!("{error} in {script}"))
     }
 
     /// A screen of this size, for a system with this theme.
-    pub async fn screen(&self, width: u32, height: u32, theme: &str) {
+    pub(super) async fn screen(&self, width: u32, height: u32, theme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await;
@@ -241,13 +241,13 @@ impl Page {
     }
 
     /// Leaves out what the console has said so far: an error that was asked for.
-    pub async fn forget_log(&self) {
+    pub(super) async fn forget_log(&self) {
         self.log().await;
     }
 
     /// Ends the browser; fails where a script of a document ran, the policy was violated, an error was logged, or another host was
     /// asked.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         assert_eq!(self.run("return window.harmed ?? null").await, Value::Null);
         assert_eq!(self.run("return window.refused").await, json!([]));
         let asked = self

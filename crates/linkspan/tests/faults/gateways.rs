@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use linkspan_testkit::ledger::{Ledger, Sent};
-use linkspan_testkit::{Answer, Client, Gateway, PostgresServer, Setup, fixture};
+use linkspan_testkit::{Answer, Client, Gateway, PostgresServer, S3Server, Setup, fixture};
 use serde_json::Value;
 
 use crate::PROGRAM;
@@ -30,13 +30,15 @@ fn program() -> String {
     std::env::var("LINKSPAN_BIN").unwrap_or_else(|_| PROGRAM.to_owned())
 }
 
-fn toml(deliver: &str) -> String {
+fn toml(deliver: &str, bucket: &S3Server) -> String {
     format!(
         r#"
+{}
 [server]
 rate_limit = 0
 [store]
 jobs = "${{env:DATABASE_URL}}"
+blobs = "s3://documents/team"
 lease = "3s"
 [outbound]
 private_networks = ["127.0.0.0/8"]
@@ -56,13 +58,15 @@ deliver = [{deliver}]
 pattern = "async"
 steps = ["text"]
 backoff = {{ first = "1ms", max = "20ms" }}
-"#
+"#,
+        bucket.toml()
     )
 }
 
-/// Two gateways on one database, in one folder.
+/// Two gateways on one database and one bucket, each with a folder of its own.
 struct Pair {
-    setup: Setup,
+    setups: [Setup; 2],
+    _bucket: S3Server,
     database: String,
     key: String,
     /// Each with its client; none while it is down.
@@ -73,13 +77,24 @@ impl Pair {
     fn new(deliver: &str) -> Self {
         let url = PostgresServer::shared().database();
         let database = url.rsplit('/').next().expect("a name").to_owned();
-        let mut setup = Setup::new(&program(), &toml(deliver)).env("DATABASE_URL", &url);
-        for (name, secret) in Receiver::secrets() {
-            setup = setup.env(name, &secret);
-        }
-        let key = setup.key("estate", &["invoke", "read"]);
+        let bucket = S3Server::start("documents");
+        let setups = [0, 1].map(|_| {
+            let setup = Setup::new(&program(), &toml(deliver, &bucket))
+                .env("DATABASE_URL", &url)
+                .env("S3_KEY_ID", S3Server::ACCESS_KEY_ID)
+                .env("S3_SECRET", S3Server::SECRET_ACCESS_KEY);
+            Receiver::secrets()
+                .iter()
+                .fold(setup, |setup, (name, secret)| setup.env(name, secret))
+        });
+        let key = setups[0].key("estate", &["invoke", "read"]);
+        let [one, other] = setups
+            .each_ref()
+            .map(|setup| setup.folder().join("linkspan.key"));
+        std::fs::copy(one, other).expect("the key's file is copied");
         Self {
-            setup,
+            setups,
+            _bucket: bucket,
             database,
             key,
             gateways: [Mutex::new(None), Mutex::new(None)],
@@ -87,7 +102,7 @@ impl Pair {
     }
 
     fn start(&self, nth: usize) {
-        let gateway = tokio::task::block_in_place(|| self.setup.serve());
+        let gateway = tokio::task::block_in_place(|| self.setups[nth].serve());
         let client = gateway.client(&self.key);
         *self.locked(nth) = Some((gateway, client));
     }
@@ -332,7 +347,7 @@ fn assert_each_has_one_result(pair: &Pair, receiver: &Receiver, load: &Load, job
         "two keys have one job, or one has none"
     );
     let results: BTreeMap<String, Value> = pair
-        .sql("SELECT id, result FROM results")
+        .sql("SELECT id, result FROM linkspan.results")
         .lines()
         .map(|line| {
             let (id, result) = line.split_once('|').expect("two columns");
@@ -347,7 +362,7 @@ fn assert_each_has_one_result(pair: &Pair, receiver: &Receiver, load: &Load, job
     );
     for (table, id) in [("jobs", "id"), ("deliveries", "job")] {
         let counts = pair.sql(&format!(
-            "SELECT count(*), count(DISTINCT {id}) FROM {table}"
+            "SELECT count(*), count(DISTINCT {id}) FROM linkspan.{table}"
         ));
         assert_eq!(counts, format!("{jobs}|{jobs}"), "{table}");
     }
@@ -364,7 +379,7 @@ fn assert_each_has_one_result(pair: &Pair, receiver: &Receiver, load: &Load, job
         assert_eq!(arrived.result(), *result, "{job} has two results");
     }
     assert_eq!(receiver.faults(), Vec::<String>::new());
-    let attempts = pair.sql("SELECT coalesce(sum(attempts - 1), 0) FROM jobs");
+    let attempts = pair.sql("SELECT coalesce(sum(attempts - 1), 0) FROM linkspan.jobs");
     attempts.parse().expect("a number")
 }
 

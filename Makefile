@@ -16,9 +16,11 @@ test: setup
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --locked
 
-# Speed lives here, never in a test.
+# Speed lives here, never in a test. The first needs Node.js and npm for the queue that it measures beside ours; it says so where they
+# are missing.
 bench: setup
 	$(CARGO) bench --locked -p linkspan --bench store
+	$(CARGO) bench --locked -p linkspan --bench deliveries
 	$(CARGO) bench --locked -p linkspan --bench receivers
 
 # System packages, for the tests too: says what is missing and why, installs it where it may.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use linkspan::store::{AttemptEnd, Claim, Claimed, NewJob, Outcome, Places, Store, StoreError};
+use linkspan::store::{Attempt, AttemptEnd, Claim, NewJob, Outcome, Places, Store, StoreError};
 use linkspan_model::InvocationId;
 use tokio::sync::{Notify, Semaphore};
 
@@ -195,7 +195,7 @@ impl Worker {
                 let claimed = store.claim(claim(free)).await?.claimed;
                 more = claimed.len() == free;
                 for claimed in claimed {
-                    self.finish(store, claimed);
+                    self.finish(store, claimed.attempt);
                 }
             }
             tokio::select! {
@@ -206,7 +206,7 @@ impl Worker {
         Ok(())
     }
 
-    fn finish(&self, store: &Arc<dyn Store>, claimed: Claimed) {
+    fn finish(&self, store: &Arc<dyn Store>, attempt: Attempt) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return; // never: no more are claimed than are free
         };
@@ -217,7 +217,7 @@ impl Worker {
         );
         tokio::spawn(async move {
             let end = AttemptEnd {
-                attempt: claimed.attempt,
+                attempt,
                 outcome: Outcome::Succeeded { result: text() },
                 deliveries: Vec::new(),
                 now: Timestamp::now(),

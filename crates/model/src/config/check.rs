@@ -263,7 +263,8 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
             &format!("{AT}.scopes"),
             "needs scope_claim, which says whose values these are",
         ),
-        (Some(_), None) => tell(
+        // Where they are there and faulty, that is told.
+        (Some(_), None) if !lines.has(&format!("{AT}.scopes")) => tell(
             &format!("{AT}.scope_claim"),
             "needs scopes, which says what its values allow",
         ),

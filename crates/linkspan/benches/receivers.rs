@@ -88,7 +88,10 @@ async fn run(slow: bool) -> Result<Duration, Box<dyn Error>> {
     for number in 0..JOBS {
         turn.tick().await;
         let text = format!("The crossing number {number} was wonderful.");
-        client.text("reviews", &text).await.job();
+        let answer = client.text("reviews", &text).await;
+        if answer.status != 202 {
+            return Err(answer.body.into());
+        }
     }
     let expected = JOBS * (RECEIVERS - 1);
     while locked(&receivers).len() < expected {

@@ -88,12 +88,13 @@ async fn everything_that_is_made_while_a_receiver_is_down_for_three_days_arrives
     });
     rig.run();
     for hour in 0..72 {
-        rig.finish_job(hour).await;
+        // While the sender sleeps: one that is about to claim could do so after its death was noticed.
         if hour == 36 {
             rig.die();
             rig.run();
             rig.recover(true).await;
         }
+        rig.finish_job(hour).await;
         for _ in 0..HOUR / STEP {
             rig.advance(STEP);
             rig.idle().await;

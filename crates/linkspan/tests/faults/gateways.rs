@@ -215,7 +215,10 @@ async fn kill_of_one_of_two_gateways_every_few_seconds_loses_no_job_and_gives_no
     let jobs = std::env::var("LINKSPAN_JOBS").map_or(JOBS, |jobs| {
         jobs.parse().expect("LINKSPAN_JOBS is a number")
     });
-    let seed = fastrand::u64(..);
+    let seed = std::env::var("LINKSPAN_SEED")
+        .ok()
+        .map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("a number"));
+    eprintln!("LINKSPAN_SEED={seed}");
     let mut random = Rng::with_seed(seed);
     let receiver = Receiver::new().await;
     receiver.start().await;

@@ -32,7 +32,7 @@ const HMAC_KEY: &[u8; 32] = b"thirty-two bytes for the webhook";
 const ED25519_SEED: &[u8; 32] = b"thirty-two bytes, and not chosen";
 
 /// A receiver. It is down until [`Receiver::start`].
-pub struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     kept: Arc<Kept>,
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
@@ -40,15 +40,15 @@ pub struct Receiver {
 
 /// What came for one job to one path.
 #[derive(Clone, Debug, Default)]
-pub struct Arrived {
+pub(crate) struct Arrived {
     /// The ids under which it came.
-    pub ids: BTreeSet<String>,
+    pub(crate) ids: BTreeSet<String>,
     /// The bodies with which it came.
-    pub bodies: BTreeSet<String>,
+    pub(crate) bodies: BTreeSet<String>,
     /// How often it came.
-    pub times: u32,
+    pub(crate) times: u32,
     /// How often the receiver has decided to answer 200. An answer may be lost on its way.
-    pub taken: u32,
+    pub(crate) taken: u32,
 }
 
 struct Kept {
@@ -62,7 +62,7 @@ struct Kept {
 
 impl Receiver {
     /// A receiver with a free port.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(ED25519_SEED).expect("a seed");
         let found = TcpListener::bind((HOST, 0)).await.expect("a free port");
         Self {
@@ -79,7 +79,7 @@ impl Receiver {
     }
 
     /// The environment in which the channels find their secrets.
-    pub fn secrets() -> [(&'static str, String); 2] {
+    pub(crate) fn secrets() -> [(&'static str, String); 2] {
         [
             (
                 "HMAC_SECRET",
@@ -93,7 +93,7 @@ impl Receiver {
     }
 
     /// A channel to this receiver, as an item of `deliver`: `hmac` or `ed25519`, with further keys.
-    pub fn channel(&self, kind: &str, rest: &str) -> String {
+    pub(crate) fn channel(&self, kind: &str, rest: &str) -> String {
         format!(
             "{{ webhook = \"http://{}/{kind}\", name = \"{kind}\", secret = \"${{env:{}_SECRET}}\", {rest} }}",
             self.address,
@@ -102,7 +102,7 @@ impl Receiver {
     }
 
     /// Listens, on the same port each time.
-    pub async fn start(&self) {
+    pub(crate) async fn start(&self) {
         let listener = crate::until("the receiver's port", || async {
             let listener = std::net::TcpListener::bind(self.address).ok()?;
             listener.set_nonblocking(true).ok()?;
@@ -116,7 +116,7 @@ impl Receiver {
     }
 
     /// The server ends at once: its connections are reset, and what was under way is never answered.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let running = locked(&self.running).take();
         let (stop, thread) = running.expect("the receiver runs");
         let _ = stop.send(());
@@ -126,22 +126,22 @@ impl Receiver {
     }
 
     /// From now on some are refused, some wait and some get no answer.
-    pub fn be_moody(&self, random: Rng) {
+    pub(crate) fn be_moody(&self, random: Rng) {
         *locked(&self.kept.whims) = Some(random);
     }
 
     /// From now on everything is taken at once.
-    pub fn be_calm(&self) {
+    pub(crate) fn be_calm(&self) {
         *locked(&self.kept.whims) = None;
     }
 
     /// What came, by path and job.
-    pub fn arrived(&self) -> BTreeMap<(String, String), Arrived> {
+    pub(crate) fn arrived(&self) -> BTreeMap<(String, String), Arrived> {
         locked(&self.kept.arrived).clone()
     }
 
     /// How many jobs' results were taken at a path.
-    pub fn taken(&self, path: &str) -> usize {
+    pub(crate) fn taken(&self, path: &str) -> usize {
         let arrived = locked(&self.kept.arrived);
         let there = arrived
             .iter()
@@ -150,7 +150,7 @@ impl Receiver {
     }
 
     /// What should never have come.
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         locked(&self.kept.faults).clone()
     }
 }
@@ -166,7 +166,7 @@ impl Drop for Receiver {
 
 impl Arrived {
     /// The result document that it brought.
-    pub fn result(&self) -> Value {
+    pub(crate) fn result(&self) -> Value {
         let body = self.bodies.first().expect("a body");
         let event: Value = serde_json::from_str(body).expect("an event");
         event["data"].clone()

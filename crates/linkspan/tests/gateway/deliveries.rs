@@ -204,7 +204,7 @@ async fn filters_choose_and_shape_what_leaves() {
     ];
     let scene = Scene::start(&calls("async", &channels)).await;
     scene.engine.open();
-    scene.client.text("calls", "fine").await.job();
+    let _ = scene.client.text("calls", "fine").await.job();
     let bad = scene
         .client
         .text("calls", "fail:unreadable-document")

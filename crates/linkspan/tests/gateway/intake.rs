@@ -580,7 +580,6 @@ async fn a_path_or_method_that_is_not_there_is_a_problem_document_too() {
     let (_setup, gateway) = gateway("");
     let client = gateway.client("");
     let missing = [
-        (Method::GET, "/"),
         (Method::GET, "/v2/jobs"),
         (Method::POST, "/v1/integrations/nothing/invocations"),
         (Method::POST, "/v1/integrations/%ff/invocations"),

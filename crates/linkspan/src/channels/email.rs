@@ -77,7 +77,7 @@ impl Email {
         let server = Server::new(smtp, outbound)
             .map_err(|all| {
                 all.into_iter()
-                    .for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence))
+                    .for_each(|(key, sentence)| keep(&format!("email.{key}"), sentence));
             })
             .ok();
         let templates = Templates::load(settings, folder)

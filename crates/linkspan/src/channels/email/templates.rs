@@ -93,7 +93,7 @@ impl Templates {
             let shown = path.display().to_string();
             match std::fs::read_to_string(folder.join(path)) {
                 Ok(source) => {
-                    faults.extend(templates.add(name, &format!("{key}: {shown}"), source))
+                    faults.extend(templates.add(name, &format!("{key}: {shown}"), source));
                 }
                 Err(error) => faults.push(format!("{key}: cannot read {shown}: {error}")),
             }

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Done {
     }
     runtime()?.block_on(async {
         let mut receivers = Receivers::start(folder.path()).await?;
-        let served = start(args.listen, folder.path(), &receivers).await?;
+        let served = Box::pin(start(args.listen, folder.path(), &receivers)).await?;
         let base = format!("http://{}", served.address);
         eprintln!(
             "linkspan {} listens on {base}; its files are in {}",

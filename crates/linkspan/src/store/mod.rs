@@ -28,6 +28,7 @@ mod error;
 mod gauge;
 pub mod jobs;
 pub mod keys;
+mod lock;
 mod open;
 pub mod postgres;
 pub mod queue;

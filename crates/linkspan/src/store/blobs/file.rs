@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use super::{BlobRef, Blobs, Condemned, Digest, LocalBlob, Pins, Spooled};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::gauge::Gauge;
+use crate::store::lock;
 use crate::store::upkeep::Health;
 
 /// How much a probe writes to find out whether there is space again.
@@ -336,7 +337,7 @@ fn prepare(folder: &Path) -> Result<File, Opening> {
         .mode(0o600)
         .open(&lock_path)
         .map_err(failed(&lock_path))?;
-    match lock.try_lock() {
+    match lock::take(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Opening::Locked),
         Err(TryLockError::Error(error)) => return Err(Opening::Failed(lock_path, error)),

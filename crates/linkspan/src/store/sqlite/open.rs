@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::schema::{Unfit, migrate};
 use crate::store::error::{ErrorKind, StoreError};
+use crate::store::lock;
 
 const DOING: &str = "open the job store";
 
@@ -22,7 +23,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let file = private_file(&PathBuf::from(name))?;
-    match file.try_lock() {
+    match lock::take(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::new(ErrorKind::Locked, DOING)),
         Err(TryLockError::Error(error)) => Err(unusable(path, &error)),

@@ -1,0 +1,2 @@
+//! Measured later.
+fn main() {}

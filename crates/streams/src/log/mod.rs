@@ -1,0 +1,102 @@
+//! The embedded log: append-only, durable, a folder of segment files a log.
+//!
+//! What holds:
+//! - [`Log::append`] returns after its entries are on the disk (fsync). Appends that wait share one fsync.
+//! - Offsets of a log grow by one, from 0, and are never given twice, also after a restart or a torn write.
+//! - What was acknowledged is there after a loss of power; what was not may be there, whole, or not at all.
+//! - An entry that does not read back as it was written is an error, never skipped.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// One log: one shard of a stream.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Appends entries, in order, all or none, and returns the offset of the first after they are on disk. Dropping the future
+    /// undoes nothing. `now` is kept with the entries; it is never less than that of the entry before (a clock that steps back is
+    /// held).
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Full`], [`LogError::Io`], [`LogError::Closed`]: nothing is acknowledged.
+    async fn append(&self, entries: Vec<Bytes>, now: Timestamp) -> Result<u64, LogError>;
+
+    /// Entries from `from` on, as many as there are up to both bounds, and at least one where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Trimmed`] below the first kept offset; [`LogError::Corrupt`], [`LogError::Io`].
+    async fn read(&self, from: u64, entries: usize, bytes: usize) -> Result<Vec<Entry>, LogError>;
+
+    /// The first kept offset and the next one to be given.
+    fn bounds(&self) -> Range<u64>;
+
+    /// Tells the next offset, after each append.
+    fn follow(&self) -> watch::Receiver<u64>;
+
+    /// The offset of the first kept entry that came at that time or later; the next one to be given where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::read`].
+    async fn since(&self, time: Timestamp) -> Result<u64, LogError>;
+
+    /// Lets go of whole segments that ended before `now - age`, or that are more than `size` bytes back. Returns the bytes freed.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Io`].
+    async fn trim(&self, age: Duration, size: Option<u64>, now: Timestamp)
+    -> Result<u64, LogError>;
+}
+
+/// An entry as it is read.
+#[derive(Clone)]
+pub struct Entry {
+    /// Its offset.
+    pub offset: u64,
+    /// When it came.
+    pub arrived: Timestamp,
+    /// Its content.
+    pub payload: Bytes,
+}
+
+/// Why a log gave or took nothing.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The offset is below the first kept one.
+    #[error("the log begins at {first}")]
+    Trimmed {
+        /// The first kept offset.
+        first: u64,
+    },
+    /// The disk is full. Tried again, it can pass.
+    #[error("the disk is full")]
+    Full,
+    /// What was written does not read back.
+    #[error("{file}: damaged at byte {at}")]
+    Corrupt {
+        /// The segment's file name.
+        file: String,
+        /// Where in it.
+        at: u64,
+    },
+    /// The disk failed.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The log is closed, or a failed write made it refuse more until it is opened anew.
+    #[error("the log is closed")]
+    Closed,
+}

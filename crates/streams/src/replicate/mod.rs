@@ -1,0 +1,1 @@
+//! Replication: topics of one cluster copied to another, exactly once.

@@ -15,9 +15,15 @@ pub struct Lane(Arc<str>);
 
 /// Where a record stands in its lane, in the source's own words: an offset, or a sequence number with the place within an aggregate.
 /// Opaque here; whoever made it reads it.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Position(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Position(Form);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Form {
+    // Most positions are numbers, and come by the hundred thousand a second.
+    Number(u64),
+    Text(Arc<str>),
+}
 
 /// A record as it came.
 #[derive(Clone)]
@@ -81,14 +87,26 @@ impl Lane {
 impl Position {
     /// The position that is written so.
     #[must_use]
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub fn new(text: &str) -> Self {
+        match text.parse::<u64>() {
+            Ok(number) if number.to_string() == text => Self(Form::Number(number)),
+            _ => Self(Form::Text(text.into())),
+        }
     }
 
-    /// The position as it is written.
+    /// The position that is a number.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub const fn number(number: u64) -> Self {
+        Self(Form::Number(number))
+    }
+
+    /// The number, where it is one.
+    #[must_use]
+    pub const fn as_number(&self) -> Option<u64> {
+        match self.0 {
+            Form::Number(number) => Some(number),
+            Form::Text(_) => None,
+        }
     }
 }
 
@@ -124,7 +142,10 @@ impl fmt::Debug for Lane {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match &self.0 {
+            Form::Number(number) => number.fmt(f),
+            Form::Text(text) => f.write_str(text),
+        }
     }
 }
 

@@ -6,30 +6,32 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::flow::Progress;
 use crate::record::{Lane, Record};
 
 /// A stream that is read: at least once from what was committed, in order within a lane.
 ///
-/// One flow calls [`Source::next`] in a loop. When the flow has no room it does not call; a source that must go on speaking to its
-/// cluster meanwhile does so in a task or thread of its own, and stops fetching (pauses) by itself when what it has fetched is not
-/// taken. Where reading begins is the source's business: it knows where its committed progress is kept (Kafka's group, the store).
+/// One flow calls [`Source::next`] in a loop, also when it has no room for records. Where a source must go on speaking to its cluster
+/// between calls it does so in a task or thread of its own, and stops fetching (pauses) by itself when what it has fetched is not taken.
+/// Where reading begins is the source's business: it knows where its committed progress is kept (Kafka's group, the store).
 #[async_trait]
 pub trait Source: Send {
-    /// The next thing that happened. Dropping the future loses nothing: the event comes with the next call.
+    /// The next thing that happened; without `room`, anything but records. Dropping the future loses nothing: the event comes with the
+    /// next call.
     ///
     /// # Errors
     ///
     /// [`SourceError::Passing`]: the source tries again by itself; call again. [`SourceError::Lasting`]: nothing more will come from
     /// it as it is; the flow settles what it has and stops, and whoever owns it says so and starts it anew later.
     /// [`SourceError::Broken`]: records are missing, or the lane is not what it was: never read past in silence.
-    async fn next(&mut self) -> Result<Event, SourceError>;
+    async fn next(&mut self, room: bool) -> Result<Event, SourceError>;
 }
 
 /// What a source says.
 #[derive(Debug)]
 pub enum Event {
     /// These lanes are read from here on. Always before their first record.
-    Gained(Vec<Lane>),
+    Gained(Vec<Gained>),
     /// Records of one lane, in order, never empty.
     Records(Vec<Record>),
     /// Records of these lanes are another's from now on, as soon as `release` is done or dropped: the flow starts nothing more of
@@ -42,8 +44,23 @@ pub enum Event {
     },
     /// These lanes are another's already: nothing of them may be committed any more.
     Lost(Vec<Lane>),
-    /// The lane has ended (a shard that was split or merged): after its last record is committed, no more comes.
-    Ended(Lane),
+    /// The lane has no more records (a shard that was split or merged). `release` is done when its last one is committed; dropped
+    /// before that, it is not.
+    Ended {
+        /// The lane.
+        lane: Lane,
+        /// To be called when all of the lane is committed.
+        release: Release,
+    },
+}
+
+/// A lane that is read from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gained {
+    /// The lane.
+    pub lane: Lane,
+    /// How far it is committed. Reading begins after the prefix; what was given on beyond it comes again and is passed over.
+    pub progress: Progress,
 }
 
 /// Tells the source that revoked lanes are free.

@@ -11,9 +11,17 @@
 //! - No commit is open while a [`Process`] runs for it.
 
 mod commit;
+mod lane;
+mod limit;
+mod meter;
 mod process;
+mod run;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, CommitError, Committer, LaneCommit, Output, Progress};
+pub use meter::{Meter, Reading};
 pub use process::{Failure, Process};
+pub use run::{Flow, FlowError};
 pub use settings::{Order, Settings};

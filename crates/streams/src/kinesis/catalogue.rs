@@ -1,0 +1,157 @@
+//! Which streams and shards there are: one small file, written anew at each change.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::hash_key::HashKey;
+
+/// How long records are kept unless a stream says otherwise.
+pub(super) const RETENTION_HOURS: u32 = 24;
+
+/// All streams, by name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Catalogue {
+    pub(super) streams: BTreeMap<String, StreamEntry>,
+}
+
+/// A stream, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StreamEntry {
+    pub(super) id: Uuid,
+    pub(super) created: Timestamp,
+    pub(super) retention_hours: u32,
+    pub(super) on_demand: bool,
+    pub(super) tags: BTreeMap<String, String>,
+    /// All shards that may still hold records, by number.
+    pub(super) shards: Vec<ShardEntry>,
+    /// The number of the next shard.
+    pub(super) next: u32,
+}
+
+/// A shard, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ShardEntry {
+    pub(super) number: u32,
+    /// When it was made, in milliseconds: later than each of its parents.
+    pub(super) born: u64,
+    pub(super) parents: Vec<u32>,
+    pub(super) first_key: HashKey,
+    pub(super) last_key: HashKey,
+    /// The offset at which it was closed, and when.
+    pub(super) closed: Option<(u64, Timestamp)>,
+}
+
+impl StreamEntry {
+    /// A new stream of so many shards.
+    pub(super) fn new(shards: u32, on_demand: bool, now: Timestamp) -> Self {
+        let mut stream = Self {
+            id: Uuid::now_v7(),
+            created: now,
+            retention_hours: RETENTION_HOURS,
+            on_demand,
+            tags: BTreeMap::new(),
+            shards: Vec::new(),
+            next: 0,
+        };
+        for (first, last) in HashKey::ranges(shards) {
+            stream.add(Vec::new(), first, last, now);
+        }
+        stream
+    }
+
+    /// Adds a shard and gives its number.
+    pub(super) fn add(
+        &mut self,
+        parents: Vec<u32>,
+        first_key: HashKey,
+        last_key: HashKey,
+        now: Timestamp,
+    ) -> u32 {
+        let number = self.next;
+        let after = parents
+            .iter()
+            .filter_map(|parent| self.shard(*parent))
+            .map(|parent| parent.born + 1)
+            .max();
+        self.next += 1;
+        self.shards.push(ShardEntry {
+            number,
+            born: u64::try_from(now.as_millisecond())
+                .unwrap_or(0)
+                .max(after.unwrap_or(0)),
+            parents,
+            first_key,
+            last_key,
+            closed: None,
+        });
+        number
+    }
+
+    pub(super) fn shard(&self, number: u32) -> Option<&ShardEntry> {
+        self.shards.iter().find(|shard| shard.number == number)
+    }
+
+    pub(super) fn shard_mut(&mut self, number: u32) -> Option<&mut ShardEntry> {
+        self.shards.iter_mut().find(|shard| shard.number == number)
+    }
+
+    pub(super) fn open_shards(&self) -> impl Iterator<Item = &ShardEntry> {
+        self.shards.iter().filter(|shard| shard.closed.is_none())
+    }
+
+    /// The name of a shard's log.
+    pub(super) fn log(&self, number: u32) -> String {
+        format!("{}-{number:08}", self.id)
+    }
+}
+
+impl ShardEntry {
+    /// The shard's id.
+    pub(super) fn id(&self) -> String {
+        shard_id(self.number)
+    }
+}
+
+/// A shard's id.
+pub(super) fn shard_id(number: u32) -> String {
+    format!("shardId-{number:012}")
+}
+
+/// The number of a shard's id.
+pub(super) fn shard_number(id: &str) -> Option<u32> {
+    id.strip_prefix("shardId-")?.parse().ok()
+}
+
+impl Catalogue {
+    /// Reads the file; where there is none, there are no streams.
+    pub(super) fn load(path: &Path) -> io::Result<Self> {
+        match fs::read(path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the file, durably and at once.
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let beside = path.with_extension("new");
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    }
+}

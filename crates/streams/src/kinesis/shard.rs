@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use super::fault::{Fault, Kind};
 use super::throttle::Throttle;
@@ -15,7 +15,7 @@ pub(super) struct Shard {
     pub(super) log: Arc<dyn Log>,
     pub(super) throttle: Throttle,
     /// Read by whoever appends, written by whoever closes: so nothing is appended after the end was taken.
-    open: RwLock<bool>,
+    open: Arc<RwLock<bool>>,
 }
 
 impl Shard {
@@ -23,7 +23,7 @@ impl Shard {
         Self {
             log,
             throttle: Throttle::default(),
-            open: RwLock::new(open),
+            open: Arc::new(RwLock::new(open)),
         }
     }
 
@@ -40,15 +40,9 @@ impl Shard {
         Some(self.log.append(entries, now).await)
     }
 
-    /// Takes nothing more, and gives where it ends.
-    pub(super) async fn close(&self) -> u64 {
-        *self.open.write().await = false;
-        self.log.bounds().end
-    }
-
-    /// Takes records again: its end could not be written down.
-    pub(super) async fn reopen(&self) {
-        *self.open.write().await = true;
+    /// Lets nobody append until the guard is dropped, and nobody after that where it then holds false.
+    pub(super) async fn hold(&self) -> OwnedRwLockWriteGuard<bool> {
+        Arc::clone(&self.open).write_owned().await
     }
 }
 

@@ -248,22 +248,21 @@ async fn reshard<T: Sync>(
         let opened = service.open_shard(&stream, number).await?;
         state.shards.insert((stream.id, number), opened);
     }
-    let mut closed = Vec::new();
+    // Whoever appends meanwhile waits, and then finds the children.
+    let mut held = Vec::new();
     for number in numbers {
         if let Some(shard) = state.shards.get(&(stream.id, number)) {
-            let end = shard.close().await;
-            closed.push(std::sync::Arc::clone(shard));
+            held.push(shard.hold().await);
+            let end = shard.log.bounds().end;
             if let Some(entry) = stream.shard_mut(number) {
                 entry.closed = Some((end, asked.call.now));
             }
         }
     }
     state.catalogue.streams.insert(name.to_owned(), stream);
-    if let Err(fault) = service.keep(state).await {
-        for shard in closed {
-            shard.reopen().await;
-        }
-        return Err(fault);
+    service.keep(state).await?;
+    for mut open in held {
+        *open = false;
     }
     Ok(Nothing {})
 }

@@ -43,7 +43,9 @@ fn segment_log(within: &Path, waiting: usize, batch: usize, lasts: Duration) -> 
     let folder = tempfile::tempdir_in(within).unwrap();
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        let logs = Logs::open(folder.path(), Settings::default()).await.unwrap();
+        let logs = Logs::open(folder.path(), Settings::default())
+            .await
+            .unwrap();
         let log = logs.create("bench").await.unwrap();
         let records = Arc::new(AtomicU64::new(0));
         let begin = Instant::now();
@@ -72,7 +74,9 @@ fn segment_log(within: &Path, waiting: usize, batch: usize, lasts: Duration) -> 
 fn fjall(within: &Path, waiting: usize, batch: usize, lasts: Duration) -> f64 {
     let folder = tempfile::tempdir_in(within).unwrap();
     let database = Database::builder(folder.path()).open().unwrap();
-    let records = database.keyspace("bench", KeyspaceCreateOptions::default).unwrap();
+    let records = database
+        .keyspace("bench", KeyspaceCreateOptions::default)
+        .unwrap();
     let (next, begin) = (AtomicU64::new(0), Instant::now());
     thread::scope(|scope| {
         for _ in 0..waiting {

@@ -62,10 +62,17 @@ impl Known {
     /// Compares, and takes for known what somebody could read now.
     async fn check(&mut self, log: &SegmentLog, exact_start: bool) {
         let bounds = log.bounds();
-        assert!(bounds.start <= self.trimmed, "more was let go of than was asked for");
+        assert!(
+            bounds.start <= self.trimmed,
+            "more was let go of than was asked for"
+        );
         assert!(!exact_start || bounds.start == self.trimmed);
         let end = self.entries.len() as u64;
-        assert!(bounds.end >= end, "acknowledged up to {end}, there up to {}", bounds.end);
+        assert!(
+            bounds.end >= end,
+            "acknowledged up to {end}, there up to {}",
+            bounds.end
+        );
         let mut before = i64::MIN;
         for (offset, arrived, payload) in all(log).await.unwrap() {
             assert!(arrived >= before, "time went back");
@@ -96,7 +103,12 @@ async fn work(log: &SegmentLog, known: &mut Known, rng: &mut Rng, clock: &mut i6
                 (0..count).map(entry).collect()
             })
             .collect();
-        let answers = join_all(appends.iter().map(|entries| log.append(entries.clone(), now))).await;
+        let answers = join_all(
+            appends
+                .iter()
+                .map(|entries| log.append(entries.clone(), now)),
+        )
+        .await;
         let mut before = None;
         for (entries, answer) in appends.into_iter().zip(answers) {
             let Ok(first) = answer else { continue };
@@ -153,7 +165,11 @@ async fn crash_again_and_again(seed: u64) {
 
 fn run(work: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.max_blocking_threads(2).build().unwrap().block_on(work);
+    runtime
+        .max_blocking_threads(2)
+        .build()
+        .unwrap()
+        .block_on(work);
 }
 
 proptest! {
@@ -218,7 +234,10 @@ fn a_log_is_made_whole_or_not_at_all_and_removed_for_good() {
                 let after = disk.after_power_loss(&mut Rng::with_seed(seed));
                 let opened = logs(&after);
                 let there = opened.get("a").await.unwrap();
-                assert!(there.is_some() || !created || calls > 7, "{calls}: it was made");
+                assert!(
+                    there.is_some() || !created || calls > 7,
+                    "{calls}: it was made"
+                );
                 assert!(there.is_none() || !deleted, "{calls}: it was removed");
                 if there.is_none() {
                     opened.create("a").await.unwrap();
@@ -244,7 +263,9 @@ fn a_write_torn_at_any_byte_is_cut_off_whole() {
         let entry = |text: &'static str| Bytes::from_static(text.as_bytes());
         log.append(vec![entry("first")], second(1)).await.unwrap();
         let before = log.size();
-        log.append(vec![entry("second"), entry("third")], second(2)).await.unwrap();
+        log.append(vec![entry("second"), entry("third")], second(2))
+            .await
+            .unwrap();
         let after = log.size();
         opened.close().await;
         let file = Path::new(FOLDER).join("a/00000000000000000000.log");

@@ -67,9 +67,7 @@ impl Disk for FileSystem {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(
-            File::options().read(true).write(true).open(path)?,
-        ))
+        Ok(Arc::new(File::options().read(true).write(true).open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -102,7 +102,9 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// Eight bytes as a number; 0 beyond the end.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let eight = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok());
+    let eight = bytes
+        .get(at..at + 8)
+        .and_then(|eight| eight.try_into().ok());
     eight.map_or(0, u64::from_le_bytes)
 }
 

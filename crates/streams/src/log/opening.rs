@@ -142,7 +142,9 @@ fn older(
 }
 
 fn older_segment(disk: &dyn Disk, folder: &Path, base: u64) -> Result<Sealed, LogError> {
-    let length = disk.open(&folder.join(name(base))).and_then(|file| file.length());
+    let length = disk
+        .open(&folder.join(name(base)))
+        .and_then(|file| file.length());
     let length = length.map_err(|error| failed(DOING, error))?;
     if let Some((_, sealed)) = index(disk, folder, base) {
         return match length.cmp(&sealed.bytes) {

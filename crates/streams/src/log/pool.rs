@@ -109,7 +109,9 @@ impl Line {
                 Ok(true) => held(&self.waiting).works.push_back(work),
                 Ok(false) => {}
                 Err(_) => {
-                    tracing::error!("a log's writer panicked; the log takes no more until it is opened anew");
+                    tracing::error!(
+                        "a log's writer panicked; the log takes no more until it is opened anew"
+                    );
                     work.give_up();
                 }
             }

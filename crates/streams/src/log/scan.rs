@@ -109,7 +109,9 @@ impl<'a> Scanner<'a> {
         self.chunk.resize(CHUNK.max(length).min(left), 0);
         self.chunk_at = at;
         let read = self.file.read_at(&mut self.chunk, at);
-        let read = read.inspect_err(|_| self.chunk.clear()).map_err(Fault::Io)?;
+        let read = read
+            .inspect_err(|_| self.chunk.clear())
+            .map_err(Fault::Io)?;
         self.chunk.truncate(read);
         // The file is shorter than it was when it was acknowledged.
         self.chunk.get(..length).ok_or(Fault::Damaged { at })

@@ -100,7 +100,8 @@ impl Log for SegmentLog {
         if from >= bounds.end {
             return Ok(Vec::new());
         }
-        self.apart(move |core| core.read(from, entries.max(1), bytes)).await
+        self.apart(move |core| core.read(from, entries.max(1), bytes))
+            .await
     }
 
     fn bounds(&self) -> Range<u64> {
@@ -112,7 +113,8 @@ impl Log for SegmentLog {
     }
 
     async fn since(&self, time: Timestamp) -> Result<u64, LogError> {
-        self.apart(move |core| core.since(time.as_microsecond())).await
+        self.apart(move |core| core.since(time.as_microsecond()))
+            .await
     }
 
     async fn trim(
@@ -189,7 +191,10 @@ impl Work for Core {
             bytes += batch.frames.len();
             batches.push(batch);
             answers.push(answer);
-            let next = queue.waiting.front().map_or(0, |(next, _)| next.frames.len());
+            let next = queue
+                .waiting
+                .front()
+                .map_or(0, |(next, _)| next.frames.len());
             if bytes + next > self.group {
                 break;
             }
@@ -439,7 +444,8 @@ impl Core {
         loop {
             let mut state = held(&self.state);
             let newer = state.size_after_first();
-            let goes = |first: &Sealed| first.last < oldest || size.is_some_and(|size| newer >= size);
+            let goes =
+                |first: &Sealed| first.last < oldest || size.is_some_and(|size| newer >= size);
             let Some(first) = state.sealed.front().copied().filter(goes) else {
                 break;
             };
@@ -477,7 +483,9 @@ impl State {
         if self.durable.base == base {
             return self.durable.bytes;
         }
-        let place = self.sealed.binary_search_by_key(&base, |sealed| sealed.base);
+        let place = self
+            .sealed
+            .binary_search_by_key(&base, |sealed| sealed.base);
         place.map_or(0, |place| self.sealed[place].bytes)
     }
 
@@ -524,7 +532,10 @@ impl Place {
 
 /// Frames of an append, checksums and all, made where the caller is and not where everybody waits.
 fn batch(entries: &[Bytes], now: Timestamp) -> Result<Batch, LogError> {
-    let bytes: usize = entries.iter().map(|entry| frame::HEADER + entry.len()).sum();
+    let bytes: usize = entries
+        .iter()
+        .map(|entry| frame::HEADER + entry.len())
+        .sum();
     if bytes as u64 > LONGEST {
         let doing = "take an append of more than 1 GiB";
         let error = io::ErrorKind::InvalidInput.into();

@@ -191,7 +191,10 @@ impl Disk for SimulatedDisk {
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
         self.look(|state| {
-            let within = state.names.keys().filter(|path| path.parent() == Some(folder));
+            let within = state
+                .names
+                .keys()
+                .filter(|path| path.parent() == Some(folder));
             let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into());
             Ok(within.filter_map(name).collect())
         })
@@ -247,7 +250,8 @@ impl Disk for SimulatedDisk {
             let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut state.pending)
                 .into_iter()
                 .partition(|change| change.folder() == Some(folder));
-            now.iter().for_each(|change| change.apply(&mut state.synced));
+            now.iter()
+                .for_each(|change| change.apply(&mut state.synced));
             state.pending = later;
             Ok(())
         })
@@ -256,7 +260,8 @@ impl Disk for SimulatedDisk {
 
 impl DiskFile for SimulatedFile {
     fn length(&self) -> io::Result<u64> {
-        self.disk.look(|state| Ok(state.files[self.number].seen.len() as u64))
+        self.disk
+            .look(|state| Ok(state.files[self.number].seen.len() as u64))
     }
 
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
@@ -274,13 +279,17 @@ impl DiskFile for SimulatedFile {
         let mut state = held(&self.disk.state);
         if state.last == Some(state.calls) {
             // The call that the power goes in: it was begun.
-            state.files[self.number].pending.push(Edit::Write(at, bytes.to_vec()));
+            state.files[self.number]
+                .pending
+                .push(Edit::Write(at, bytes.to_vec()));
             return Err(io::Error::other("the power is gone"));
         }
         state.calls += 1;
         let length = state.files[self.number].seen.len();
         let more = (at + bytes.len()).saturating_sub(length);
-        let room = state.space.map_or(usize::MAX, |space| space.saturating_sub(state.used()));
+        let room = state
+            .space
+            .map_or(usize::MAX, |space| space.saturating_sub(state.used()));
         let fits = bytes.len() - more.saturating_sub(room).min(bytes.len());
         state.files[self.number].edit(Edit::Write(at, bytes[..fits].to_vec()));
         if fits < bytes.len() {

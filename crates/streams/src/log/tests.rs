@@ -19,7 +19,9 @@ async fn append(log: &SegmentLog, text: &str, at: i64) -> Result<u64, LogError> 
 /// Entries of 100 bytes, one append and one second each.
 async fn fill(log: &SegmentLog, count: i64) {
     for number in 0..count {
-        append(log, &format!("{number:0100}"), number).await.unwrap();
+        append(log, &format!("{number:0100}"), number)
+            .await
+            .unwrap();
     }
 }
 
@@ -32,8 +34,15 @@ async fn a_failed_sync_closes_the_log_until_it_is_opened_anew() {
     disk.fail_syncs(1);
     let failed = append(&log, "lost", 2).await;
     assert!(matches!(failed, Err(LogError::Io { .. })));
-    assert!(matches!(append(&log, "refused", 3).await, Err(LogError::Closed)));
-    assert_eq!(all(&log).await.unwrap().len(), 1, "what is there can be read");
+    assert!(matches!(
+        append(&log, "refused", 3).await,
+        Err(LogError::Closed)
+    ));
+    assert_eq!(
+        all(&log).await.unwrap().len(),
+        1,
+        "what is there can be read"
+    );
     let anew = logs.get("a").await.unwrap().unwrap();
     // What the kernel holds for written and is not: it must not be seen, for it would be gone after the next loss of power.
     assert_eq!(anew.bounds(), 0..1);
@@ -42,7 +51,12 @@ async fn a_failed_sync_closes_the_log_until_it_is_opened_anew() {
     logs.close().await;
     let logs = super::crashes::logs(&after);
     let log = logs.get("a").await.unwrap().unwrap();
-    let texts: Vec<_> = all(&log).await.unwrap().into_iter().map(|(.., text)| text).collect();
+    let texts: Vec<_> = all(&log)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(.., text)| text)
+        .collect();
     assert_eq!(texts, ["kept", "taken"]);
     logs.close().await;
 }
@@ -57,7 +71,10 @@ async fn a_full_disk_refuses_and_takes_again_when_there_is_space() {
         disk.leave_room(Some(room));
         let (long, now) = (Bytes::from(vec![b'x'; 400]), second(9));
         let refused = log.append(vec![long.clone(), long], now).await;
-        assert!(matches!(refused, Err(LogError::Full)), "{room}: {refused:?}");
+        assert!(
+            matches!(refused, Err(LogError::Full)),
+            "{room}: {refused:?}"
+        );
     }
     disk.leave_room(None);
     assert_eq!(append(&log, "again", 10).await.unwrap(), 3);
@@ -113,7 +130,10 @@ async fn damage_of_the_last_write_is_reported_where_its_mark_is_there() {
         });
         let opened = logs(&damaged);
         let error = opened.get("a").await.err().expect("damage is an error");
-        assert!(matches!(error, LogsError::Log(LogError::Corrupt { .. })), "{error}");
+        assert!(
+            matches!(error, LogsError::Log(LogError::Corrupt { .. })),
+            "{error}"
+        );
         opened.close().await;
     }
 }
@@ -128,7 +148,10 @@ async fn damage_in_an_older_segment_is_met_by_the_read_that_comes_to_it() {
     let read = log.read(0, 100, usize::MAX).await.unwrap();
     assert_eq!(read.len(), 3, "what reads well is given");
     let error = log.read(3, 100, usize::MAX).await.err();
-    assert!(matches!(error, Some(LogError::Corrupt { at: 440, .. })), "{error:?}");
+    assert!(
+        matches!(error, Some(LogError::Corrupt { at: 440, .. })),
+        "{error:?}"
+    );
     opened.close().await;
     // Where the side file is lost the segment is read whole, and a missing segment is no gap to step over.
     disk.damage("/logs/a/00000000000000000000.index", |bytes| bytes[50] ^= 1);
@@ -157,7 +180,11 @@ async fn reads_and_times_cross_segments() {
     assert!(log.read(40, 9, 9).await.unwrap().is_empty());
     for time in [0, 1, 10, 11, 25, 39, 40] {
         let expected = u64::try_from(time).unwrap();
-        assert_eq!(log.since(second(time)).await.unwrap(), expected, "since {time}");
+        assert_eq!(
+            log.since(second(time)).await.unwrap(),
+            expected,
+            "since {time}"
+        );
     }
     assert_eq!(log.since(second(-5)).await.unwrap(), 0);
     opened.close().await;
@@ -173,12 +200,18 @@ async fn what_is_old_or_too_much_is_let_go_of_and_offsets_go_on() {
     let freed = log.trim(day, Some(3000), second(40)).await.unwrap();
     assert_eq!(log.size(), before - freed);
     let first = log.bounds().start;
-    assert!(first > 0 && log.size() >= 3000 && log.size() < 4500, "{}", log.size());
+    assert!(
+        first > 0 && log.size() >= 3000 && log.size() < 4500,
+        "{}",
+        log.size()
+    );
     let trimmed = log.read(first - 1, 1, 1).await.err();
     assert!(matches!(trimmed, Some(LogError::Trimmed { first: f }) if f == first));
     assert_eq!(log.since(second(0)).await.unwrap(), first);
     // An idle log lets go of its newest segment, too.
-    log.trim(Duration::from_secs(5), None, second(100)).await.unwrap();
+    log.trim(Duration::from_secs(5), None, second(100))
+        .await
+        .unwrap();
     assert_eq!(log.bounds(), 40..40);
     opened.close().await;
     let opened = logs(&disk);
@@ -197,12 +230,19 @@ async fn appends_that_wait_share_a_sync() {
     let log = opened.create("a").await.unwrap();
     let before = disk.calls();
     let waiting = (0..8).map(|number| append(&log, "x", number));
-    let offsets: Vec<u64> = join_all(waiting).await.into_iter().map(Result::unwrap).collect();
+    let offsets: Vec<u64> = join_all(waiting)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(offsets, (0..8).collect::<Vec<_>>());
     // A write, a sync and a mark each. The first may go alone.
     assert!(disk.calls() - before <= 3 * 8, "{}", disk.calls() - before);
     opened.close().await;
-    assert!(matches!(append(&log, "late", 9).await, Err(LogError::Closed)));
+    assert!(matches!(
+        append(&log, "late", 9).await,
+        Err(LogError::Closed)
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,23 +252,36 @@ async fn hundreds_of_logs_on_a_real_disk_keep_what_they_took() {
     let settings = Settings::default();
     let opened = Logs::open(&path, settings.clone()).await.unwrap();
     let again = Logs::open(&path, settings.clone()).await;
-    assert!(matches!(again, Err(LogsError::Locked(_))), "one process at a time");
-    let names: Vec<String> = (0..200).map(|number| format!("reviews~{number:03}")).collect();
+    assert!(
+        matches!(again, Err(LogsError::Locked(_))),
+        "one process at a time"
+    );
+    let names: Vec<String> = (0..200)
+        .map(|number| format!("reviews~{number:03}"))
+        .collect();
     let mut made = Vec::new();
     for name in &names {
         made.push(opened.create(name).await.unwrap());
     }
-    assert!(matches!(opened.create("reviews~007").await, Err(LogsError::Exists(_))));
+    assert!(matches!(
+        opened.create("reviews~007").await,
+        Err(LogsError::Exists(_))
+    ));
     for name in ["", ".", "..", "a/b", ".lock", "ä", &"x".repeat(201)] {
-        assert!(matches!(opened.get(name).await, Err(LogsError::Name(_))), "{name}");
+        assert!(
+            matches!(opened.get(name).await, Err(LogsError::Name(_))),
+            "{name}"
+        );
     }
     let (made, names_then) = (&made, &names);
     let append = |round: usize| {
-        made.iter().zip(names_then).map(move |(log, name)| async move {
-            let entries = (0..5).map(|_| Bytes::from(name.clone())).collect();
-            let first = log.append(entries, second(1)).await.unwrap();
-            assert_eq!(first, round as u64 * 5);
-        })
+        made.iter()
+            .zip(names_then)
+            .map(move |(log, name)| async move {
+                let entries = (0..5).map(|_| Bytes::from(name.clone())).collect();
+                let first = log.append(entries, second(1)).await.unwrap();
+                assert_eq!(first, round as u64 * 5);
+            })
     };
     join_all(append(0)).await;
     join_all(append(1)).await;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use linkspan_streams::log::{Log, Logs, Settings};
 use tokio::runtime::Runtime;
@@ -37,6 +38,62 @@ fn main() {
             println!("| {waiting} | {batch} | {ours:.0} | {theirs:.0} | {ratio:.2} |");
         }
     }
+    let spread: Vec<_> = (0..runs)
+        .map(|_| shards(Path::new(&within), seconds))
+        .collect();
+    let write = median(spread.iter().map(|(write, _)| *write).collect());
+    let read = median(spread.iter().map(|(_, read)| *read).collect());
+    println!();
+    println!("segment log, 16 callers, each 500 records over 100 logs: {write:.0} records/s");
+    println!("read back in turns of 1,000 records: {read:.0} records/s");
+}
+
+/// A stream of many shards, as a call that spreads its records over all of them sees it; then all of it read.
+fn shards(within: &Path, lasts: Duration) -> (f64, f64) {
+    let folder = tempfile::tempdir_in(within).unwrap();
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let logs = Logs::open(folder.path(), Settings::default())
+            .await
+            .unwrap();
+        let mut shards = Vec::new();
+        for shard in 0..100 {
+            shards.push(logs.create(&format!("shard-{shard}")).await.unwrap());
+        }
+        let begin = Instant::now();
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let shards = shards.clone();
+                tokio::spawn(async move {
+                    let payload = Bytes::from(noise());
+                    while begin.elapsed() < lasts {
+                        let five = || vec![payload.clone(); 5];
+                        let append = shards
+                            .iter()
+                            .map(|log| log.append(five(), Timestamp::now()));
+                        for appended in join_all(append).await {
+                            appended.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let taken = begin.elapsed().as_secs_f64();
+        let (begin, mut records) = (Instant::now(), 0);
+        for log in &shards {
+            let mut next = 0;
+            while next < log.bounds().end {
+                next += log.read(next, 1000, 10 << 20).await.unwrap().len() as u64;
+            }
+            records += next;
+        }
+        let read = records as f64 / begin.elapsed().as_secs_f64();
+        logs.close().await;
+        (records as f64 / taken, read)
+    })
 }
 
 fn segment_log(within: &Path, waiting: usize, batch: usize, lasts: Duration) -> f64 {

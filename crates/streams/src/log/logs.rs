@@ -137,7 +137,9 @@ impl Logs {
     pub async fn get(&self, name: &str) -> Result<Option<Arc<SegmentLog>>, LogsError> {
         let (name, shared, line) = (checked(name)?, self.shared.clone(), self.pool.line());
         blocking(move || {
-            let slot = shared.slot(&name);
+            let Some(slot) = shared.known_slot(&name)? else {
+                return Ok(None);
+            };
             let mut slot = held(&slot);
             if let Some(log) = slot.as_ref() {
                 if !log.refuses() {
@@ -163,7 +165,9 @@ impl Logs {
     pub async fn delete(&self, name: &str) -> Result<bool, LogsError> {
         let (name, shared) = (checked(name)?, self.shared.clone());
         blocking(move || {
-            let slot = shared.slot(&name);
+            let Some(slot) = shared.known_slot(&name)? else {
+                return Ok(false);
+            };
             let mut slot = held(&slot);
             if !shared.has(&name)? {
                 return Ok(false);
@@ -222,6 +226,15 @@ impl Shared {
     fn slot(&self, name: &str) -> Arc<Slot> {
         let mut slots = held(&self.slots);
         slots.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// The slot of a log that is or was there: names that somebody just tries are not kept.
+    fn known_slot(&self, name: &str) -> Result<Option<Arc<Slot>>, LogsError> {
+        let slot = held(&self.slots).get(name).cloned();
+        if slot.is_some() {
+            return Ok(slot);
+        }
+        Ok(self.has(name)?.then(|| self.slot(name)))
     }
 
     fn names(&self) -> Result<Vec<String>, LogsError> {

@@ -10,7 +10,7 @@
 //!
 //! - `disk` is the only module that touches files; tests put a disk behind it that loses its power.
 //! - `frame` is an entry on the disk, `scan` reads frames, `segment` is a file of them, `index` is what is known of it without reading it.
-//! - `opening` recovers, `writer` writes, `pool` has the threads, `shard` brings it together.
+//! - `opening` recovers, `writer` writes, `reading` reads, `pool` has the threads, `shard` brings it together.
 //!
 //! What recovery can tell: damage in front of anything that was written after it was synced is found and reported. The last write
 //! before a loss of power, if nothing followed it and the mark of it did not reach the disk, looks like a torn one when it is damaged.
@@ -21,6 +21,7 @@ mod index;
 mod logs;
 mod opening;
 mod pool;
+mod reading;
 mod scan;
 mod segment;
 mod shard;

@@ -21,8 +21,8 @@ use super::index::{Index, Sealed};
 use super::logs::Settings;
 use super::opening::{self, Found};
 use super::pool::{Line, Work, held};
-use super::scan::Scanner;
-use super::segment::{PROLOGUE, Segment, failed, index_name, name};
+use super::reading::State;
+use super::segment::{failed, index_name, name};
 use super::writer::{Batch, Failed, Writer};
 use super::{Entry, Log, LogError};
 
@@ -35,25 +35,19 @@ pub struct SegmentLog {
     line: Arc<Line>,
 }
 
+/// What is shared by those who append, read and write.
 pub(super) struct Core {
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) folder: PathBuf,
     /// Bytes that are written at once, unless one append is longer.
     group: usize,
     /// What can be read. Locked for moments only, and always the last one to be locked.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     writer: Mutex<Writer>,
     queue: Mutex<Queue>,
     trimming: Mutex<()>,
     refuses: AtomicBool,
     next: watch::Sender<u64>,
-}
-
-struct State {
-    sealed: VecDeque<Sealed>,
-    segment: Segment,
-    durable: Sealed,
-    index: Index,
 }
 
 #[derive(Default)]
@@ -63,16 +57,6 @@ struct Queue {
 }
 
 type Answer = oneshot::Sender<Result<u64, LogError>>;
-
-/// Where to begin to read.
-struct Place {
-    /// The segment, where it is the newest.
-    segment: Option<Segment>,
-    base: u64,
-    end: u64,
-    /// From the newest's index. A sealed one's is on the disk.
-    at: Option<u64>,
-}
 
 #[async_trait]
 impl Log for SegmentLog {
@@ -255,7 +239,7 @@ impl Core {
         }
     }
 
-    fn refuses(&self) -> bool {
+    pub(super) fn refuses(&self) -> bool {
         self.refuses.load(Ordering::Acquire)
     }
 
@@ -314,120 +298,6 @@ impl Core {
         }
     }
 
-    fn read(&self, from: u64, entries: usize, bytes: usize) -> Result<Vec<Entry>, LogError> {
-        let mut found: Vec<Entry> = Vec::new();
-        let (mut next, mut room) = (from, bytes);
-        while found.len() < entries {
-            let place = held(&self.state).place(next);
-            let Some(place) = place.filter(|place| place.end > next) else {
-                break;
-            };
-            let before = found.len();
-            let read = self.read_segment(&place, &mut next, entries, &mut room, &mut found);
-            match read {
-                Ok(()) if found.len() > before && next == place.end => {}
-                Ok(()) => break,
-                // What reads well is given first; the next read begins at what does not.
-                Err(_) if !found.is_empty() => break,
-                Err(error) => return Err(self.explained(from, error)),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Reads from `next` on until the segment ends or a bound is met.
-    fn read_segment(
-        &self,
-        place: &Place,
-        next: &mut u64,
-        entries: usize,
-        room: &mut usize,
-        into: &mut Vec<Entry>,
-    ) -> Result<(), LogError> {
-        let told = |fault| opening::told(place.base, fault);
-        let (segment, at, end) = self.opened(place, |index| index.before(*next))?;
-        let mut scanner = Scanner::new(&*segment.file, segment.salt, at, end);
-        while into.len() < entries {
-            let Some(head) = scanner.peek().map_err(told)? else {
-                break;
-            };
-            if head.offset < *next {
-                scanner.skim().map_err(told)?;
-                continue;
-            }
-            if head.length as usize > *room && !into.is_empty() {
-                break;
-            }
-            let Some(frame) = scanner.read().map_err(told)? else {
-                break;
-            };
-            let arrived = Timestamp::from_microsecond(head.arrived).ok();
-            let Some(arrived) = arrived.filter(|_| head.offset == *next) else {
-                let (file, at) = (name(place.base), frame.at);
-                return Err(LogError::Corrupt { file, at });
-            };
-            *room = room.saturating_sub(frame.payload.len());
-            // A copy: an entry that is kept keeps nothing but itself.
-            let payload = Bytes::copy_from_slice(frame.payload);
-            into.push(Entry {
-                offset: head.offset,
-                arrived,
-                payload,
-            });
-            *next += 1;
-        }
-        Ok(())
-    }
-
-    fn since(&self, time: i64) -> Result<u64, LogError> {
-        let place = held(&self.state).place_since(time);
-        let Some(place) = place else {
-            return Ok(held(&self.state).durable.end);
-        };
-        let found = self.since_in(&place, time);
-        found.map_err(|error| self.explained(place.base, error))
-    }
-
-    fn since_in(&self, place: &Place, time: i64) -> Result<u64, LogError> {
-        let (segment, at, end) = self.opened(place, |index| index.earlier(time))?;
-        let mut scanner = Scanner::new(&*segment.file, segment.salt, at, end);
-        let told = |fault| opening::told(place.base, fault);
-        while let Some(found) = scanner.skim().map_err(told)? {
-            if found.head.arrived >= time {
-                return Ok(found.head.offset);
-            }
-        }
-        Ok(place.end)
-    }
-
-    /// The segment of a place, where to begin in it, and where it ends.
-    fn opened(
-        &self,
-        place: &Place,
-        point: impl FnOnce(&Index) -> Option<u64>,
-    ) -> Result<(Segment, u64, u64), LogError> {
-        if let Some(segment) = &place.segment {
-            let end = held(&self.state).bytes(place.base);
-            return Ok((segment.clone(), place.at.unwrap_or(PROLOGUE), end));
-        }
-        let segment = Segment::open(&*self.disk, &self.folder, place.base)
-            .map_err(|fault| opening::told(place.base, fault))?;
-        let end = held(&self.state).bytes(place.base);
-        let index = opening::index(&*self.disk, &self.folder, place.base);
-        let at = index.and_then(|(index, _)| point(&index));
-        Ok((segment, at.unwrap_or(PROLOGUE), end))
-    }
-
-    /// An error of a segment that was let go of meanwhile is just that.
-    fn explained(&self, from: u64, error: LogError) -> LogError {
-        let first = held(&self.state).bounds().start;
-        match error {
-            _ if from < first => LogError::Trimmed { first },
-            _ if self.refuses() => LogError::Closed,
-            error => error,
-        }
-    }
-
     fn trim(&self, oldest: i64, size: Option<u64>) -> Result<u64, LogError> {
         let doing = "let go of a segment of a log";
         let trimming = held(&self.trimming);
@@ -464,69 +334,6 @@ impl Core {
         }
         drop(trimming);
         Ok(freed)
-    }
-}
-
-impl State {
-    fn bounds(&self) -> Range<u64> {
-        let first = self.sealed.front().unwrap_or(&self.durable);
-        first.base..self.durable.end
-    }
-
-    fn size_after_first(&self) -> u64 {
-        let sealed = self.sealed.iter().skip(1).map(|sealed| sealed.bytes);
-        sealed.sum::<u64>() + self.durable.bytes
-    }
-
-    /// How many bytes of a segment can be read; 0 where it is gone.
-    fn bytes(&self, base: u64) -> u64 {
-        if self.durable.base == base {
-            return self.durable.bytes;
-        }
-        let place = self
-            .sealed
-            .binary_search_by_key(&base, |sealed| sealed.base);
-        place.map_or(0, |place| self.sealed[place].bytes)
-    }
-
-    fn place(&self, offset: u64) -> Option<Place> {
-        if offset >= self.durable.base {
-            return Some(self.newest(self.index.before(offset)));
-        }
-        let after = self.sealed.partition_point(|sealed| sealed.base <= offset);
-        let sealed = self.sealed.get(after.checked_sub(1)?)?;
-        Some(Place::of(sealed))
-    }
-
-    fn place_since(&self, time: i64) -> Option<Place> {
-        let place = self.sealed.partition_point(|sealed| sealed.last < time);
-        match self.sealed.get(place) {
-            Some(sealed) => Some(Place::of(sealed)),
-            None if self.durable.end > self.durable.base && self.durable.last >= time => {
-                Some(self.newest(self.index.earlier(time)))
-            }
-            None => None,
-        }
-    }
-
-    fn newest(&self, at: Option<u64>) -> Place {
-        Place {
-            segment: Some(self.segment.clone()),
-            base: self.durable.base,
-            end: self.durable.end,
-            at,
-        }
-    }
-}
-
-impl Place {
-    fn of(sealed: &Sealed) -> Self {
-        Self {
-            segment: None,
-            base: sealed.base,
-            end: sealed.end,
-            at: None,
-        }
     }
 }
 

@@ -5,6 +5,34 @@
 //! - Offsets of a log grow by one, from 0, and are never given twice, also after a restart or a torn write.
 //! - What was acknowledged is there after a loss of power; what was not may be there, whole, or not at all.
 //! - An entry that does not read back as it was written is an error, never skipped.
+//!
+//! [`Logs`] is a folder of logs with one lock and a few threads that write for all of them; [`SegmentLog`] is one of them. Inside:
+//!
+//! - `disk` is the only module that touches files; tests put a disk behind it that loses its power.
+//! - `frame` is an entry on the disk, `scan` reads frames, `segment` is a file of them, `index` is what is known of it without reading it.
+//! - `opening` recovers, `writer` writes, `reading` reads, `pool` has the threads, `shard` brings it together.
+//!
+//! What recovery can tell: damage in front of anything that was written after it was synced is found and reported. The last write
+//! before a loss of power, if nothing followed it and the mark of it did not reach the disk, looks like a torn one when it is damaged.
+
+mod disk;
+mod frame;
+mod index;
+mod logs;
+mod opening;
+mod pool;
+mod reading;
+mod scan;
+mod segment;
+mod shard;
+mod writer;
+
+#[cfg(test)]
+mod crashes;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,6 +42,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
+
+pub use logs::{Logs, LogsError, Settings};
+pub use shard::SegmentLog;
 
 /// One log: one shard of a stream.
 #[async_trait]

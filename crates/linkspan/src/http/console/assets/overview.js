@@ -107,6 +107,8 @@ function summary(data) {
   const oldest = Math.max(...all.map((one) => one.oldest_waiting_s ?? -1), -1);
   const dead = (data.endpoints ?? []).reduce((total, one) => total + one.dead, 0);
   const open = (data.endpoints ?? []).reduce((total, one) => total + one.pending + one.sending + one.held, 0);
+  // Others share the store, and with it the jobs and the deliveries; calls are counted by each for itself.
+  const here = data.shared ? ", this gateway" : "";
   const tile = (label, value, note, tone, href) =>
     h(
       href ? "a" : "div",
@@ -121,11 +123,11 @@ function summary(data) {
     tile(
       "Gateway",
       data.accepting ? "accepting" : "not accepting",
-      data.owner ? h("bdi", { class: "cut", title: data.owner }, data.owner) : "",
+      h("bdi", { title: `${data.host} ${data.listen}` }, [data.host, data.listen].filter(Boolean).join(" · ")),
       data.accepting ? "good" : "bad",
     ),
-    tile("Calls", `${rate(sum((one) => one.rate))}/s`, `${count(calls)} in the last ${data.window_s} s`),
-    tile("Errors", percent(errors), calls ? "of these calls" : "no calls to judge by", errors >= 0.05 ? "bad" : errors > 0 ? "warn" : ""),
+    tile(`Calls${here}`, `${rate(sum((one) => one.rate))}/s`, `${count(calls)} in the last ${data.window_s} s`),
+    tile(`Errors${here}`, percent(errors), calls ? "of these calls" : "no calls to judge by", errors >= 0.05 ? "bad" : errors > 0 ? "warn" : ""),
     tile(
       "Jobs",
       count(sum((one) => one.queued + one.running + one.waiting)),

@@ -459,6 +459,15 @@ async fn every_page_fits_a_phone_and_can_be_read_in_both_themes() {
     }
     assert_ne!(grounds[0], grounds[1], "the themes do not differ");
 
+    // On a phone the filters are out of the way until they are wanted.
+    page.screen(390, 844, "light").await;
+    page.go("deliveries").await;
+    let filters = "return document.querySelector('.filters select').checkVisibility()";
+    assert_eq!(page.run(filters).await, false);
+    page.click(".fold").await;
+    assert_eq!(page.run(filters).await, true);
+    page.screen(1280, 844, "dark").await;
+
     // The switch goes before the system, and stays.
     page.click("#theme").await;
     page.reload().await;

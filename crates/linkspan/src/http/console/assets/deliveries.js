@@ -135,7 +135,10 @@ export function open(root, context) {
     const offer = () => {
       const known = (state.endpoints ?? []).filter((one) => one.integration === chosen.integration).map((one) => one.channel);
       channel.disabled = !chosen.integration;
-      channel.replaceChildren(...[["", "all channels"], ...known.map((one) => [one, one])].map(([value, label]) => h("option", { value }, label)));
+      channel.replaceChildren(
+        h("option", { value: "" }, "all channels"),
+        ...known.map((one) => h("option", { value: one }, one)),
+      );
       channel.value = known.includes(chosen.channel) ? chosen.channel : "";
       chosen.channel = channel.value;
     };

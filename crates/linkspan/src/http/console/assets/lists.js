@@ -42,7 +42,8 @@ export function searched(context, what) {
 /// The lists whose filters are unfolded, on a phone.
 const unfolded = new Set();
 
-/// A form of filters; on a phone it is folded. `fields`: `{name, label, options | type, hint}`; each change is a new address, without the cursor.
+/// A form of filters; on a phone it is folded. `fields`: `{name, label, options | type, hint}`, or nothing; each change is a new
+/// address, without the cursor.
 export function filters(parts, query, fields) {
   const change = (name, value) => go(parts, { ...query, after: undefined, [name]: value });
   fields = fields.filter(Boolean);

@@ -156,7 +156,13 @@ export function paper(source, password = "") {
           load();
         },
       },
-      h("p", { role: "status" }, password ? h("bdi", {}, visible(state.error.detail)) : "The document is encrypted: its pages are shown with its password."),
+      h(
+        "p",
+        { role: "status" },
+        password
+          ? h("bdi", {}, visible(state.error.detail))
+          : "The document is encrypted: its pages are shown with its password.",
+      ),
       h("div", { class: "row fill" }, field("Password", entered), h("button", { type: "submit" }, "Show the pages")),
     );
   }

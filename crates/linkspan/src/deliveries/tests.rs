@@ -333,6 +333,48 @@ async fn what_a_gateway_left_behind_is_sent_by_the_next_one_with_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_the_gateways_end_cut_off_use_up_no_wait_and_have_a_bound_of_their_own() {
+    let settings = || settings("timeout = \"10m\"\nretry = [\"1m\", \"1h\"]");
+    for kills in [2, 20] {
+        let mut rig = Rig::new();
+        let script = rig.gated_channel("crm", settings(), |_| {
+            Verdict::retry(Some(503), "503 Service Unavailable")
+        });
+        rig.run();
+        rig.finish_job(1).await;
+        for kill in 1..=kills {
+            rig.until(|| script.calls().len() == kill).await;
+            rig.die();
+            rig.run();
+            rig.recover(true).await;
+        }
+        script.release();
+        if kills == 20 {
+            let dead = rig
+                .delivery_where(|one| one.state == DeliveryState::Dead)
+                .await;
+            assert!(dead.reason.unwrap().contains("cut off"));
+            assert_eq!(script.calls().len(), 20);
+            continue;
+        }
+        for (answered, wait) in [(1, 60.0), (2, 3600.0)] {
+            let waiting = rig
+                .delivery_where(|one| {
+                    one.state == DeliveryState::Pending && one.attempts == 2 + answered
+                })
+                .await;
+            let waited = waiting.due.duration_since(rig.clock.time()).as_secs_f64();
+            assert!((wait..=wait * 1.2 + 0.001).contains(&waited), "{waited}");
+            rig.clock.set(waiting.due);
+        }
+        let dead = rig
+            .delivery_where(|one| one.state == DeliveryState::Dead)
+            .await;
+        assert_eq!((dead.attempts, dead.cut_off), (5, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_channel_takes_as_many_as_it_can_in_one_call_and_each_has_its_own_end() {
     let mut rig = Rig::new();
     let script = rig.batching_channel("file", settings("concurrency = 1"), 3, |parcel| {

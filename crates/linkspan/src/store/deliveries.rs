@@ -171,6 +171,8 @@ pub struct Delivery {
     pub version: u64,
     /// Attempts started since it was made or replayed last, without those given back.
     pub attempts: u32,
+    /// How many of these attempts the gateway's own end cut off: nobody knows whether they arrived, and they use up no wait between attempts.
+    pub cut_off: u32,
     /// When it was made.
     pub created: Timestamp,
     /// When it changed last.

@@ -23,7 +23,7 @@ const LONGEST_DETAIL: usize = 500;
 
 /// How many attempts may be cut off by the gateway's own end before a delivery is given up: one that kills the gateway does not do so
 /// for ever.
-const CUT_OFF: usize = 20;
+const CUT_OFF: u32 = 20;
 
 /// A delivery with what its channel takes, or the end of one that cannot be sent.
 struct Prepared {
@@ -160,7 +160,8 @@ impl Sender {
             },
             VerdictKind::Retry { after } => {
                 let schedule = &opened.schedule;
-                match schedule.after(delivery.attempts, after, ended.spread, ended.now) {
+                let answered = delivery.attempts.saturating_sub(delivery.cut_off);
+                match schedule.after(answered, after, ended.spread, ended.now) {
                     Next::Due(due) => DeliveryOutcome::Retry { due },
                     Next::Dead => DeliveryOutcome::Dead {
                         reason: format!("given up after {} attempts: {detail}", delivery.attempts),
@@ -264,8 +265,7 @@ impl Opened {
             result,
             traceparent,
         } = claimed;
-        let attempts = usize::try_from(delivery.attempts).unwrap_or(usize::MAX);
-        let parcel = if attempts > self.schedule.attempts() + CUT_OFF {
+        let parcel = if delivery.cut_off >= CUT_OFF {
             Err("its attempts were cut off by the gateway's end too often".to_owned())
         } else {
             self.content(result).await.map(|(result, content)| Parcel {

@@ -109,7 +109,17 @@ impl Rig {
 
     /// A channel that answers nothing until it is released.
     pub(super) fn slow_channel(&mut self, name: &str, settings: deliver::Delivery) -> Script {
-        let script = Script::new(name, 1, Some(Semaphore::new(0)), super::taken);
+        self.gated_channel(name, settings, super::taken)
+    }
+
+    /// The same, with an answer of its own.
+    pub(super) fn gated_channel(
+        &mut self,
+        name: &str,
+        settings: deliver::Delivery,
+        answer: impl Fn(&Parcel) -> Verdict + Send + Sync + 'static,
+    ) -> Script {
+        let script = Script::new(name, 1, Some(Semaphore::new(0)), answer);
         self.add(name, settings, script)
     }
 

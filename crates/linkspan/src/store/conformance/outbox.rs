@@ -70,6 +70,7 @@ pub(in crate::store) async fn deliveries_are_stored_with_the_end_that_has_a_resu
         state: DeliveryState::Pending,
         version: 1,
         attempts: 0,
+        cut_off: 0,
         created: at(3),
         updated: at(3),
         due: at(500),

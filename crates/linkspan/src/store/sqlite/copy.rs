@@ -199,7 +199,7 @@ fn with_all(connection: &Connection, jobs: Vec<Row>) -> rusqlite::Result<Vec<Job
         let mut deliveries = rows(
             connection,
             "SELECT lower(hex(id)) AS id, integration, channel, caller, kind, receiver, state, version, token, attempts, created, \
-             updated, due, finished, owner, lease, tries, reason, superseded FROM deliveries WHERE job = ?1",
+             updated, due, finished, owner, lease, tries, reason, superseded, cut_off FROM deliveries WHERE job = ?1",
             &[&position],
         )?;
         for delivery in &mut deliveries {

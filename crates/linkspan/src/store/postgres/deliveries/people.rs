@@ -291,6 +291,7 @@ fn replay(row: &mut DeliveryRow, paused: &BTreeSet<Endpoint>, now: Timestamp) ->
         return false;
     }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if paused.contains(&row.delivery.endpoint) {

@@ -193,6 +193,7 @@ fn replay(scope: &Scope<'_>, row: &mut DeliveryRow, now: Timestamp) -> rusqlite:
         return Ok(false);
     }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if is_paused(scope.connection, &row.delivery.endpoint)? {

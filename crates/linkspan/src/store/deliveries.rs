@@ -87,7 +87,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Replays or gives up the deliveries that a query finds, newest first, up to its `limit` and [`COMMANDED_AT_ONCE`] of them, and
     /// writes one audit line in the same transaction. Those whose state or result does not allow it are left as they are and counted. `next` is the
     /// `after` of the next call. A replayed delivery is pending and due now, its attempts start from 0, its id and its tries stay; where
-    /// its endpoint is paused it is paused.
+    /// its endpoint is paused it is paused. One that was pending is due now, and its attempts go on.
     ///
     /// # Errors
     ///
@@ -334,7 +334,7 @@ pub struct DeliveryPage {
 /// What people can do to deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryCommand {
-    /// Send again what arrived or is dead.
+    /// Send again what arrived or is dead; send now what waits for its next attempt.
     Replay,
     /// Give up what is pending, sending or paused.
     GiveUp,

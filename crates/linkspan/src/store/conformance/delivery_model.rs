@@ -405,8 +405,11 @@ impl Model {
         let fits = delivery.state.after(event).is_some();
         prop_assert_eq!((got.changed, got.left), (u64::from(fits), u64::from(!fits)));
         if fits {
+            let waited = delivery.state == DeliveryState::Pending;
             delivery.step(event);
-            if command == DeliveryCommand::Replay {
+            if command == DeliveryCommand::Replay && waited {
+                delivery.due = now;
+            } else if command == DeliveryCommand::Replay {
                 delivery.attempts = 0;
                 delivery.cut_off = 0;
                 delivery.due = now;

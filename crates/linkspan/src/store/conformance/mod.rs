@@ -97,6 +97,7 @@ macro_rules! conformance {
                 an_attempt_without_a_sign_of_life_is_made_again;
             commands:
                 a_replay_sends_the_same_delivery_again
+                a_replay_tries_now_what_waits_and_its_schedule_goes_on
                 what_has_no_result_any_more_is_not_replayed
                 a_delivery_that_is_given_up_is_not_tried_again
                 a_command_goes_through_page_by_page

@@ -40,7 +40,7 @@ export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup })
             one.state === "pending" && one.attempts > 0 && one.due ? ["next try ", since(one.due)] : since(one.updated),
           ),
           onreplay &&
-            ["dead", "delivered"].includes(one.state) &&
+            ["dead", "delivered", "pending"].includes(one.state) &&
             h(
               "button",
               {
@@ -51,7 +51,7 @@ export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup })
                 onclick: () => onreplay(one),
               },
               icon("again"),
-              "Replay",
+              one.state === "pending" ? "Try now" : "Replay",
             ),
           ongiveup &&
             ["pending", "sending", "paused"].includes(one.state) &&
@@ -110,7 +110,7 @@ export async function replayOne(one, then) {
       return;
     }
   }
-  toast("It is sent again");
+  toast(one.state === "pending" ? "It is tried now" : "It is sent again");
   then();
 }
 

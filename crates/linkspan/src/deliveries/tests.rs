@@ -217,6 +217,41 @@ async fn while_the_breaker_is_open_due_deliveries_wait_and_use_up_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_for_time_is_left_alone_until_then_by_all_of_its_deliveries() {
+    let mut rig = Rig::new();
+    let clock = rig.clock.clone();
+    let back = rig.start + jiff::SignedDuration::from_secs(1800);
+    let script = rig.channel(
+        "crm",
+        settings("concurrency = 1\nretry = [\"5s\", \"5s\"]"),
+        move |_| match back.duration_since(clock.time()).try_into() {
+            Ok(asked) if asked > Duration::ZERO => Verdict {
+                kind: VerdictKind::Rest { asked },
+                status: Some(429),
+                detail: "429".to_owned(),
+            },
+            _ => Verdict::delivered(Some(200), "200"),
+        },
+    );
+    for job in 0..10 {
+        rig.finish_job(job).await;
+    }
+    rig.run();
+    rig.until(|| script.calls().len() == 1).await;
+    for _ in 0..17 {
+        rig.idle().await;
+        rig.advance(100);
+    }
+    rig.idle().await;
+    assert_eq!(script.calls().len(), 1);
+    rig.clock.set(back);
+    rig.until_count(DeliveryState::Delivered, 9).await;
+    rig.advance(2);
+    rig.until_count(DeliveryState::Delivered, 10).await;
+    assert_eq!(script.calls().len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_slow_receiver_among_fifty_holds_up_no_other() {
     let mut rig = Rig::new();
     let slow = rig.slow_channel("slow", settings("concurrency = 2\ntimeout = \"10m\""));

@@ -158,7 +158,12 @@ impl Sender {
             VerdictKind::Gone => DeliveryOutcome::Pause {
                 reason: detail.clone(),
             },
-            VerdictKind::Retry { after } => {
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => {
+                let after = match kind {
+                    VerdictKind::Rest { asked } => Some(asked),
+                    VerdictKind::Retry { after } => after,
+                    _ => None,
+                };
                 let schedule = &opened.schedule;
                 let answered = delivery.attempts.saturating_sub(delivery.cut_off);
                 match schedule.after(answered, after, ended.spread, ended.now) {
@@ -222,15 +227,24 @@ impl Sender {
         let answers = |verdict: &Verdict| match verdict.kind {
             VerdictKind::Delivered | VerdictKind::Gone => Some(true),
             VerdictKind::Dead => verdict.status.map(|_| true),
-            VerdictKind::Retry { .. } => Some(false),
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => Some(false),
+        };
+        let asked = |verdict: &Verdict| match verdict.kind {
+            VerdictKind::Rest { asked } => Some(asked),
+            _ => None,
         };
         let Some(success) = verdicts.iter().filter_map(answers).reduce(|a, b| a || b) else {
             return; // nothing was learnt
         };
         let endpoint = &opened.endpoint;
-        match place.record(success, self.clock.now()) {
+        let asked = verdicts.iter().filter_map(asked).max();
+        match place.record(success, asked, self.clock.now()) {
             Some(BreakerState::Open) => {
-                tracing::warn!(%endpoint, "the receiver keeps failing: it is given a rest, and its deliveries wait");
+                let why = match asked {
+                    Some(_) => "asks for time",
+                    None => "keeps failing",
+                };
+                tracing::warn!(%endpoint, "the receiver {why}: it is given a rest, and its deliveries wait");
             }
             Some(BreakerState::Closed) => {
                 tracing::info!(%endpoint, "the receiver is back: its deliveries go on");

@@ -2,8 +2,8 @@
 //!
 //! A delivery is one result on its way through one channel. Its row is written in the transaction that ends the job
 //! ([`AttemptEnd::deliveries`](super::AttemptEnd)), so there is no moment at which a result is there and its deliveries are not. It
-//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it (until the row's own
-//! retention at most; then the delivery is given up).
+//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it, and for its retention
+//! anew after a delivery died, so that it can be replayed. Both until the row's own retention at most; then what is open is given up.
 //!
 //! A delivery arrives at least once: an attempt whose end was not stored is made again, with the same id.
 

@@ -79,6 +79,7 @@ macro_rules! conformance {
                 a_blob_on_its_way_to_a_row_is_not_swept
                 results_expire_and_rows_follow
                 a_result_is_kept_while_a_delivery_needs_it
+                a_dead_letter_can_be_replayed_for_a_retention_after_its_end
                 a_delivery_that_never_arrives_is_given_up_with_its_result
                 a_body_is_the_same_in_memory_and_in_a_file;
             model:

@@ -162,16 +162,9 @@ impl Rig {
         self.channels.clear();
     }
 
-    /// The deliveries of a result: at the end of an attempt, and at recovery.
-    pub(super) async fn outboxes(
-        &self,
-        result: &ResultDocument,
-    ) -> (Vec<NewDelivery>, Vec<NewDelivery>) {
-        let now = self.clock.time();
-        (
-            self.deliveries.outbox(result, now).await,
-            self.deliveries.outbox_blocking(result, now),
-        )
+    /// The deliveries of a result.
+    pub(super) async fn outbox(&self, result: &ResultDocument) -> Vec<NewDelivery> {
+        self.deliveries.outbox(result, self.clock.time()).await
     }
 
     /// Starts a sender for the channels that there are now.

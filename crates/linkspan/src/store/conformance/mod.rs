@@ -246,7 +246,7 @@ impl Open {
         let recover = Recover {
             all,
             backoff: Arc::new(|_| seconds(10)),
-            outbox: Arc::new(|_, _| Vec::new()),
+            outbox: Arc::new(|_| Box::pin(async { Vec::new() })),
             now: at(now),
         };
         let recovered = self.store.recover(recover).await.unwrap();

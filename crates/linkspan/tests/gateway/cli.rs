@@ -421,7 +421,7 @@ fn check_tells_every_fault_at_once_with_its_line() {
         setup.configure(&file);
         let said = linkspan(&setup, &["check"]);
         assert_eq!(said.code, Some(0), "{said:?}");
-        assert_eq!(said.err.contains("linkspan.toml:11: "), warned, "{said:?}");
+        assert_eq!(said.err.contains("linkspan.toml:12: "), warned, "{said:?}");
     }
 }
 

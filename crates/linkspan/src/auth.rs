@@ -35,11 +35,7 @@ impl Auth {
     ) -> Result<Self, HashKeyError> {
         let mode = match config.server.auth {
             config::Auth::None => Mode::Off,
-            config::Auth::Keys => {
-                let hash_key = HashKey::of(config, folder)?;
-                hash_key.agree(store).await?;
-                Mode::Keys(hash_key)
-            }
+            config::Auth::Keys => Mode::Keys(HashKey::of(config, folder, store).await?),
         };
         Ok(Self {
             mode,

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,47 +97,22 @@ impl Filter {
         })))
     }
 
-    /// The filter's first output; none where it has none. Blocks for up to [`TIME_LIMIT`]: not for asynchronous code.
+    /// The filter's first output; none where it has none. Dropping the future leaves the evaluation to its limits.
     ///
     /// # Errors
     ///
     /// Why it gives none, in a sentence that holds nothing of the input.
-    pub fn first(&self, input: &Value) -> Result<Option<Value>, String> {
-        self.block(input, value)
-    }
-
-    /// Whether the first output is neither false nor null; no output is false. Blocks as [`Filter::first`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Filter::first`].
-    pub fn is_true(&self, input: &Value) -> Result<bool, String> {
-        self.block(input, truth)
-    }
-
-    /// [`Filter::first`] for asynchronous code. Dropping the future leaves the evaluation to its limits.
-    ///
-    /// # Errors
-    ///
-    /// As [`Filter::first`].
     pub async fn run_limited(&self, input: &Value) -> Result<Option<Value>, String> {
         self.wait(input, value).await
     }
 
-    /// [`Filter::is_true`] for asynchronous code.
+    /// Whether the first output is neither false nor null; no output is false.
     ///
     /// # Errors
     ///
-    /// As [`Filter::first`].
+    /// As [`Filter::run_limited`].
     pub async fn is_true_limited(&self, input: &Value) -> Result<bool, String> {
         self.wait(input, truth).await
-    }
-
-    fn block<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {
-        let (tell, told) = mpsc::sync_channel(1);
-        self.start(input, read, move |answer| drop(tell.send(answer)))?;
-        told.recv_timeout(self.0.patience)
-            .unwrap_or_else(|_| Err(self.too_long()))
     }
 
     async fn wait<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {

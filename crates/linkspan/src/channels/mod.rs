@@ -156,6 +156,11 @@ pub enum VerdictKind {
         /// What the receiver asked for (`Retry-After`).
         after: Option<Duration>,
     },
+    /// As a retry, and the receiver asks for time for everything that goes to it (429 or 503 with `Retry-After`): its endpoint rests.
+    Rest {
+        /// How long it asks for.
+        asked: Duration,
+    },
     /// It will never arrive as it is: a dead letter, at once.
     Dead,
     /// The receiver wants no more of anything (410): its endpoint is paused.

@@ -41,10 +41,15 @@ pub(super) fn refused(
     } else {
         format!("answered {status}: {said}")
     };
+    let after = retry_after(&answer.headers, now);
+    let kind = match (answer.status, after) {
+        (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(asked)) => {
+            VerdictKind::Rest { asked }
+        }
+        _ => VerdictKind::Retry { after },
+    };
     Verdict {
-        kind: VerdictKind::Retry {
-            after: retry_after(&answer.headers, now),
-        },
+        kind,
         status: Some(answer.status.as_u16()),
         detail,
     }

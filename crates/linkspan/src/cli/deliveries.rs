@@ -39,7 +39,8 @@ enum Verb {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Send deliveries again, with the same ids: some by their ids, or many by --integration, --from and --until.
+    /// Send deliveries again, with the same ids, or now what waits for its next attempt: some by their ids, or many by --integration,
+    /// --from and --until (dead ones, if no --state is given).
     Replay {
         /// The deliveries' ids.
         #[arg(value_name = "ID", conflicts_with_all = ["integration", "channel", "state", "from", "until"])]

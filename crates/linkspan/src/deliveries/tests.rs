@@ -217,6 +217,41 @@ async fn while_the_breaker_is_open_due_deliveries_wait_and_use_up_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_for_time_is_left_alone_until_then_by_all_of_its_deliveries() {
+    let mut rig = Rig::new();
+    let clock = rig.clock.clone();
+    let back = rig.start + jiff::SignedDuration::from_secs(1800);
+    let script = rig.channel(
+        "crm",
+        settings("concurrency = 1\nretry = [\"5s\", \"5s\"]"),
+        move |_| match back.duration_since(clock.time()).try_into() {
+            Ok(asked) if asked > Duration::ZERO => Verdict {
+                kind: VerdictKind::Rest { asked },
+                status: Some(429),
+                detail: "429".to_owned(),
+            },
+            _ => Verdict::delivered(Some(200), "200"),
+        },
+    );
+    for job in 0..10 {
+        rig.finish_job(job).await;
+    }
+    rig.run();
+    rig.until(|| script.calls().len() == 1).await;
+    for _ in 0..17 {
+        rig.idle().await;
+        rig.advance(100);
+    }
+    rig.idle().await;
+    assert_eq!(script.calls().len(), 1);
+    rig.clock.set(back);
+    rig.until_count(DeliveryState::Delivered, 9).await;
+    rig.advance(2);
+    rig.until_count(DeliveryState::Delivered, 10).await;
+    assert_eq!(script.calls().len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_slow_receiver_among_fifty_holds_up_no_other() {
     let mut rig = Rig::new();
     let slow = rig.slow_channel("slow", settings("concurrency = 2\ntimeout = \"10m\""));
@@ -330,6 +365,48 @@ async fn what_a_gateway_left_behind_is_sent_by_the_next_one_with_the_same_id() {
         [TryOutcome::Lost, TryOutcome::Delivered]
     );
     assert!(slow.calls().iter().all(|call| call.id == first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_the_gateways_end_cut_off_use_up_no_wait_and_have_a_bound_of_their_own() {
+    let settings = || settings("timeout = \"10m\"\nretry = [\"1m\", \"1h\"]");
+    for kills in [2, 20] {
+        let mut rig = Rig::new();
+        let script = rig.gated_channel("crm", settings(), |_| {
+            Verdict::retry(Some(503), "503 Service Unavailable")
+        });
+        rig.run();
+        rig.finish_job(1).await;
+        for kill in 1..=kills {
+            rig.until(|| script.calls().len() == kill).await;
+            rig.die();
+            rig.run();
+            rig.recover(true).await;
+        }
+        script.release();
+        if kills == 20 {
+            let dead = rig
+                .delivery_where(|one| one.state == DeliveryState::Dead)
+                .await;
+            assert!(dead.reason.unwrap().contains("cut off"));
+            assert_eq!(script.calls().len(), 20);
+            continue;
+        }
+        for (answered, wait) in [(1, 60.0), (2, 3600.0)] {
+            let waiting = rig
+                .delivery_where(|one| {
+                    one.state == DeliveryState::Pending && one.attempts == 2 + answered
+                })
+                .await;
+            let waited = waiting.due.duration_since(rig.clock.time()).as_secs_f64();
+            assert!((wait..=wait * 1.2 + 0.001).contains(&waited), "{waited}");
+            rig.clock.set(waiting.due);
+        }
+        let dead = rig
+            .delivery_where(|one| one.state == DeliveryState::Dead)
+            .await;
+        assert_eq!((dead.attempts, dead.cut_off), (5, 2));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -506,7 +583,7 @@ async fn what_somebody_gives_up_while_it_is_sent_stays_given_up() {
 }
 
 #[tokio::test]
-async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
+async fn a_result_makes_a_delivery_for_each_channel_that_wants_it_or_cannot_tell() {
     let mut rig = Rig::new();
     rig.channel("all", settings(""), taken);
     rig.channel("none", settings("when = '.status == \"succeeded\"'"), taken);
@@ -521,7 +598,7 @@ async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
         "the gateway ended during each of its attempts",
     );
     let result = ResultDocument::failed(InvocationId::new(), "calls", problem);
-    let (ended, recovered) = rig.outboxes(&result).await;
+    let made = rig.outbox(&result).await;
     let shape = |deliveries: &[NewDelivery]| {
         let shape = deliveries
             .iter()
@@ -530,8 +607,7 @@ async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
     };
     let expected = [("all", false), ("broken", true), ("failed", false)];
     let expected = expected.map(|(channel, dead)| (channel.to_owned(), dead, rig.start));
-    assert_eq!(shape(&ended), expected);
-    assert_eq!(shape(&recovered), expected);
+    assert_eq!(shape(&made), expected);
 }
 
 #[tokio::test]

@@ -210,9 +210,12 @@ async fn command(
     Err(Refusal::new(
         Code::WrongState,
         match command {
-            DeliveryCommand::Replay if state.is_open() => format!(
-                "the delivery is {state}: it is on its way; only delivered and dead ones can be replayed"
-            ),
+            DeliveryCommand::Replay if state == DeliveryState::Sending => {
+                "the delivery is sending: it is on its way just now".to_owned()
+            }
+            DeliveryCommand::Replay if state == DeliveryState::Paused => {
+                "the delivery is paused with its endpoint: it is sent when the endpoint is resumed".to_owned()
+            }
             DeliveryCommand::Replay => {
                 "the result that it carried is no longer there: its job was retried or deleted, or its retention is over".to_owned()
             }
@@ -231,7 +234,7 @@ pub struct Replay {
     pub integration: Option<String>,
     /// Only this channel's; with `integration`.
     pub channel: Option<String>,
-    /// `dead` (the default) or `delivered`.
+    /// `dead` (the default), `delivered`, or `pending`: those that wait for their next attempt are tried now.
     pub state: Option<String>,
     /// Only those made then or later (RFC 3339).
     pub from: Option<String>,
@@ -267,12 +270,17 @@ pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response
             "a channel is known within its integration: give integration too",
         ));
     }
-    let states = [DeliveryState::Dead.name(), DeliveryState::Delivered.name()];
+    let states = [
+        DeliveryState::Dead,
+        DeliveryState::Delivered,
+        DeliveryState::Pending,
+    ]
+    .map(DeliveryState::name);
     let state = body.state.as_deref().unwrap_or(states[0]);
     if !states.contains(&state) {
         return Err(Refusal::new(
             Code::BadRequest,
-            "state: \"dead\" or \"delivered\"; others are on their way",
+            "state: \"dead\", \"delivered\" or \"pending\"; others are on their way or paused",
         ));
     }
     let mut query = DeliveryQuery {

@@ -8,6 +8,24 @@ fn filter(text: &str) -> Filter {
     Filter::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+impl Filter {
+    fn first(&self, input: &Value) -> Result<Option<Value>, String> {
+        block_on(self.run_limited(input))
+    }
+
+    fn is_true(&self, input: &Value) -> Result<bool, String> {
+        block_on(self.is_true_limited(input))
+    }
+}
+
+fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(answer)
+}
+
 #[test]
 fn a_filter_gives_its_first_output() {
     let input = json!({

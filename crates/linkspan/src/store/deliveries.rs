@@ -2,8 +2,8 @@
 //!
 //! A delivery is one result on its way through one channel. Its row is written in the transaction that ends the job
 //! ([`AttemptEnd::deliveries`](super::AttemptEnd)), so there is no moment at which a result is there and its deliveries are not. It
-//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it (until the row's own
-//! retention at most; then the delivery is given up).
+//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it, and for its retention
+//! anew after a delivery died, so that it can be replayed. Both until the row's own retention at most; then what is open is given up.
 //!
 //! A delivery arrives at least once: an attempt whose end was not stored is made again, with the same id.
 
@@ -87,7 +87,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Replays or gives up the deliveries that a query finds, newest first, up to its `limit` and [`COMMANDED_AT_ONCE`] of them, and
     /// writes one audit line in the same transaction. Those whose state or result does not allow it are left as they are and counted. `next` is the
     /// `after` of the next call. A replayed delivery is pending and due now, its attempts start from 0, its id and its tries stay; where
-    /// its endpoint is paused it is paused.
+    /// its endpoint is paused it is paused. One that was pending is due now, and its attempts go on.
     ///
     /// # Errors
     ///
@@ -171,6 +171,8 @@ pub struct Delivery {
     pub version: u64,
     /// Attempts started since it was made or replayed last, without those given back.
     pub attempts: u32,
+    /// How many of these attempts the gateway's own end cut off: nobody knows whether they arrived, and they use up no wait between attempts.
+    pub cut_off: u32,
     /// When it was made.
     pub created: Timestamp,
     /// When it changed last.
@@ -332,7 +334,7 @@ pub struct DeliveryPage {
 /// What people can do to deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryCommand {
-    /// Send again what arrived or is dead.
+    /// Send again what arrived or is dead; send now what waits for its next attempt.
     Replay,
     /// Give up what is pending, sending or paused.
     GiveUp,

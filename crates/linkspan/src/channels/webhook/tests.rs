@@ -199,6 +199,9 @@ async fn an_event_over_the_limit_holds_a_link_in_place_of_its_data() {
 async fn each_status_has_its_verdict() {
     let retry = |after| VerdictKind::Retry { after };
     let wait = |seconds| retry(Some(Duration::from_secs(seconds)));
+    let rest = |seconds| VerdictKind::Rest {
+        asked: Duration::from_secs(seconds),
+    };
     let long = format!("{}\u{202e}{}", "no ".repeat(40), "never ".repeat(100));
     type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, VerdictKind, &'a str);
     let cases: &[Case<'_>] = &[
@@ -267,16 +270,17 @@ async fn each_status_has_its_verdict() {
             429,
             &[("retry-after", "120")],
             "",
-            wait(120),
+            rest(120),
             "answered 429 Too Many Requests",
         ),
         (
             429,
             &[("retry-after", "9999999")],
             "",
-            wait(86_400),
+            rest(86_400),
             "answered 429",
         ),
+        (409, &[("retry-after", "7")], "", wait(7), "answered 409"),
         (
             500,
             &[],
@@ -295,7 +299,7 @@ async fn each_status_has_its_verdict() {
             503,
             &[("retry-after", "Tue, 31 Dec 2999 23:59:59 GMT")],
             "",
-            wait(86_400),
+            rest(86_400),
             "answered 503",
         ),
         (

@@ -23,7 +23,7 @@ const LONGEST_DETAIL: usize = 500;
 
 /// How many attempts may be cut off by the gateway's own end before a delivery is given up: one that kills the gateway does not do so
 /// for ever.
-const CUT_OFF: usize = 20;
+const CUT_OFF: u32 = 20;
 
 /// A delivery with what its channel takes, or the end of one that cannot be sent.
 struct Prepared {
@@ -158,9 +158,15 @@ impl Sender {
             VerdictKind::Gone => DeliveryOutcome::Pause {
                 reason: detail.clone(),
             },
-            VerdictKind::Retry { after } => {
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => {
+                let after = match kind {
+                    VerdictKind::Rest { asked } => Some(asked),
+                    VerdictKind::Retry { after } => after,
+                    _ => None,
+                };
                 let schedule = &opened.schedule;
-                match schedule.after(delivery.attempts, after, ended.spread, ended.now) {
+                let answered = delivery.attempts.saturating_sub(delivery.cut_off);
+                match schedule.after(answered, after, ended.spread, ended.now) {
                     Next::Due(due) => DeliveryOutcome::Retry { due },
                     Next::Dead => DeliveryOutcome::Dead {
                         reason: format!("given up after {} attempts: {detail}", delivery.attempts),
@@ -221,15 +227,24 @@ impl Sender {
         let answers = |verdict: &Verdict| match verdict.kind {
             VerdictKind::Delivered | VerdictKind::Gone => Some(true),
             VerdictKind::Dead => verdict.status.map(|_| true),
-            VerdictKind::Retry { .. } => Some(false),
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => Some(false),
+        };
+        let asked = |verdict: &Verdict| match verdict.kind {
+            VerdictKind::Rest { asked } => Some(asked),
+            _ => None,
         };
         let Some(success) = verdicts.iter().filter_map(answers).reduce(|a, b| a || b) else {
             return; // nothing was learnt
         };
         let endpoint = &opened.endpoint;
-        match place.record(success, self.clock.now()) {
+        let asked = verdicts.iter().filter_map(asked).max();
+        match place.record(success, asked, self.clock.now()) {
             Some(BreakerState::Open) => {
-                tracing::warn!(%endpoint, "the receiver keeps failing: it is given a rest, and its deliveries wait");
+                let why = match asked {
+                    Some(_) => "asks for time",
+                    None => "keeps failing",
+                };
+                tracing::warn!(%endpoint, "the receiver {why}: it is given a rest, and its deliveries wait");
             }
             Some(BreakerState::Closed) => {
                 tracing::info!(%endpoint, "the receiver is back: its deliveries go on");
@@ -264,8 +279,7 @@ impl Opened {
             result,
             traceparent,
         } = claimed;
-        let attempts = usize::try_from(delivery.attempts).unwrap_or(usize::MAX);
-        let parcel = if attempts > self.schedule.attempts() + CUT_OFF {
+        let parcel = if delivery.cut_off >= CUT_OFF {
             Err("its attempts were cut off by the gateway's end too often".to_owned())
         } else {
             self.content(result).await.map(|(result, content)| Parcel {

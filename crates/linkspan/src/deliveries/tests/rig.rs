@@ -109,7 +109,17 @@ impl Rig {
 
     /// A channel that answers nothing until it is released.
     pub(super) fn slow_channel(&mut self, name: &str, settings: deliver::Delivery) -> Script {
-        let script = Script::new(name, 1, Some(Semaphore::new(0)), super::taken);
+        self.gated_channel(name, settings, super::taken)
+    }
+
+    /// The same, with an answer of its own.
+    pub(super) fn gated_channel(
+        &mut self,
+        name: &str,
+        settings: deliver::Delivery,
+        answer: impl Fn(&Parcel) -> Verdict + Send + Sync + 'static,
+    ) -> Script {
+        let script = Script::new(name, 1, Some(Semaphore::new(0)), answer);
         self.add(name, settings, script)
     }
 
@@ -152,16 +162,9 @@ impl Rig {
         self.channels.clear();
     }
 
-    /// The deliveries of a result: at the end of an attempt, and at recovery.
-    pub(super) async fn outboxes(
-        &self,
-        result: &ResultDocument,
-    ) -> (Vec<NewDelivery>, Vec<NewDelivery>) {
-        let now = self.clock.time();
-        (
-            self.deliveries.outbox(result, now).await,
-            self.deliveries.outbox_blocking(result, now),
-        )
+    /// The deliveries of a result.
+    pub(super) async fn outbox(&self, result: &ResultDocument) -> Vec<NewDelivery> {
+        self.deliveries.outbox(result, self.clock.time()).await
     }
 
     /// Starts a sender for the channels that there are now.

@@ -84,11 +84,6 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         let id = open.ended(outcome, 1).await;
         let before = open.delivery(id).await;
         assert_eq!(open.replay(only(id), 50).await, changed(1, 0));
-        assert_eq!(
-            open.replay(only(id), 51).await,
-            changed(0, 1),
-            "it is pending already"
-        );
         let after = open.delivery(id).await;
         assert_eq!(
             (after.state, after.attempts, after.due, after.finished),
@@ -99,6 +94,11 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         let sent = open.send("crm", 50).await.remove(0);
         assert_eq!((sent.delivery.id, sent.delivery.attempts), (id, 1));
         assert!(sent.result.is_some());
+        assert_eq!(
+            open.replay(only(id), 51).await,
+            changed(0, 1),
+            "it is under way"
+        );
         assert!(open.end(sent.attempt, DeliveryOutcome::Delivered, 52).await);
         let done = open.delivery(id).await;
         assert_eq!(done.tries.len(), 2);
@@ -117,6 +117,26 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         ("delivery.replay", "done"),
     ];
     assert_eq!(found, expected);
+}
+
+pub(in crate::store) async fn a_replay_tries_now_what_waits_and_its_schedule_goes_on(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let id = open
+        .ended(DeliveryOutcome::Retry { due: at(9000) }, 1)
+        .await;
+    let before = open.delivery(id).await;
+    assert!(open.send("crm", 50).await.is_empty());
+    assert_eq!(open.replay(only(id), 50).await, changed(1, 0));
+    let after = open.delivery(id).await;
+    assert_eq!(
+        (after.state, after.attempts, after.due),
+        (DeliveryState::Pending, before.attempts, at(50))
+    );
+    assert_eq!((after.tries, after.reason), (before.tries, before.reason));
+    let sent = open.send("crm", 50).await.remove(0);
+    assert_eq!((sent.delivery.id, sent.delivery.attempts), (id, 2));
 }
 
 pub(in crate::store) async fn what_has_no_result_any_more_is_not_replayed(site: &dyn Site) {

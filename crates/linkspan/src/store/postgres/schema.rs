@@ -10,7 +10,7 @@ use super::pool::lock_key;
 use crate::store::error::ErrorKind;
 
 const STEPS: &[&str] = &[
-    // 1: everything.
+    // 1: nearly everything.
     "
     CREATE TABLE jobs (
         id           uuid NOT NULL PRIMARY KEY,
@@ -174,6 +174,10 @@ const STEPS: &[&str] = &[
 
     -- What a probe for space writes and removes.
     CREATE TABLE probe (filler bytea NOT NULL);
+    ",
+    // 2: attempts of deliveries that the gateway's end cut off.
+    "
+    ALTER TABLE deliveries ADD COLUMN cut_off int4 NOT NULL DEFAULT 0;
     ",
 ];
 

@@ -197,6 +197,10 @@ pub(super) const STEPS: &[&str] = &[
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     ",
+    // 3: attempts of deliveries that the gateway's end cut off.
+    "
+    ALTER TABLE deliveries ADD COLUMN cut_off INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Why a file's tables cannot be used.

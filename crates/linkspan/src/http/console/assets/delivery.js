@@ -40,7 +40,7 @@ export function deliveryList(deliveries, { withJob = true, endpoints = [], onrep
             one.state === "pending" ? next(one, endpoints) : since(one.updated),
           ),
           onreplay &&
-            ["dead", "delivered"].includes(one.state) &&
+            ["dead", "delivered", "pending"].includes(one.state) &&
             h(
               "button",
               {
@@ -51,7 +51,7 @@ export function deliveryList(deliveries, { withJob = true, endpoints = [], onrep
                 onclick: () => onreplay(one),
               },
               icon("again"),
-              "Replay",
+              one.state === "pending" ? "Try now" : "Replay",
             ),
           ongiveup &&
             ["pending", "sending", "paused"].includes(one.state) &&
@@ -123,7 +123,7 @@ export async function replayOne(one, then) {
       return;
     }
   }
-  toast("It is sent again");
+  toast(one.state === "pending" ? "It is tried now" : "It is sent again");
   then();
 }
 

@@ -372,6 +372,7 @@ impl Change for Recover {
                 detail: detail.to_owned(),
             });
             row.delivery.reason = Some(detail.to_owned());
+            row.delivery.cut_off += 1;
             postpone(row, &paused, self.now, self.now);
         }
         rows::save(scope, &mut rows, self.now).await?;

@@ -114,6 +114,7 @@ fn row(job: &Job, new: &NewDelivery, now: Timestamp) -> DeliveryRow {
         },
         version: 1,
         attempts: 0,
+        cut_off: 0,
         created: now,
         updated: now,
         due: new.due,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use linkspan_model::delivery::DeliveryEvent;
-use linkspan_model::{Code, DeliveryId, InvocationId};
+use linkspan_model::{Code, DeliveryId, DeliveryState, InvocationId};
 use tokio_postgres::Row as Columns;
 use uuid::Uuid;
 
@@ -287,10 +287,16 @@ async fn with_result(scope: &Scope<'_>, jobs: &[Uuid]) -> Result<HashSet<Invocat
 }
 
 fn replay(row: &mut DeliveryRow, paused: &BTreeSet<Endpoint>, now: Timestamp) -> bool {
+    let waited = row.delivery.state == DeliveryState::Pending;
     if row.delivery.superseded || !row.advance(DeliveryEvent::Replay, now) {
         return false;
     }
+    if waited {
+        row.delivery.due = now;
+        return true;
+    }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if paused.contains(&row.delivery.endpoint) {

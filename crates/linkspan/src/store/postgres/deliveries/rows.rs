@@ -20,7 +20,7 @@ use crate::store::watch::Event;
 
 /// The columns that [`DeliveryRow::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, job, caller, integration, channel, kind, receiver, state, version, token, attempts, created, \
-                                  updated, due, finished, tries, reason, superseded, owner, lease";
+                                  updated, due, finished, tries, reason, superseded, owner, lease, cut_off";
 
 /// A delivery with what only the store knows of it.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ impl DeliveryRow {
                 state,
                 version: unsigned(row, 8)?,
                 attempts: small(row, 10)?,
+                cut_off: small(row, 20)?,
                 created: time(row, 11)?,
                 updated: time(row, 12)?,
                 due: time(row, 13)?,
@@ -226,18 +227,19 @@ pub(super) async fn save<'r>(
         .map(|delivery| delivery.reason.as_deref().map(text))
         .collect();
     let superseded: Vec<_> = each().map(|delivery| delivery.superseded).collect();
+    let cut_off: Vec<_> = each().map(|delivery| signed(delivery.cut_off)).collect();
     scope
         .execute(
             "UPDATE deliveries d SET state = n.state, version = n.version, token = n.token, attempts = n.attempts, updated = $12, \
              due = n.due, finished = n.finished, owner = n.owner, lease = n.lease, tries = n.tries, reason = n.reason, \
-             superseded = n.superseded \
+             superseded = n.superseded, cut_off = n.cut_off \
              FROM unnest($1::uuid[], $2::int2[], $3::int8[], $4::int8[], $5::int4[], $6::int8[], $7::int8[], $8::text[], \
-             $9::int8[], $10::text[], $11::text[], $15::bool[]) \
-             AS n (id, state, version, token, attempts, due, finished, owner, lease, tries, reason, superseded) \
+             $9::int8[], $10::text[], $11::text[], $15::bool[], $16::int4[]) \
+             AS n (id, state, version, token, attempts, due, finished, owner, lease, tries, reason, superseded, cut_off) \
              WHERE d.id = n.id AND d.id >= $13 AND d.id <= $14",
             &[
                 &ids, &states, &versions, &tokens, &attempts, &due, &finished, &owners, &leases, &tries, &reasons, &micro(now),
-                least, most, &superseded,
+                least, most, &superseded, &cut_off,
             ],
         )
         .await?;

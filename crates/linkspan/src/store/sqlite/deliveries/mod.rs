@@ -97,7 +97,7 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
             ))?
             .query_map(
                 params![endpoint.integration, endpoint.channel, now, places],
-                |row| Ok((DeliveryRow::read(row)?, row.get::<_, Option<String>>(22)?)),
+                |row| Ok((DeliveryRow::read(row)?, row.get::<_, Option<String>>(23)?)),
             )?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         for (mut row, traceparent) in due {
@@ -211,6 +211,7 @@ fn recover(scope: &mut Scope<'_>, all: bool, now: Timestamp) -> rusqlite::Result
             detail: detail.to_owned(),
         });
         row.delivery.reason = Some(detail.to_owned());
+        row.delivery.cut_off += 1;
         postpone(scope, &mut row, now, now)?;
         row.save(scope, now)?;
     }

@@ -37,6 +37,7 @@ pub(in crate::store::sqlite) fn send_out(
             state,
             version: 1,
             attempts: 0,
+            cut_off: 0,
             created: now,
             updated: now,
             due: new.due,

@@ -189,10 +189,16 @@ fn replay(scope: &Scope<'_>, row: &mut DeliveryRow, now: Timestamp) -> rusqlite:
     if row.delivery.superseded || !has_result(scope, row.job)? {
         return Ok(false);
     }
+    let waited = row.delivery.state == DeliveryState::Pending;
     if !row.advance(DeliveryEvent::Replay, now) {
         return Ok(false);
     }
+    if waited {
+        row.delivery.due = now;
+        return Ok(true);
+    }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if is_paused(scope.connection, &row.delivery.endpoint)? {

@@ -44,7 +44,9 @@ pub(super) fn add(
             Some(object) => lacking(&columns, object, map).map_or(Ok(object), Err),
         };
         refused.push(fits.map(|object| {
-            rows.push(row(columns.iter().map(|column| cell(value(column, object)))));
+            rows.push(row(columns
+                .iter()
+                .map(|column| cell(value(column, object)))));
             sent.push(parcel.clone());
         }));
     }
@@ -204,13 +206,15 @@ fn judge(file: &mut File, from: u64) -> io::Result<End> {
             0
         };
         byte_order_mark = false;
-        at = bytes[skipped..].iter().fold(at, |at, byte| match (at, byte) {
-            (At::Start | At::Closed, b'"') => At::Quoted,
-            (At::Quoted, b'"') => At::Closed,
-            (At::Quoted, _) => At::Quoted,
-            (_, b',' | b'\r' | b'\n') => At::Start,
-            _ => At::Plain,
-        });
+        at = bytes[skipped..]
+            .iter()
+            .fold(at, |at, byte| match (at, byte) {
+                (At::Start | At::Closed, b'"') => At::Quoted,
+                (At::Quoted, b'"') => At::Closed,
+                (At::Quoted, _) => At::Quoted,
+                (_, b',' | b'\r' | b'\n') => At::Start,
+                _ => At::Plain,
+            });
         let read = bytes.len();
         reader.consume(read);
     }

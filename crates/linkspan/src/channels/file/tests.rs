@@ -212,13 +212,22 @@ async fn a_row_with_keys_that_the_header_lacks_is_a_dead_letter_that_names_those
             json!({"id": 1, "label": 2, "Ilse": 3, "Mart": 4}),
             "lacks: label and 2 that map takes from the result; ",
         ),
-        ("", json!({"id": 1, "status": "x", "answers": {}}), "lacks: status, answers; "),
+        (
+            "",
+            json!({"id": 1, "status": "x", "answers": {}}),
+            "lacks: status, answers; ",
+        ),
     ] {
         std::fs::write(&path, "id,n\n").unwrap();
         let keys = format!(r#"file = "out.csv", format = "csv"{map}"#);
         let channel = open(folder.path(), &keys).unwrap();
-        let verdicts = channel.send(&[parcel(json!({"id": 0})), parcel(content)]).await;
-        assert_eq!(kinds(&verdicts), [VerdictKind::Delivered, VerdictKind::Dead]);
+        let verdicts = channel
+            .send(&[parcel(json!({"id": 0})), parcel(content)])
+            .await;
+        assert_eq!(
+            kinds(&verdicts),
+            [VerdictKind::Delivered, VerdictKind::Dead]
+        );
         assert!(verdicts[1].detail.contains(told), "{}", verdicts[1].detail);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "id,n\n0,\r\n");
     }
@@ -265,7 +274,9 @@ async fn no_cell_is_a_formula_wherever_a_spreadsheet_splits_it_and_a_number_stay
         let keys = r#"file = "out.csv", format = "csv", map = "{x: 1}""#;
         let channel = open(folder.path(), keys).unwrap();
         for _ in 0..2 {
-            channel.send(&[parcel(json!({"=a;=b": value, "n": 1}))]).await;
+            channel
+                .send(&[parcel(json!({"=a;=b": value, "n": 1}))])
+                .await;
         }
         let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
         let row = format!("{cell},1\r\n");
@@ -348,7 +359,10 @@ async fn nobody_but_the_gateways_user_can_read_what_is_made() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let parcel = result("x");
-        let verdicts = open(folder.path(), keys).unwrap().send(&[parcel.clone()]).await;
+        let verdicts = open(folder.path(), keys)
+            .unwrap()
+            .send(&[parcel.clone()])
+            .await;
         assert_eq!(kinds(&verdicts), [VerdictKind::Delivered]);
         let alone = format!("new/folder/{}.json", parcel.id);
         let file = if made.is_empty() { &alone } else { made };

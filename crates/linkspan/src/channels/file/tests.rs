@@ -361,7 +361,7 @@ async fn nobody_but_the_gateways_user_can_read_what_is_made() {
         let parcel = result("x");
         let verdicts = open(folder.path(), keys)
             .unwrap()
-            .send(&[parcel.clone()])
+            .send(std::slice::from_ref(&parcel))
             .await;
         assert_eq!(kinds(&verdicts), [VerdictKind::Delivered]);
         let alone = format!("new/folder/{}.json", parcel.id);

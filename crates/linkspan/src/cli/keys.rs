@@ -187,7 +187,7 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                     expires: key.expires,
                 })
                 .collect();
-            output::print(output, &rows)?;
+            output::list(output, &rows, "keys")?;
             Ok(DONE)
         }
         Verb::Revoke { key } => {

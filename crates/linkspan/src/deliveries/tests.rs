@@ -172,6 +172,46 @@ async fn what_a_receiver_never_takes_is_a_dead_letter_after_the_last_attempt_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_for_one_receiver_goes_to_no_other_until_somebody_replays_it() {
+    let mut rig = Rig::new();
+    let script = rig.channel("crm", settings(""), |parcel| match parcel.attempt {
+        1 => Verdict::retry(Some(503), "503"),
+        _ => Verdict::delivered(Some(200), "200"),
+    });
+    rig.finish_job(1).await;
+    script.lead_to("https://other.example.com");
+    rig.run();
+    let dead = rig
+        .delivery_where(|delivery| delivery.state == DeliveryState::Dead)
+        .await;
+    let told = "it was made for https://crm.example.com, and its channel now leads to https://other.example.com; replay it to send it there";
+    assert_eq!(dead.reason.as_deref(), Some(told));
+    assert_eq!(script.calls().len(), 0);
+    let replay = DeliveryCommand::Replay;
+    let (all, now) = (DeliveryQuery::default(), rig.clock.time());
+    rig.store
+        .command_deliveries(all, replay, actor(), now)
+        .await
+        .unwrap();
+    let waiting = rig
+        .delivery_where(|delivery| delivery.attempts == 1 && delivery.due > now)
+        .await;
+    rig.clock.set(waiting.due);
+    let delivered = rig
+        .delivery_where(|delivery| delivery.state == DeliveryState::Delivered)
+        .await;
+    let details: Vec<_> = delivered.tries.iter().map(|tried| &tried.detail).collect();
+    let other = "https://other.example.com";
+    assert_eq!(
+        details,
+        [told, &format!("{other}: 503"), &format!("{other}: 200")]
+    );
+    // What is made from now on is for the other.
+    rig.finish_job(1).await;
+    rig.until_count(DeliveryState::Pending, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_breaker_is_open_due_deliveries_wait_and_use_up_no_attempt() {
     let mut rig = Rig::new();
     let back = rig.start + jiff::SignedDuration::from_mins(30);

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use linkspan_model::config::IntegrationName;
 use linkspan_model::{Code, DeliveryId, DeliveryState, InvocationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -263,6 +264,19 @@ pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response
             Code::BadRequest,
             "give at least one of integration, from and until: this would replay everything that there is",
         ));
+    }
+    if let Some(integration) = &body.integration {
+        let gateway = &session.gateway;
+        let configured = gateway.config.integrations.keys();
+        let known = configured.map(IntegrationName::as_str).any(|name| name == integration)
+            // One that was taken out of the configuration may have left deliveries.
+            || gateway.store.endpoints().await?.iter().any(|status| status.endpoint.integration == *integration);
+        if !known {
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("there is no integration {integration:?}"),
+            ));
+        }
     }
     if body.channel.is_some() && body.integration.is_none() {
         return Err(Refusal::new(

@@ -11,7 +11,7 @@ use crate::scripted::Scene;
 
 /// `letters` delivers to a file, and by a filter that fails makes a dead letter; `notes` delivers nothing.
 const INTEGRATIONS: &str = "[integration.letters]\npattern = \"async\"\nsteps = [\"mood\"]\nattempts = 1\n\
-    deliver = [{ file = \"out.jsonl\" }, { file = \"never.jsonl\", name = \"odd\", when = '.answers.mood.label | keys' }]\n\
+    deliver = [{ file = \"out.jsonl\", name = \"file\" }, { file = \"never.jsonl\", name = \"odd\", when = '.answers.mood.label | keys' }]\n\
     [integration.notes]\npattern = \"async\"\nsteps = [\"mood\"]\nattempts = 1\n";
 
 async fn scene() -> Scene {
@@ -209,6 +209,7 @@ async fn many_are_replayed_by_administrators_who_say_which() {
             "bad-request",
         ),
         (&admin, &json!({"until": "soon"}), "bad-request"),
+        (&admin, &json!({"integration": "nosuch"}), "not-found"),
     ] {
         assert_eq!(post(who, path, body).await.code(), code, "{body}");
     }
@@ -670,8 +671,21 @@ async fn the_command_line_lists_and_commands_jobs_and_deliveries() {
     )
     .await;
     assert!(code == 0 && out.contains(id(dead)), "{out}");
-    let (code, _, err) = linkspan(&scene, &key, &["deliveries", "give-up", id(dead)]).await;
-    assert_eq!(code, 1, "{err}");
+    let (code, out, _) = linkspan(&scene, &key, &["deliveries", "show", id(dead)]).await;
+    let reason = dead["reason"].as_str().unwrap();
+    for part in [id(dead), &job, "state        dead", reason] {
+        assert!(code == 0 && out.contains(part), "{part}: {out}");
+    }
+    let (code, out, _) = linkspan(&scene, &key, &["deliveries", "endpoints"]).await;
+    for part in ["breaker", "closed", "out.jsonl", "odd"] {
+        assert!(code == 0 && out.contains(part), "{part}: {out}");
+    }
+    let none = ["deliveries", "list", "--state", "paused"];
+    let (code, out, err) = linkspan(&scene, &key, &none).await;
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(err.contains("no such deliveries"), "{err}");
+    let (code, out, err) = linkspan(&scene, &key, &["deliveries", "give-up", id(dead)]).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
     let replay = [
         "deliveries",
         "replay",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::deliver::{Channel, channel_names};
+use super::deliver::{Channel, Deliver, channel_names};
 use super::fault::Fault;
 use super::lines::Lines;
 use super::outside::Grants;
@@ -72,6 +72,17 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
         let message = "a folder is one gateway's: other gateways on the same database find no document in it; use \"s3://BUCKET/PREFIX\" \
                        for more than one";
         warnings.push(lines.fault("store.blobs", message));
+    }
+    if let JobStore::Postgres(_) = &sections.store.jobs {
+        for (name, integration) in &sections.integration {
+            let files = integration.deliver.iter().enumerate();
+            let files = files.filter(|(_, item)| matches!(item.channel, Channel::File(_)));
+            warnings.extend(files.map(|(nth, _)| {
+                let message = "a file is one gateway's: of several gateways on the same database each writes what it sends into its own; \
+                               use a webhook or an API for more than one";
+                lines.fault(&format!("integration.{name}.deliver[{nth}].file"), message)
+            }));
+        }
     }
     if sections.integration.is_empty() {
         let message = "there is none, so nothing can be invoked: add [integration.NAME] with pattern and steps";
@@ -217,7 +228,16 @@ fn channels(
             let message = "needs a mail server: add the section [email]";
             faults.push(lines.fault(&format!("{at}.email"), message));
         }
-        if names[..nth].contains(channel) {
+        let alike = |other: &Deliver| other.channel.kind() == deliver.channel.kind();
+        if deliver.common.name.is_none()
+            && integration.deliver.iter().filter(|it| alike(it)).count() > 1
+        {
+            let kind = deliver.channel.kind();
+            let message = format!(
+                "this integration has several channels of the kind {kind}: give each a name, by which its deliveries are known when the others change"
+            );
+            faults.push(lines.fault(&at, message));
+        } else if names[..nth].contains(channel) {
             let message = format!(
                 "another channel of this integration has the name \"{channel}\": give this one a name of its own"
             );

@@ -142,6 +142,10 @@ impl Sender {
         (took, ended): (Duration, &Ended),
     ) -> DeliveryEnd {
         let delivery = &prepared.delivery;
+        let receiver = opened.channel.receiver();
+        if prepared.parcel.is_ok() && receiver != delivery.receiver {
+            verdict.detail = format!("{receiver}: {}", verdict.detail); // the row names another
+        }
         if let Some((end, _)) = verdict.detail.char_indices().nth(LONGEST_DETAIL) {
             verdict.detail.truncate(end);
         }
@@ -281,6 +285,8 @@ impl Opened {
         } = claimed;
         let parcel = if delivery.cut_off >= CUT_OFF {
             Err("its attempts were cut off by the gateway's end too often".to_owned())
+        } else if let Some(sentence) = self.led_elsewhere(&delivery) {
+            Err(sentence)
         } else {
             self.content(result).await.map(|(result, content)| Parcel {
                 id: delivery.id,
@@ -298,6 +304,21 @@ impl Opened {
             attempt,
             parcel,
         }
+    }
+
+    /// Why a delivery must not be sent: it was made for another receiver than its channel has now, and nobody has decided yet that this
+    /// one may have it. Who replays it after that does: the refusal is among its tries.
+    fn led_elsewhere(&self, delivery: &Delivery) -> Option<String> {
+        let (then, now) = (&delivery.receiver, self.channel.receiver());
+        if *then == now {
+            return None;
+        }
+        let sentence = format!(
+            "it was made for {then}, and its channel now leads to {now}; replay it to send it there"
+        );
+        let sentence: String = sentence.chars().take(LONGEST_DETAIL).collect();
+        let told = delivery.tries.iter().any(|tried| tried.detail == sentence);
+        (!told).then_some(sentence)
     }
 
     /// The result document, and what is sent of it.

@@ -338,6 +338,7 @@ struct Inner {
     batch: usize,
     gate: Option<Semaphore>,
     answer: Box<dyn Fn(&Parcel) -> Verdict + Send + Sync>,
+    receiver: Mutex<&'static str>,
     calls: Mutex<Vec<Call>>,
     sizes: Mutex<Vec<usize>>,
 }
@@ -363,6 +364,7 @@ impl Script {
             batch,
             gate,
             answer: Box::new(answer),
+            receiver: Mutex::new("https://crm.example.com"),
             calls: Mutex::default(),
             sizes: Mutex::default(),
         }))
@@ -370,6 +372,11 @@ impl Script {
 
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint::new(INTEGRATION, &self.0.name)
+    }
+
+    /// The configuration names another receiver from now on.
+    pub(super) fn lead_to(&self, receiver: &'static str) {
+        *self.0.receiver.lock().unwrap() = receiver;
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -390,7 +397,7 @@ impl Script {
 #[async_trait]
 impl Channel for Script {
     fn receiver(&self) -> String {
-        "https://crm.example.com".to_owned()
+        (*self.0.receiver.lock().unwrap()).to_owned()
     }
 
     fn batch(&self) -> usize {

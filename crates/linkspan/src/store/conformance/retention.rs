@@ -9,8 +9,8 @@ use super::deliveries::by;
 use super::{Open, Site, at, bill, content, key};
 use crate::store::blobs::INLINE_LIMIT;
 use crate::store::{
-    Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind, Intake,
-    IntakeError, Outcome, Retention, Swept,
+    AuditQuery, Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind,
+    Intake, IntakeError, Outcome, Retention, Swept,
 };
 
 const RETENTION: Retention = Retention {
@@ -84,7 +84,12 @@ pub(in crate::store) async fn a_deleted_job_leaves_no_byte_behind(site: &dyn Sit
         );
     }
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
         2,
         "the audit lines stay"
     );

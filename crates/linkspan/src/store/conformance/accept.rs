@@ -197,32 +197,33 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
     assert!(list(Some("sales"), Some("bills"), None).await.is_empty());
 
     let any = Filter::default;
-    let [finance, bills, letters] = ["finance", "bills", "letters"].map(str::to_owned);
-    let sight = |own: Option<&[String]>, whole: &[String]| Filter {
+    let of =
+        |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    let sight = |own: Option<&[&str]>, whole: &[&str]| Filter {
         sight: Some(Sight {
-            caller: finance.clone(),
-            own: own.map(<[String]>::to_vec),
-            whole: whole.to_vec(),
+            caller: "finance".to_owned(),
+            own: own.map(of),
+            whole: of(whole),
         }),
         ..Filter::default()
     };
     let narrowed = [
         (sight(None, &[]), vec![second.id, mine.id]),
-        (sight(Some(&[bills.clone()]), &[]), vec![second.id, mine.id]),
-        (sight(Some(&[letters.clone()]), &[]), vec![]),
-        (sight(Some(&[]), &[letters.clone()]), vec![letter.id]),
+        (sight(Some(&["bills"]), &[]), vec![second.id, mine.id]),
+        (sight(Some(&["letters"]), &[]), vec![]),
+        (sight(Some(&[]), &["letters"]), vec![letter.id]),
         (
-            sight(None, &[letters.clone()]),
+            sight(None, &["letters"]),
             vec![second.id, mine.id, letter.id],
         ),
         (
-            sight(Some(&[]), &[letters.clone(), bills.clone()]),
+            sight(Some(&[]), &["letters", "bills"]),
             vec![second.id, mine.id, letter.id],
         ),
         (
             Filter {
                 caller: Some("sales".to_owned()),
-                ..sight(None, &[letters.clone()])
+                ..sight(None, &["letters"])
             },
             vec![letter.id],
         ),

@@ -12,7 +12,7 @@ use linkspan_model::config::{Config, JobStore};
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
-use crate::store::{ErrorKind, Store, StoreError};
+use crate::store::{ErrorKind, Sight, Store, StoreError};
 
 /// The key with which secrets are hashed before they are stored: 32 random bytes in a file of mode 0600 beside the store, so
 /// that a stolen database alone lets nobody in and confirms no guess.
@@ -412,6 +412,29 @@ impl Caller {
         })
     }
 
+    /// How far the caller's listings look: at its own things where it may read, and at everybody's where it is an administrator. None:
+    /// at everything.
+    #[must_use]
+    pub fn sight(&self) -> Option<Sight> {
+        if self.is_admin() {
+            return None;
+        }
+        let of = |action| {
+            let scopes = self
+                .scopes
+                .iter()
+                .filter(move |scope| scope.action == action);
+            scopes
+                .filter_map(|scope| scope.integration.clone())
+                .collect()
+        };
+        Some(Sight {
+            caller: self.name.clone(),
+            own: (!self.may_everywhere(Action::Read)).then(|| of(Action::Read)),
+            whole: of(Action::Admin),
+        })
+    }
+
     /// Whether the caller may do everything everywhere.
     #[must_use]
     pub fn is_admin(&self) -> bool {
@@ -459,6 +482,17 @@ mod tests {
         assert!(one.may(Action::Read, "reviews"));
         assert!(!one.is_admin());
         assert!(caller(&["admin:reviews"]).may(Action::Invoke, "reviews"));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for (scopes, own, whole) in [
+            (&["read"][..], None, vec![]),
+            (&["read:bills", "invoke"], Some(names(&["bills"])), vec![]),
+            (&["read", "admin:bills"], None, names(&["bills"])),
+            (&["admin:bills"], Some(vec![]), names(&["bills"])),
+        ] {
+            let sight = caller(scopes).sight().unwrap();
+            assert_eq!((sight.own, sight.whole), (own, whole), "{scopes:?}");
+        }
+        assert_eq!(caller(&["admin", "read:bills"]).sight(), None);
         assert!(!caller(&["admin:reviews"]).is_admin());
         assert!("invoke:".parse::<Scope>().is_err());
         assert!(

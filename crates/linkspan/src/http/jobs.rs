@@ -17,11 +17,10 @@ use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
 use crate::gateway::Gateway;
-use crate::keys::Action;
 use crate::links::LinkFault;
 use crate::patterns::r#async::result_of;
 use crate::refusal::Refusal;
-use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job};
+use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job, Sight};
 
 /// A job as callers see it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -192,7 +191,10 @@ pub(super) async fn show(
     if let Ok(value) = HeaderValue::from_str(&tag) {
         headers.insert(header::ETAG, value);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    );
     if let Some(value) = applied.and_then(|applied| HeaderValue::from_str(&applied).ok()) {
         headers.insert(HeaderName::from_static("preference-applied"), value);
     }
@@ -215,7 +217,7 @@ pub(super) async fn result(
     let mut watch = gateway.store.watchers().watch(job.id);
     while prefer.wait.is_some() && !job.state.is_terminal() {
         job = session.job(&id).await?;
-        if job.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
+        if job.state.is_terminal() || !session.waited(end, watch.changed()).await? {
             break;
         }
     }
@@ -343,19 +345,21 @@ pub(super) async fn list(
     session: Session,
     Known(query): Known<ListQuery>,
 ) -> Result<Response, Refusal> {
-    session.must(Action::Read)?;
-    let caller = match (session.only(query.integration.as_deref())?, query.caller) {
-        (Some(own), Some(other)) if own != other => {
-            return Err(Refusal::new(
-                Code::Forbidden,
-                "caller: other callers' jobs are listed for administrators only",
-            ));
-        }
-        (own, given) => own.or(given),
+    let sight = session.sight(query.integration.as_deref())?;
+    let stranger = |sight: &Sight| {
+        let other = query.caller.as_ref().is_some_and(|it| *it != sight.caller);
+        other && sight.whole.is_empty()
     };
+    if sight.as_ref().is_some_and(stranger) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "caller: other callers' jobs are listed for administrators only",
+        ));
+    }
     let most = session.gateway.config.limits.max_page;
     let filter = Filter {
-        caller,
+        sight,
+        caller: query.caller,
         integration: query.integration,
         state: query::state(query.state.as_deref(), &JobState::ALL.map(JobState::name))?,
         request_id: query.q.clone(),
@@ -369,17 +373,12 @@ pub(super) async fn list(
     let id = query.q.and_then(|q| q.parse::<InvocationId>().ok());
     if let Some(id) = id.filter(|_| filter.after.is_none())
         && let Some(job) = session.gateway.store.get(id).await?
+        && session.sees(&job.caller, &job.integration)
         && fits(&job, &filter)
     {
         page.jobs.insert(0, job);
     }
-    let jobs = page
-        .jobs
-        .into_iter()
-        // A key for one integration sees no other's jobs, also its own.
-        .filter(|job| session.caller.may(Action::Read, &job.integration))
-        .map(JobView::from)
-        .collect();
+    let jobs = page.jobs.into_iter().map(JobView::from).collect();
     Ok(axum::Json(JobsPage {
         jobs,
         next: page.next,
@@ -428,9 +427,7 @@ async fn until_changed(
         }
         // Read after the watch was made, so that no change falls between.
         latest = session.job(&id).await?;
-        if !matches_tag(known, &etag(&latest))
-            || !session.gateway.waited(end, watch.changed()).await
-        {
+        if !matches_tag(known, &etag(&latest)) || !session.waited(end, watch.changed()).await? {
             return Ok(latest);
         }
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::Actor;
 use super::error::StoreError;
+use super::jobs::Sight;
 
 /// How many tries a delivery's row remembers; older ones are left out.
 pub const REMEMBERED_TRIES: usize = 50;
@@ -304,6 +305,8 @@ pub struct DeliveryQuery {
     pub id: Option<DeliveryId>,
     /// Only this job's.
     pub job: Option<InvocationId>,
+    /// Only what whoever asks may see; none: everything.
+    pub sight: Option<Sight>,
     /// Only those of this caller's jobs.
     pub caller: Option<String>,
     /// Only this integration's.
@@ -320,6 +323,25 @@ pub struct DeliveryQuery {
     pub after: Option<DeliveryId>,
     /// At most so many; 0 counts as 1, and more than 1,000 as 1,000.
     pub limit: u32,
+}
+
+impl DeliveryQuery {
+    /// What a command on these is about, for the audit log.
+    pub(super) fn target(&self) -> String {
+        if let Some(id) = self.id {
+            return id.to_string();
+        }
+        if let Some(job) = self.job {
+            return format!("deliveries of job {job}");
+        }
+        match (&self.integration, &self.channel, &self.sight) {
+            (Some(integration), Some(channel), _) => format!("{integration}/{channel}"),
+            (Some(integration), None, _) => integration.clone(),
+            (None, Some(channel), _) => format!("*/{channel}"),
+            (None, None, Some(sight)) => sight.whole.join(", "),
+            (None, None, None) => "*".to_owned(),
+        }
+    }
 }
 
 /// A page of deliveries.

@@ -186,11 +186,6 @@ async fn many_are_replayed_by_administrators_who_say_which() {
     for (who, body, code) in [
         (&reader, &letters, "forbidden"),
         (&notes, &letters, "forbidden"),
-        (
-            &local,
-            &json!({"from": "2020-01-01T00:00:00Z"}),
-            "forbidden",
-        ),
         (&admin, &json!({}), "bad-request"),
         (&admin, &json!({"state": "dead"}), "bad-request"),
         (
@@ -224,6 +219,40 @@ async fn many_are_replayed_by_administrators_who_say_which() {
             .iter()
             .all(|one| one["tries"].as_array().unwrap().len() == 2)
     );
+    // By time alone: an administrator of one integration replays what is of that, and nobody else's.
+    let since = json!({"from": "2020-01-01T00:00:00Z", "state": "delivered"});
+    for (who, replayed) in [(&notes, 0), (&local, 3)] {
+        let done = post(who, path, &since).await;
+        assert_eq!(done.json(), json!({"replayed": replayed, "left": 0}));
+    }
+    let after = settled(&local, "channel=file").await;
+    assert!(
+        after
+            .iter()
+            .all(|one| one["tries"].as_array().unwrap().len() == 3)
+    );
+    let lines = admin
+        .get("/v1/audit?action=delivery.replay&actor=local&limit=1")
+        .await
+        .json();
+    assert_eq!(
+        (&lines["lines"][0]["target"], &lines["lines"][0]["outcome"]),
+        (&json!("letters"), &json!("done"))
+    );
+    for (query, some) in [
+        ("actor=local", true),
+        ("actor=nobody", false),
+        ("action=delivery.replay&from=2020-01-01T00:00:00Z", true),
+        ("until=2020-01-01T00:00:00Z", false),
+    ] {
+        let page = admin.get(&format!("/v1/audit?{query}")).await;
+        let lines = page.json()["lines"].as_array().unwrap().clone();
+        assert_eq!(!lines.is_empty(), some, "{query}");
+    }
+    for bad in ["from=yesterday", "target=x"] {
+        let page = admin.get(&format!("/v1/audit?{bad}")).await;
+        assert_eq!(page.code(), "bad-request", "{bad}");
+    }
     for none in [
         json!({"until": "2020-01-01T00:00:00Z"}),
         json!({"integration": "letters", "state": "pending"}),
@@ -248,6 +277,13 @@ async fn an_endpoint_is_paused_and_resumed_by_its_administrators() {
             .iter()
             .all(|one| one["configured"] == true && one["breaker"] == "closed")
     );
+    assert!(
+        shown.iter().all(|one| one.get("dead").is_none()),
+        "how many everybody's are is the administrators' business"
+    );
+    let counted = local.get("/v1/endpoints").await.json();
+    let counted = counted["endpoints"].as_array().unwrap();
+    assert!(counted.len() == 2 && counted.iter().all(|one| one["dead"] == 0));
     assert_eq!(
         blind.get("/v1/endpoints").await.json(),
         json!({"endpoints": []})
@@ -395,7 +431,8 @@ async fn keys_are_made_and_revoked_by_administrators_alone() {
             None => break,
         }
     }
-    let wanted = |action: &str| format!("\"{action}\" {}", made["id"]);
+    let id = made["id"].as_str().unwrap();
+    let wanted = |action: &str| format!("\"{action}\" \"crm ({id})\"");
     for action in ["key.add", "key.revoke"] {
         assert_eq!(
             actions

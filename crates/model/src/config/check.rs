@@ -300,6 +300,14 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
         let message = "people come back from the provider to server.public_url: set it to the address at which they reach the gateway";
         tell(AT, message);
     }
+    if let Some(entry) = oidc
+        .successors
+        .iter()
+        .find(|entry| !entry.starts_with("sub:"))
+    {
+        let message = format!("{entry:?} is no person: write sub: and the provider's sub");
+        tell(&format!("{AT}.successors"), &message);
+    }
     for (value, scopes) in oidc.scopes.iter().flat_map(Grants::iter) {
         for scope in scopes {
             let (action, integration) = match scope.split_once(':') {

@@ -40,7 +40,7 @@ const GATHER: Duration = Duration::from_millis(200);
 const MOST: usize = 500;
 
 pub(super) async fn stream(session: Session) -> Result<Response, Refusal> {
-    let counted = Counted::new(&session.gateway)?;
+    let counted = Counted::new(&session)?;
     let mut tick = tokio::time::interval(OVERVIEW_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let follow = Follow {

@@ -6,8 +6,8 @@ use super::deliveries::{by, succeeded};
 use super::retention::sweep;
 use super::{Open, Site, at, bill, clerk};
 use crate::store::{
-    Command, DeliveriesCommanded, DeliveryCommand, DeliveryOutcome, DeliveryQuery, Endpoint,
-    Finished, NewDelivery, Start, TryOutcome,
+    AuditQuery, Command, DeliveriesCommanded, DeliveryCommand, DeliveryOutcome, DeliveryQuery,
+    Endpoint, Finished, NewDelivery, Sight, Start, TryOutcome,
 };
 
 pub(in crate::store) fn crm() -> Endpoint {
@@ -106,7 +106,12 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
     }
     let unknown = open.replay(only(DeliveryId::new()), 60).await;
     assert_eq!(unknown, changed(0, 0));
-    let lines = open.store.list_audit(None, 3).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(3))
+        .await
+        .unwrap()
+        .lines;
     let found: Vec<_> = lines
         .iter()
         .map(|line| (line.action.as_str(), line.outcome.as_str()))
@@ -215,7 +220,12 @@ pub(in crate::store) async fn a_command_goes_through_page_by_page(site: &dyn Sit
     assert_eq!(open.give_up(query, 2).await, changed(5, 0));
     assert!(open.send("crm", 3).await.is_empty());
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
         2
     );
 }
@@ -250,7 +260,33 @@ pub(in crate::store) async fn a_query_narrows_the_list_page_by_page(site: &dyn S
     let (other, last) = (other.id, last.id);
     let text = |text: &str| Some(text.to_owned());
     let any = DeliveryQuery::default;
+    let sight = |own: Option<Vec<String>>, whole: &[&str]| DeliveryQuery {
+        sight: Some(Sight {
+            caller: "finance".to_owned(),
+            own,
+            whole: whole.iter().map(|one| (*one).to_owned()).collect(),
+        }),
+        ..DeliveryQuery::default()
+    };
     let cases = [
+        (sight(None, &[]), vec![last, mail, crm]),
+        (sight(Some(vec![]), &["letters"]), vec![other]),
+        (sight(None, &["letters"]), vec![last, other, mail, crm]),
+        (sight(Some(vec!["letters".to_owned()]), &[]), vec![]),
+        (
+            DeliveryQuery {
+                job: Some(job),
+                ..sight(Some(vec![]), &["letters"])
+            },
+            vec![],
+        ),
+        (
+            DeliveryQuery {
+                job: Some(job),
+                ..sight(None, &["letters"])
+            },
+            vec![mail, crm],
+        ),
         (any(), vec![last, other, mail, crm]),
         (
             DeliveryQuery {

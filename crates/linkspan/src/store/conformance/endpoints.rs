@@ -5,7 +5,9 @@ use linkspan_model::DeliveryState;
 use super::commands::{changed, crm, only, refused};
 use super::deliveries::by;
 use super::{Site, at, clerk};
-use crate::store::{Command, DeliveryOutcome, Endpoint, EndpointStatus, NewDelivery, Pause};
+use crate::store::{
+    AuditQuery, Command, DeliveryOutcome, Endpoint, EndpointStatus, NewDelivery, Pause,
+};
 
 pub(in crate::store) async fn a_receiver_that_wants_no_more_pauses_its_endpoint(site: &dyn Site) {
     let open = site.open();
@@ -96,7 +98,12 @@ pub(in crate::store) async fn an_operator_pauses_an_endpoint_and_lets_it_go_on(s
     );
     assert_eq!(open.set_pause(None, 10).await, 1);
     assert_eq!(open.send("crm", 10).await.len(), 1);
-    let lines = open.store.list_audit(None, 10).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(10))
+        .await
+        .unwrap()
+        .lines;
     let pauses = lines.iter().filter(|line| line.action == "endpoint.pause");
     assert_eq!(pauses.clone().count(), 2);
     assert!(

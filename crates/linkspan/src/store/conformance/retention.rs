@@ -10,8 +10,8 @@ use super::deliveries::{by, succeeded};
 use super::{Open, Site, at, bill, content, key, seconds};
 use crate::store::blobs::INLINE_LIMIT;
 use crate::store::{
-    Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind, Intake,
-    IntakeError, Outcome, Retention, Start, Swept,
+    AuditQuery, Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind,
+    Intake, IntakeError, Outcome, Retention, Start, Swept,
 };
 
 const RETENTION: Retention = Retention {
@@ -85,7 +85,12 @@ pub(in crate::store) async fn a_deleted_job_leaves_no_byte_behind(site: &dyn Sit
         );
     }
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
         2,
         "the audit lines stay"
     );

@@ -11,9 +11,9 @@ use super::{Copied, Export as _, IN_USE, Import as _, Progress, copy};
 use crate::store::conformance::deliveries::by;
 use crate::store::conformance::{Open, at, bill, clerk, content, key};
 use crate::store::{
-    AttemptEnd, AuditLine, Blobs, Command, DeliveryQuery, Digest, Endpoint, ErrorKind, FileBlobs,
-    Idempotency, KeyRecord, NewJob, Outcome, PostgresOptions, PostgresStore, SqliteOptions,
-    SqliteStore, StoreError,
+    AttemptEnd, AuditLine, AuditQuery, Blobs, Command, DeliveryQuery, Digest, Endpoint, ErrorKind,
+    FileBlobs, Idempotency, KeyRecord, NewJob, Outcome, PostgresOptions, PostgresStore,
+    SqliteOptions, SqliteStore, StoreError,
 };
 
 struct Move {
@@ -176,7 +176,12 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
         old.store.counts().await.unwrap(),
     );
     let endpoints = old.store.endpoints().await.unwrap();
-    let audit = old.store.list_audit(None, 100).await.unwrap().lines;
+    let audit = old
+        .store
+        .list_audit(AuditQuery::newest(100))
+        .await
+        .unwrap()
+        .lines;
     drop(old);
     let new = site.new_home().await;
     for (id, before) in ids.iter().zip(&before) {
@@ -185,7 +190,14 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
     assert_eq!(new.store.list_keys().await.unwrap(), keys);
     assert_eq!(new.store.counts().await.unwrap(), counts);
     assert_eq!(new.store.endpoints().await.unwrap(), endpoints);
-    assert_eq!(new.store.list_audit(None, 100).await.unwrap().lines, audit);
+    assert_eq!(
+        new.store
+            .list_audit(AuditQuery::newest(100))
+            .await
+            .unwrap()
+            .lines,
+        audit
+    );
     let settled = new.store.settle("secret", vec![9]).await.unwrap();
     assert_eq!(settled, [1, 2, 3]);
     // Jobs that waited run; what ran in the old gateway is recovered; a key still brings its first job.

@@ -171,6 +171,8 @@ const STEPS: &[&str] = &[
         outcome    text NOT NULL,
         PRIMARY KEY (seq, at)
     ) PARTITION BY RANGE (at);
+    CREATE INDEX audit_by_actor  ON audit (actor, seq);
+    CREATE INDEX audit_by_action ON audit (action, seq);
 
     -- What a probe for space writes and removes.
     CREATE TABLE probe (filler bytea NOT NULL);

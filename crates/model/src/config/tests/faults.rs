@@ -510,6 +510,12 @@ fn a_provider_lets_somebody_in_and_nobody_by_mistake() {
             "11: console.oidc.scopes.staff: \"read:bills\": there is no integration \"bills\"",
         ],
     );
+    check_provider(
+        "admin = [\"sub:1\"]\nsuccessors = [\"sub:2\", \"ana@example.com\"]",
+        &[
+            "11: console.oidc.successors: \"ana@example.com\" is no person: write sub: and the provider's sub",
+        ],
+    );
 }
 
 #[test]

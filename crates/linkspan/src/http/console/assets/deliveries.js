@@ -268,6 +268,8 @@ export function open(root, context) {
     ];
   }
 
+  // How many there are is told to the integration's administrators only.
+  const told = (one, number) => (one.dead === undefined ? "–" : count(number));
   const columns = [
     {
       title: "Channel",
@@ -302,9 +304,9 @@ export function open(root, context) {
             h("span", { class: "cut quiet", title: `since ${one.paused.since}` }, h("bdi", {}, visible(one.paused.reason || ""))),
         ),
     },
-    { title: "Waiting", class: "figure", cell: (one) => count(one.pending + one.held) },
-    { title: "Sending", class: "figure", cell: (one) => count(one.sending) },
-    { title: "Arrived", class: "figure", cell: (one) => count(one.delivered) },
+    { title: "Waiting", class: "figure", cell: (one) => told(one, one.pending + one.held) },
+    { title: "Sending", class: "figure", cell: (one) => told(one, one.sending) },
+    { title: "Arrived", class: "figure", cell: (one) => told(one, one.delivered) },
     {
       title: "Dead",
       class: "figure",
@@ -314,7 +316,7 @@ export function open(root, context) {
               `/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel, state: "dead" })}`,
               h("b", { class: "bad" }, count(one.dead)),
             )
-          : "0",
+          : told(one, 0),
     },
     { title: "Oldest due", cell: (one) => since(one.oldest_due) },
     {

@@ -143,7 +143,7 @@ impl Change for Perform {
             (0, 1..) => Code::WrongState.name(),
             _ => "done",
         };
-        let line = audit_line(action, &target(&self.query), outcome, &self.actor, self.now);
+        let line = audit_line(action, &self.query.target(), outcome, &self.actor, self.now);
         write_audit(scope, &line).await?;
         Ok(done)
     }
@@ -239,6 +239,7 @@ fn select(query: &DeliveryQuery) -> (String, Conditions, usize) {
     conditions.add("job =", query.job.map(uuid));
     // What is older than the job cannot be its.
     conditions.add("id >=", query.job.map(|job| earliest([uuid(job)])));
+    conditions.within(query.sight.as_ref());
     conditions.add("caller =", query.caller.as_deref().map(text));
     conditions.add("integration =", query.integration.as_deref().map(text));
     conditions.add("channel =", query.channel.as_deref().map(text));
@@ -361,22 +362,6 @@ fn status<'f>(
             tallies: Vec::new(),
             oldest_due: None,
         }))
-}
-
-/// What a command was about, for the audit log.
-fn target(query: &DeliveryQuery) -> String {
-    if let Some(id) = query.id {
-        return id.to_string();
-    }
-    if let Some(job) = query.job {
-        return format!("deliveries of job {job}");
-    }
-    match (&query.integration, &query.channel) {
-        (Some(integration), Some(channel)) => format!("{integration}/{channel}"),
-        (Some(integration), None) => integration.clone(),
-        (None, Some(channel)) => format!("*/{channel}"),
-        (None, None) => "*".to_owned(),
-    }
 }
 
 fn audit_line(

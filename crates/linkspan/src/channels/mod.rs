@@ -98,9 +98,15 @@ pub trait Channel: fmt::Debug + Send + Sync {
     /// Where it sends to, without secrets, for lists and logs: an origin, a mail domain, a file's name.
     fn receiver(&self) -> String;
 
-    /// How many deliveries one call of [`Channel::send`] may take. They are of one endpoint, and in the order in which they were made.
+    /// How many deliveries one call of [`Channel::send`] may take. They are of one endpoint and one group, in the order in which they
+    /// were made.
     fn batch(&self) -> usize {
         1
+    }
+
+    /// What groups a delivery with others by when it was made: those of different groups never share a call. None: one group for all.
+    fn group(&self, _made: Timestamp) -> Option<Timestamp> {
+        None
     }
 
     /// When a delivery that is made now may first be sent: now, or at the end of a digest's time.
@@ -109,7 +115,7 @@ pub trait Channel: fmt::Debug + Send + Sync {
     }
 
     /// Sends. Called for each attempt, `concurrency` of them at once, in a task of its own, and dropped when the endpoint's `timeout`
-    /// is over or the gateway stops; a drop leaves open whether the receiver has it. Gives one verdict for each parcel, in order.
+    /// is over or the gateway stops; a drop leaves open whether the receiver has any of it. Gives one verdict for each parcel, in order.
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict>;
 }
 

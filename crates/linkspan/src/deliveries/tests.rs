@@ -501,6 +501,69 @@ async fn what_went_out_together_is_tried_again_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_that_wait_together_each_have_a_call_and_an_end_of_their_own() {
+    let mut rig = Rig::new();
+    let (concurrency, groups) = (2, 7_u64);
+    let settings = settings(&format!("concurrency = {concurrency}"));
+    let script = rig.batching_channel("mail", settings, 50, move |parcel| {
+        match parcel.result["answers"]["nth"].as_u64() {
+            Some(3) if parcel.attempt == 1 => Verdict::retry(None, "no answer within 15s"),
+            _ => Verdict::delivered(None, "taken"),
+        }
+    });
+    for group in 0..groups {
+        for _ in 0..=group {
+            rig.finish_job(group as usize).await;
+        }
+        rig.advance(1);
+    }
+    rig.run();
+    rig.until_count(DeliveryState::Delivered, 28 - 4).await;
+    rig.idle().await;
+    let mut sizes = script.sizes();
+    sizes.sort_unstable();
+    assert_eq!(sizes, (1..=7).collect::<Vec<_>>(), "a call a group");
+    let waiting = rig.count(DeliveryState::Pending).await;
+    assert_eq!(waiting, 4, "only the group whose call failed is sent again");
+    rig.advance(6);
+    rig.until_count(DeliveryState::Delivered, 28).await;
+    assert_eq!(script.sizes().last(), Some(&4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_one_group_and_the_others_go_after_it_or_keep_their_attempts() {
+    let mut rig = Rig::new();
+    let (clock, back) = (
+        rig.clock.clone(),
+        rig.start + jiff::SignedDuration::from_mins(1),
+    );
+    let settings = settings("concurrency = 1\nretry = [\"10h\"]");
+    let script = rig.batching_channel("mail", settings, 10, move |_| {
+        if clock.time() < back {
+            Verdict::retry(None, "the mail server is down")
+        } else {
+            Verdict::delivered(None, "taken")
+        }
+    });
+    for group in 0..20 {
+        rig.finish_job(group).await;
+        rig.advance(1);
+    }
+    rig.run();
+    rig.until(|| script.sizes().len() == 5).await;
+    rig.idle().await;
+    rig.advance(5);
+    rig.until(|| script.sizes().len() == 6).await;
+    rig.idle().await;
+    let tried = rig.deliveries().await;
+    let tried = tried.iter().filter(|one| one.attempts > 0).count();
+    assert_eq!(tried, 6, "five, then the probe's alone");
+    rig.clock.set(back);
+    rig.until_count(DeliveryState::Delivered, 14).await;
+    assert_eq!(script.sizes(), [1; 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn filters_choose_and_shape_what_is_sent() {
     let mut rig = Rig::new();
     let even = rig.channel(

@@ -99,7 +99,7 @@ pub(super) struct Span {
 impl<'a> View<'a> {
     /// The view of one message's parcels; none where there are none.
     pub(super) fn of(
-        parcels: &[&'a Parcel],
+        parcels: &'a [Parcel],
         places: &[Place],
         window: Option<Window>,
     ) -> Option<Self> {

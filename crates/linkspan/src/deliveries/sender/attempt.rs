@@ -1,5 +1,6 @@
-//! One call of a channel: with one delivery, or with as many as the channel takes.
+//! The calls of a channel: each with one delivery, or with as many of one group as the channel takes.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,24 +41,38 @@ struct Ended {
 }
 
 impl Sender {
-    /// Sends what was claimed for one call, and ends it durably.
-    pub(super) async fn attempt(
+    /// Makes the calls of one place, one after the other, and ends each durably. What is left when the receiver gets a rest, or the
+    /// gateway stops, is given back.
+    pub(super) async fn attempts(
         self: Arc<Self>,
         opened: Arc<Opened>,
-        claimed: Vec<ClaimedDelivery>,
+        calls: Vec<Vec<ClaimedDelivery>>,
         mut place: Place,
     ) {
-        let held: Vec<_> = claimed
-            .iter()
-            .map(|claimed| self.hold(claimed.attempt))
-            .collect();
-        let ends = tokio::select! {
-            biased;
-            () = all_lost(&held) => return, // erased, or another's: dropping the work stops it
-            ends = self.send(&opened, claimed, &mut place) => ends,
+        let hold = |call: Vec<ClaimedDelivery>| {
+            let held = call.iter().map(|claimed| self.hold(claimed.attempt));
+            (held.collect::<Vec<_>>(), call)
         };
-        drop(place); // the receiver is free, whatever the store takes
-        self.end(ends).await;
+        let mut calls: VecDeque<_> = calls.into_iter().map(hold).collect();
+        while let Some((held, call)) = calls.pop_front() {
+            let ends = tokio::select! {
+                biased;
+                () = all_lost(&held) => continue, // erased, or another's: dropping the work stops it
+                ends = self.send(&opened, call, &mut place) => ends,
+            };
+            let goes_on = opened.limits.breaker() == BreakerState::Closed
+                && !self.lifetime.abandon.is_cancelled();
+            if calls.is_empty() || !goes_on {
+                drop(place); // the receiver is free, whatever the store takes
+                let (held, left): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+                let left = left.iter().flatten();
+                let left = left.map(|claimed| self.released(&opened, claimed.attempt, None));
+                self.end(ends.into_iter().chain(left).collect()).await;
+                drop(held);
+                return;
+            }
+            self.end(ends).await;
+        }
     }
 
     async fn send(

@@ -404,6 +404,11 @@ impl Channel for Script {
         self.0.batch
     }
 
+    /// Those of one moment belong together.
+    fn group(&self, made: Timestamp) -> Option<Timestamp> {
+        Some(made)
+    }
+
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict> {
         self.0.sizes.lock().unwrap().push(parcels.len());
         let calls = parcels.iter().map(|parcel| Call {

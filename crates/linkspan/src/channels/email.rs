@@ -101,11 +101,22 @@ impl Email {
     /// Sends one message in a conversation of its own.
     async fn send_one(&self, message: &lettre::Message) -> Result<Verdict, Failure> {
         let mut conversation = self.server.connect().await?;
-        let receipt = conversation.send(message).await?;
+        let sent = conversation.send(message).await;
         conversation.end();
-        let mut text = format!("{} answered {}", self.server.host(), receipt.status);
+        let receipt = sent?;
+        let host = self.server.host();
+        let mut text = format!("{host} answered {}", receipt.status);
         if !receipt.text.is_empty() {
             text = format!("{text}: {}", receipt.text);
+        }
+        if !receipt.refused.is_empty() {
+            tracing::warn!(
+                host,
+                recipients = self.envelope.to.len(),
+                refused = receipt.refused.len(),
+                "a mail server took a message for some of its recipients only"
+            );
+            text = format!("{text}; not for all: {}", receipt.refused.join("; "));
         }
         Ok(Verdict::delivered(Some(receipt.status), text))
     }
@@ -136,9 +147,7 @@ impl Email {
     fn places(&self, parcels: &[Parcel]) -> (Vec<Place>, Vec<Enclosed>) {
         let mut enclosed = Vec::new();
         let mut room = MOST_ATTACHED;
-        let expires = Timestamp::now()
-            .checked_add(self.link_ttl)
-            .unwrap_or(Timestamp::MAX);
+        let now = Timestamp::now();
         let places = parcels.iter().map(|parcel| {
             if self.content == EmailContent::Attachment {
                 let json = format!("{:#}\n", parcel.content);
@@ -155,9 +164,13 @@ impl Email {
                     };
                 }
             }
+            let (link, end) = parcel.link(&self.links, self.link_ttl, now);
+            if end <= now {
+                return Place::default(); // the result outlived its retention on its way
+            }
             Place {
-                link: Some(self.links.link(parcel.job, expires)),
-                link_expires: Some(minute(expires)),
+                link: Some(link),
+                link_expires: Some(minute(end)),
                 attachment: None,
             }
         });

@@ -8,6 +8,7 @@ mod file;
 mod headers;
 mod hidden;
 mod http;
+mod mapped;
 mod printable;
 mod reply;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use crate::store::Endpoint;
 pub struct Context {
     /// The way out.
     pub outbound: Outbound,
-    /// Makes links to results.
+    /// Makes links to what is sent.
     pub links: Links,
     /// The gateway's public address without a slash at its end; empty where none is set: names below it are then relative.
     pub public_url: String,
@@ -136,8 +137,31 @@ pub struct Parcel {
     pub result: Value,
     /// What to send: the result document, or what the channel's `map` made of it.
     pub content: Value,
+    /// Whether `map` made the content: nothing else of the result is then shown.
+    pub mapped: bool,
+    /// Until when the store keeps the result, where that is known.
+    pub kept_until: Option<Timestamp>,
     /// The W3C trace context of the invocation.
     pub traceparent: Option<String>,
+}
+
+impl Parcel {
+    /// A link that opens what is sent, for so long, but not for longer than the store keeps it; and when it ends.
+    pub(in crate::channels) fn link(
+        &self,
+        links: &Links,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> (String, Timestamp) {
+        let end = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+        let end = self.kept_until.map_or(end, |kept| end.min(kept));
+        let link = if self.mapped {
+            links.link(self.id, end)
+        } else {
+            links.link(self.job, end)
+        };
+        (link, end)
+    }
 }
 
 /// What became of sending one delivery.

@@ -9,11 +9,20 @@ use linkspan_model::config::HttpUrl;
 
 use super::hidden::Hidden;
 use super::{Verdict, VerdictKind};
-use crate::outbound::{Answer, CallError};
+use crate::outbound::{Answer, CallError, Outbound};
 
 /// What is wrong with an address that an HTTP client does not take.
 pub(super) const NOT_CALLABLE: &str =
     "cannot be called: it holds a character that must be percent-encoded";
+
+/// Whether an address may be called, as far as it shows without asking a name server.
+///
+/// # Errors
+///
+/// Why not, as [`Outbound::check_host`].
+pub(super) fn allowed(address: &HttpUrl, outbound: &Outbound) -> Result<(), String> {
+    outbound.check_host(address.reveal().host_str().unwrap_or_default())
+}
 
 /// The longest wait that a receiver can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -590,13 +590,13 @@ async fn filters_choose_and_shape_what_is_sent() {
     let reasons = [
         (
             "broken",
-            "when: it uses a value as iterable (array or object)",
+            "when: it uses a number as iterable (array or object)",
             0,
         ),
         ("lost", "map: the filter gives no output", 1),
         (
             "faulty",
-            "map: it uses a value as iterable (array or object)",
+            "map: it uses a number as iterable (array or object)",
             1,
         ),
     ];
@@ -608,6 +608,43 @@ async fn filters_choose_and_shape_what_is_sent() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_asks_a_filter_that_never_gave_true_and_no_other() {
+    let mut rig = Rig::new();
+    let mut calls = 0;
+    let never = "when: it gives a number, not true or false";
+    let unwanted = "when: the result is not wanted by this channel";
+    for (nth, (when, reason, sent)) in [
+        (".answers.nth", Some(never), 0),
+        (".answers.nth", Some(never), 0),
+        (".answers.nth == 2", Some(unwanted), 0),
+        (".answers.nth == 1", None, 1),
+        (".answers.nth == 2", None, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.forget_channels();
+        let script = rig.channel("crm", settings(&format!("when = '{when}'")), taken);
+        rig.run();
+        if nth == 0 {
+            rig.finish_job(1).await;
+        } else {
+            let query = DeliveryQuery::default();
+            let (store, now) = (rig.store.clone(), rig.clock.time());
+            let done = store.command_deliveries(query, DeliveryCommand::Replay, actor(), now);
+            assert_eq!(done.await.unwrap().changed, 1);
+            rig.advance(10); // the sender before may have taken the word that there is work
+        }
+        let ended = rig.delivery_where(|one| one.tries.len() == nth + 1).await;
+        assert_eq!(ended.reason.as_deref(), reason, "{nth}");
+        calls += sent;
+        assert_eq!(script.calls().len(), sent, "{nth}");
+        rig.die();
+    }
+    assert_eq!(calls, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -717,7 +754,7 @@ async fn a_result_makes_a_delivery_for_each_channel_that_wants_it_or_cannot_tell
 async fn a_delivery_whose_result_is_gone_is_given_up() {
     let rig = Rig::new();
     let opened = rig.opened("crm", &settings(""), taken);
-    let error = opened.content(None).await.unwrap_err();
+    let error = opened.content_of(None).await.unwrap_err();
     assert_eq!(error, "its result is no longer there");
 }
 

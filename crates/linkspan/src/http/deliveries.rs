@@ -1,6 +1,9 @@
 //! Deliveries over HTTP: the listing, one of them, replay and giving up.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use linkspan_model::config::IntegrationName;
@@ -8,10 +11,12 @@ use linkspan_model::{Code, DeliveryId, DeliveryState, InvocationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::link::{self, Link};
 use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
 use super::{layers, small};
+use crate::gateway::Gateway;
 use crate::keys::Action;
 use crate::refusal::Refusal;
 use crate::store::deliveries::COMMANDED_AT_ONCE;
@@ -177,6 +182,47 @@ pub(super) async fn list(
 pub(super) async fn show(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     let delivery = session.delivery(&id).await?;
     Ok(axum::Json(DeliveryView::from(delivery)).into_response())
+}
+
+/// What a delivery carries: the result document, or what the channel's `map` makes of it now. For whoever has a link to it, or a key.
+pub(super) async fn content(
+    State(gateway): State<Arc<Gateway>>,
+    Segment(id): Segment,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (mut parts, _) = request.into_parts();
+    let Some(link) = Link::of(parts.uri.query()) else {
+        let session = Session::from_request_parts(&mut parts, &gateway).await?;
+        let delivery = session.delivery(&id).await?;
+        return content_of(&gateway, delivery).await;
+    };
+    let id: DeliveryId = link.open(&gateway, &id)?;
+    let delivery = gateway.store.get_delivery(id).await?.ok_or_else(gone)?;
+    Ok(link::answered(content_of(&gateway, delivery).await))
+}
+
+async fn content_of(gateway: &Gateway, delivery: Delivery) -> Result<Response, Refusal> {
+    let result = match delivery.superseded {
+        true => None,
+        false => gateway.store.result(delivery.job).await?,
+    };
+    let result = result.ok_or_else(gone)?;
+    let opened = gateway.deliveries.get(&delivery.endpoint).ok_or_else(|| {
+        let message = "its channel is no longer configured, so nobody knows what it sends";
+        Refusal::new(Code::WrongState, message)
+    })?;
+    let content = opened.content_of(Some(&result)).await.map_err(|reason| {
+        let message = format!("the channel cannot make it of the result: {reason}");
+        Refusal::new(Code::WrongState, message)
+    })?;
+    Ok(axum::Json(content).into_response())
+}
+
+fn gone() -> Refusal {
+    Refusal::new(
+        Code::Expired,
+        "what the delivery carried is no longer there: its job was retried or deleted, or its retention is over",
+    )
 }
 
 pub(super) async fn replay(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts as _, Query, Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layers;
+use super::link::{self, Link};
 use super::prefer::Prefer;
 use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
 use crate::gateway::Gateway;
-use crate::links::LinkFault;
 use crate::patterns::r#async::result_of;
 use crate::refusal::Refusal;
 use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job, Sight};
@@ -227,39 +227,9 @@ pub(super) async fn result(
         .map(IntoResponse::into_response)
 }
 
-/// The parts of a signed link.
-#[derive(Deserialize)]
-struct Link {
-    expires: Option<String>,
-    signature: Option<String>,
-}
-
-impl Link {
-    /// The link's parts, where a query has any of them.
-    fn of(query: Option<&str>) -> Option<Self> {
-        let uri = format!("/?{}", query?).parse().ok()?;
-        let Query(link) = Query::<Self>::try_from_uri(&uri).ok()?;
-        (link.expires.is_some() || link.signature.is_some()).then_some(link)
-    }
-}
-
-/// The result of a job for whoever has a link to it, without a key. What is wrong with a link does not tell whether there is such a
-/// job.
+/// The result of a job for whoever has a link to it, without a key.
 async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, Refusal> {
-    let forged = || Refusal::new(Code::Forbidden, LinkFault::Forged.to_string());
-    let id: InvocationId = id.parse().map_err(|_| forged())?;
-    let (Some(expires), Some(signature)) = (&link.expires, &link.signature) else {
-        return Err(forged());
-    };
-    let expires = expires.parse().map_err(|_| forged())?;
-    gateway
-        .links
-        .check(id, expires, signature, Timestamp::now())
-        .map_err(|fault| match fault {
-            LinkFault::Forged => forged(),
-            LinkFault::Expired => Refusal::new(Code::Expired, fault.to_string()),
-        })?;
-    layers::set_caller("whoever has the link");
+    let id: InvocationId = link.open(gateway, id)?;
     let job = gateway.store.get(id).await?.ok_or_else(|| {
         Refusal::new(
             Code::Expired,
@@ -267,16 +237,7 @@ async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, R
         )
     })?;
     let result = result_of(gateway, job, false, None).await;
-    let mut response = match result {
-        Ok(reply) => reply.into_response(),
-        Err(refusal) => refusal.into_response(),
-    };
-    let headers = response.headers_mut();
-    // The address is a secret: no cache keeps what it opens, and no page that is opened from here hears of it.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let none = HeaderValue::from_static("no-referrer");
-    headers.insert(header::REFERRER_POLICY, none);
-    Ok(response)
+    Ok(link::answered(result.map(IntoResponse::into_response)))
 }
 
 pub(super) async fn cancel(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {

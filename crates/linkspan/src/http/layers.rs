@@ -119,7 +119,7 @@ pub async fn observe(
     tracing::info!(
         target: "linkspan::access",
         method, route, status,
-        took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
+        took_ms = logging::in_ms(took),
         request_id = current.ids.request_id, traceparent = %current.ids.trace,
         caller = current.caller.get(), code = code.map(Code::name),
         "answered"

@@ -82,8 +82,6 @@ fn a_filter_gives_its_first_output() {
 fn truth_is_that_of_the_first_output() {
     let cases = [
         ("true", true),
-        ("0", true),
-        ("\"\"", true),
         ("true, false", true),
         ("false", false),
         ("null", false),
@@ -92,6 +90,37 @@ fn truth_is_that_of_the_first_output() {
     ];
     for (text, expected) in cases {
         assert_eq!(filter(text).is_true(&json!({})), Ok(expected), "{text}");
+    }
+    for (text, given) in [
+        ("0", "a number"),
+        ("\"private\"", "a string"),
+        ("[true]", "an array"),
+        (".status = \"private\"", "an object"),
+    ] {
+        let expected = format!("it gives {given}, not true or false");
+        assert_eq!(filter(text).is_true(&json!({})), Err(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_condition_is_no_assignment() {
+    for text in [
+        ".status = \"failed\"",
+        ".status = \"failed\" and .id",
+        ".answers | .mood.score |= 1",
+        "(.a += 1)",
+        "def f: .a; f //= 2",
+    ] {
+        let error = Filter::compile_condition(text).unwrap_err();
+        assert!(error.contains("did you mean =="), "{text}: {error}");
+    }
+    for text in [
+        ".status == \"failed\"",
+        "(.a = 1) | .a == 1",
+        "[.a = 1] == [.b]",
+        "any(.steps[]; .took_ms >= 5)",
+    ] {
+        assert!(Filter::compile_condition(text).is_ok(), "{text}");
     }
 }
 
@@ -170,15 +199,20 @@ fn nothing_outside_the_input_can_be_reached() {
 fn an_error_says_what_happened_and_nothing_of_the_input() {
     let input = json!({ "secret": "Mira Lindqvist 1984", "list": ["Mira"], "object": {"Mira": 1} });
     let cases = [
-        (".secret | sort", "it uses a value as array"),
+        (".secret | sort", "it uses a string as array"),
         (
             ".secret | .[]",
-            "it uses a value as iterable (array or object)",
+            "it uses a string as iterable (array or object)",
         ),
         (
             ".secret | keys",
-            "it uses a value as iterable (array or object)",
+            "it uses a string as iterable (array or object)",
         ),
+        (".object | test(\"a\")", "it uses an object as string"),
+        (".list | test(\"a\")", "it uses an array as string"),
+        (".missing | test(\"a\")", "it uses null as string"),
+        ("-1 | test(\"a\")", "it uses a number as string"),
+        ("false | test(\"a\")", "it uses true or false as string"),
         (
             ".secret.name",
             "it takes a part of a value that has no such parts",

@@ -207,6 +207,29 @@ pub struct Try {
     pub detail: String,
 }
 
+impl NewDelivery {
+    /// What its row remembers from the start: why nothing was sent.
+    pub(super) fn tries(&self, now: Timestamp) -> Vec<Try> {
+        let withheld = self.dead.iter().map(|reason| Try {
+            at: now,
+            took_ms: 0.0,
+            outcome: TryOutcome::Withheld,
+            status: None,
+            detail: reason.clone(),
+        });
+        withheld.collect()
+    }
+}
+
+impl Delivery {
+    /// Whether its channel's `when` has never given true, so that it is still to be asked.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        let withheld = |tried: &Try| tried.outcome == TryOutcome::Withheld;
+        !self.tries.is_empty() && self.tries.iter().all(withheld)
+    }
+}
+
 /// What became of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -217,6 +240,8 @@ pub enum TryOutcome {
     Failed,
     /// The gateway ended, or stopped, while it was under way.
     Lost,
+    /// The channel's `when` did not give true: nothing was sent.
+    Withheld,
 }
 
 /// One attempt of a delivery.
@@ -261,6 +286,8 @@ pub struct ClaimedDelivery {
     pub result: Option<String>,
     /// The W3C trace context of the job's request.
     pub traceparent: Option<String>,
+    /// Until when the result is kept; longer only as long as a delivery of it is open.
+    pub kept_until: Option<Timestamp>,
 }
 
 /// The end of one attempt.

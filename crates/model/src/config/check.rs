@@ -10,7 +10,7 @@ use super::reader::{nearest, step_down};
 use super::sections::{Oidc, Sections, Server, Store};
 use super::store::{BlobStore, JobStore};
 use super::units::format_duration;
-use super::words::{Auth, Overflow, Pattern};
+use super::words::{Auth, Overflow, Pattern, Shape};
 use super::{Integration, IntegrationName, ServiceName};
 use crate::Task;
 use crate::task::Takes;
@@ -66,6 +66,7 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
                        calls become jobs, and callers may ask for one by Prefer: respond-async or wait=N";
         lines.fault(&format!("integration.{name}.deliver"), message)
     }));
+    warnings.extend(links(sections, lines));
     if let (JobStore::Postgres(_), BlobStore::File(_)) =
         (&sections.store.jobs, &sections.store.blobs)
     {
@@ -87,6 +88,51 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
     if sections.integration.is_empty() {
         let message = "there is none, so nothing can be invoked: add [integration.NAME] with pattern and steps";
         warnings.push(lines.fault("integration", message));
+    }
+    warnings
+}
+
+/// Links that lead nowhere: to an address of this machine, or to a result that is erased by then.
+fn links(sections: &Sections, lines: &Lines) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    let mut linking = Vec::new();
+    for (name, integration) in &sections.integration {
+        let kept = integration.retention.unwrap_or(sections.store.retention);
+        for (nth, deliver) in integration.deliver.iter().enumerate() {
+            let at = format!("integration.{name}.deliver[{nth}]");
+            let ttl = match &deliver.channel {
+                Channel::Webhook(webhook) => Some(webhook.link_ttl),
+                Channel::Email(email) => Some(email.link_ttl),
+                Channel::Http(http) if http.shape == Shape::Json => continue,
+                Channel::Http(_) => None,
+                Channel::File(_) => continue,
+            };
+            if let Some(ttl) = ttl.filter(|ttl| *ttl > kept) {
+                let (ttl, kept) = (format_duration(ttl), format_duration(kept));
+                let message = format!(
+                    "results are kept for {kept}, so links end then and not after {ttl}: raise retention, or lower this"
+                );
+                warnings.push(lines.fault(&format!("{at}.link_ttl"), message));
+            }
+            linking.push(at);
+        }
+    }
+    let server = &sections.server;
+    if let (None, Some(first)) = (&server.public_url, linking.first()) {
+        let scheme = if server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let more = match linking.len() {
+            1 => String::new(),
+            count => format!(" (and of {} more)", count - 1),
+        };
+        let message = format!(
+            "is not set, so the links of {first}{more} lead to {scheme}://{}: set it to the address at which others reach the gateway",
+            server.listen
+        );
+        warnings.push(lines.fault("server.public_url", message));
     }
     warnings
 }

@@ -27,6 +27,8 @@ fn open(folder: &Path, keys: &str) -> Result<File, String> {
 
 fn parcel(content: Value) -> Parcel {
     Parcel {
+        mapped: false,
+        kept_until: None,
         id: DeliveryId::new(),
         job: InvocationId::new(),
         endpoint: Endpoint::new("i", "file"),

@@ -15,6 +15,7 @@ use crate::channels::{Parcel, Verdict, VerdictKind};
 use crate::deliveries::Opened;
 use crate::deliveries::endpoint::{BreakerState, Place};
 use crate::deliveries::schedule::Next;
+use crate::logging::in_ms;
 use crate::store::{
     ClaimedDelivery, Delivery, DeliveryAttempt, DeliveryEnd, DeliveryOutcome, Try, TryOutcome,
 };
@@ -30,7 +31,14 @@ const CUT_OFF: u32 = 20;
 struct Prepared {
     delivery: Delivery,
     attempt: DeliveryAttempt,
-    parcel: Result<Parcel, String>,
+    parcel: Result<Parcel, Unsent>,
+}
+
+/// Why a delivery cannot be sent.
+struct Unsent {
+    reason: String,
+    /// Whether the channel's `when` said so.
+    withheld: bool,
 }
 
 /// When one call of a channel ended, and its chance: the same for all that it took, so that what went out together (a digest) is tried
@@ -140,7 +148,7 @@ impl Sender {
                 Ok(_) => verdicts
                     .next()
                     .unwrap_or_else(|| Verdict::retry(None, "the channel said nothing of it")),
-                Err(reason) => Verdict::dead(None, reason),
+                Err(unsent) => Verdict::dead(None, &unsent.reason),
             };
             self.end_of(opened, &prepared, verdict, at, (took, &ended))
         });
@@ -202,10 +210,10 @@ impl Sender {
         let tried = Try {
             at,
             took_ms: in_ms(took),
-            outcome: if outcome == DeliveryOutcome::Delivered {
-                TryOutcome::Delivered
-            } else {
-                TryOutcome::Failed
+            outcome: match &prepared.parcel {
+                Err(Unsent { withheld: true, .. }) => TryOutcome::Withheld,
+                _ if outcome == DeliveryOutcome::Delivered => TryOutcome::Delivered,
+                _ => TryOutcome::Failed,
             },
             status,
             detail,
@@ -297,13 +305,14 @@ impl Opened {
             attempt,
             result,
             traceparent,
+            kept_until,
         } = claimed;
         let parcel = if delivery.cut_off >= CUT_OFF {
-            Err("its attempts were cut off by the gateway's end too often".to_owned())
-        } else if let Some(sentence) = self.led_elsewhere(&delivery) {
-            Err(sentence)
+            let reason = "its attempts were cut off by the gateway's end too often".to_owned();
+            Err(reason.into())
         } else {
-            self.content(result).await.map(|(result, content)| Parcel {
+            let made = self.made(&delivery, result.as_deref()).await;
+            made.map(|(result, content)| Parcel {
                 id: delivery.id,
                 job: delivery.job,
                 endpoint: delivery.endpoint.clone(),
@@ -311,6 +320,8 @@ impl Opened {
                 created: delivery.created,
                 result,
                 content,
+                mapped: self.map.is_some(),
+                kept_until,
                 traceparent,
             })
         };
@@ -336,24 +347,65 @@ impl Opened {
         (!told).then_some(sentence)
     }
 
-    /// The result document, and what is sent of it.
-    pub(in crate::deliveries) async fn content(
+    /// The result document, and what is sent of it; nothing as long as `when` has never given true.
+    async fn made(
         &self,
-        result: Option<String>,
-    ) -> Result<(Value, Value), String> {
-        let result = result.ok_or("its result is no longer there")?;
-        let result: Value =
-            serde_json::from_str(&result).map_err(|_| "its result cannot be read")?;
-        let content = match &self.map {
-            None => result.clone(),
-            Some(map) => map
-                .run_limited(&result)
-                .await
-                .map_err(|error| format!("map: {error}"))?
-                .ok_or("map: the filter gives no output")?,
-        };
+        delivery: &Delivery,
+        result: Option<&str>,
+    ) -> Result<(Value, Value), Unsent> {
+        let result = read(result)?;
+        if let Some(when) = self.when.as_ref().filter(|_| delivery.is_withheld()) {
+            let withheld = match when.is_true_limited(&result).await {
+                Ok(true) => None,
+                Ok(false) => Some("when: the result is not wanted by this channel".to_owned()),
+                Err(error) => Some(format!("when: {error}")),
+            };
+            if let Some(reason) = withheld {
+                let withheld = true;
+                return Err(Unsent { reason, withheld });
+            }
+        }
+        // After `when`: this refusal is a try like any other, and `when` would not be asked again.
+        if let Some(sentence) = self.led_elsewhere(delivery) {
+            return Err(sentence.into());
+        }
+        let content = self.content(&result).await?;
         Ok((result, content))
     }
+
+    /// What is sent of a result document.
+    async fn content(&self, result: &Value) -> Result<Value, String> {
+        let Some(map) = &self.map else {
+            return Ok(result.clone());
+        };
+        map.run_limited(result)
+            .await
+            .map_err(|error| format!("map: {error}"))?
+            .ok_or_else(|| "map: the filter gives no output".to_owned())
+    }
+
+    /// What is sent of a result document, given as the store has it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in a sentence that holds nothing of the result.
+    pub async fn content_of(&self, result: Option<&str>) -> Result<Value, String> {
+        self.content(&read(result)?).await
+    }
+}
+
+impl From<String> for Unsent {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            withheld: false,
+        }
+    }
+}
+
+fn read(result: Option<&str>) -> Result<Value, String> {
+    let result = result.ok_or("its result is no longer there")?;
+    serde_json::from_str(result).map_err(|_| "its result cannot be read".to_owned())
 }
 
 /// Resolves when none of the attempts is this gateway's any more. One of several goes on: its end is dropped by the store.
@@ -366,10 +418,6 @@ fn same(parcels: &[Parcel], detail: &str) -> Vec<Verdict> {
         .iter()
         .map(|_| Verdict::retry(None, detail))
         .collect()
-}
-
-fn in_ms(took: Duration) -> f64 {
-    (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// An outcome's name, in metrics.

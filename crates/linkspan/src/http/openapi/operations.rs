@@ -206,6 +206,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[("200", "The delivery.", Some("Delivery"))],
     },
     Operation {
+        method: "get",
+        path: "/v1/deliveries/{id}/content",
+        id: "getDeliveryContent",
+        summary: "What a delivery carries: the result document, or what the channel's map makes of it.",
+        parameters: &[DELIVERY],
+        answers: &[("200", "The content, JSON.", None)],
+    },
+    Operation {
         method: "post",
         path: "/v1/deliveries/{id}/replay",
         id: "replayDelivery",

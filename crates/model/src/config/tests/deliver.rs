@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{SMALL, parse};
 use crate::config::deliver::{Channel, channel_names};
-use crate::config::{Deliver, FileFormat, Method, Shape};
+use crate::config::{Config, Deliver, FileFormat, Method, Reference, Shape};
 
 fn deliver(item: &str) -> Result<Deliver, String> {
     let file = format!(
@@ -175,6 +175,56 @@ fn channels_have_names_of_their_own() {
     ] {
         let found = parse(&file(items)).unwrap_err().to_string();
         assert_eq!(found, fault, "{items}");
+    }
+}
+
+#[test]
+fn links_that_lead_nowhere_are_worth_a_look() {
+    let hook = |rest: &str| {
+        format!("{{ webhook = \"https://a.example\", secret = \"${{env:S}}\"{rest} }}")
+    };
+    let slack = r#"{ http = "https://a.example", shape = "slack" }"#;
+    let nowhere = |of: &str| {
+        format!(
+            "linkspan.toml:1: server.public_url: is not set, so the links of integration.reviews.deliver[{of} lead to \
+             http://127.0.0.1:8080: set it to the address at which others reach the gateway"
+        )
+    };
+    let short = "linkspan.toml:10: integration.reviews.deliver[0].link_ttl: results are kept for 1h, so links end then and not after 2h: \
+                 raise retention, or lower this";
+    for (url, items, expected) in [
+        ("", hook(""), vec![nowhere("0]")]),
+        (
+            "",
+            format!("{{ file = \"a\" }}, {slack}, {}", hook("")),
+            vec![nowhere("1] (and of 1 more)")],
+        ),
+        ("", "{ http = \"https://a.example\" }".to_owned(), vec![]),
+        (
+            "public_url = \"https://b.example\"",
+            hook(", link_ttl = \"1h\""),
+            vec![],
+        ),
+        (
+            "public_url = \"https://b.example\"",
+            hook(", link_ttl = \"2h\""),
+            vec![short.to_owned()],
+        ),
+    ] {
+        let toml = format!(
+            "[server]\n{url}\n[service.mood]\ntask = \"sentiment\"\n[integration.reviews]\npattern = \"async\"\nsteps = [\"mood\"]\n{}\n\ndeliver = [{items}]\n",
+            if items.contains("link_ttl") {
+                "retention = \"1h\""
+            } else {
+                ""
+            }
+        );
+        let config = Config::parse(&toml, "linkspan.toml", &|_: Reference<'_>| {
+            Ok("x".to_owned())
+        })
+        .unwrap();
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, expected, "{items}");
     }
 }
 

@@ -19,6 +19,7 @@ use super::PostgresStore;
 use super::fault::Fault;
 use super::pool::{Change, Scope};
 use super::rows::{big, invocation, micro, optional_time, text, unsigned, uuid};
+use crate::logging::in_ms;
 use crate::store::deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims, DeliveryEnd, DeliveryOutcome,
     DeliveryQueue, Endpoint, Try, TryOutcome,
@@ -79,6 +80,14 @@ struct Renew {
     until: Timestamp,
 }
 
+/// What a delivery has of its job.
+#[derive(Clone, Default)]
+struct Carried {
+    result: Option<String>,
+    traceparent: Option<String>,
+    kept_until: Option<Timestamp>,
+}
+
 struct Recover {
     all: bool,
     now: Timestamp,
@@ -107,8 +116,11 @@ impl Change for DeliveryClaim {
         if !rows.is_empty() {
             let carried = carried(scope, &rows).await?;
             for row in rows {
-                let (result, traceparent) =
-                    carried.get(&row.delivery.job).cloned().unwrap_or_default();
+                let Carried {
+                    result,
+                    traceparent,
+                    kept_until,
+                } = carried.get(&row.delivery.job).cloned().unwrap_or_default();
                 claimed.push(ClaimedDelivery {
                     attempt: DeliveryAttempt {
                         id: row.delivery.id,
@@ -117,6 +129,7 @@ impl Change for DeliveryClaim {
                     delivery: row.delivery,
                     result,
                     traceparent,
+                    kept_until,
                 });
             }
         }
@@ -182,12 +195,12 @@ async fn next(
 async fn carried(
     scope: &Scope<'_>,
     rows: &[DeliveryRow],
-) -> Result<HashMap<InvocationId, (Option<String>, Option<String>)>, Fault> {
+) -> Result<HashMap<InvocationId, Carried>, Fault> {
     let jobs: HashSet<Uuid> = rows.iter().map(|row| uuid(row.delivery.job)).collect();
     let jobs: Vec<Uuid> = jobs.into_iter().collect();
     let found = scope
         .query(
-            "SELECT j.id, j.traceparent, r.result FROM jobs j LEFT JOIN results r ON r.id = j.id AND r.id = ANY($1) AND j.state <> 6 \
+            "SELECT j.id, j.traceparent, r.result, j.expires FROM jobs j LEFT JOIN results r ON r.id = j.id AND r.id = ANY($1) AND j.state <> 6 \
              WHERE j.id = ANY($1)",
             &[&jobs],
         )
@@ -196,7 +209,12 @@ async fn carried(
         .iter()
         .map(|row| {
             let job = invocation(row.try_get(0)?);
-            Ok((job, (row.try_get(2)?, row.try_get(1)?)))
+            let carried = Carried {
+                result: row.try_get(2)?,
+                traceparent: row.try_get(1)?,
+                kept_until: optional_time(row, 3)?,
+            };
+            Ok((job, carried))
         })
         .collect()
 }
@@ -366,7 +384,7 @@ impl Change for Recover {
             let started = row.delivery.updated;
             row.remember(Try {
                 at: started,
-                took_ms: self.now.duration_since(started).as_secs_f64() * 1000.0,
+                took_ms: in_ms(self.now.duration_since(started).unsigned_abs()),
                 outcome: TryOutcome::Lost,
                 status: None,
                 detail: detail.to_owned(),

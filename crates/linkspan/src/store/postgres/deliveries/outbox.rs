@@ -119,7 +119,7 @@ fn row(job: &Job, new: &NewDelivery, now: Timestamp) -> DeliveryRow {
         updated: now,
         due: new.due,
         finished: new.dead.is_some().then_some(now),
-        tries: Vec::new(),
+        tries: new.tries(now),
         reason: new.dead.clone(),
         superseded: false,
     })

@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension, params};
 use super::SqliteStore;
 use super::rows::optional_time;
 use super::writer::{Need, Scope};
+use crate::logging::in_ms;
 use crate::store::deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims, DeliveryEnd, DeliveryOutcome,
     DeliveryQueue, Try, TryOutcome,
@@ -92,15 +93,18 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
     for (endpoint, places) in &claim.places {
         let due = connection
             .prepare_cached(&format!(
-                "SELECT {COLUMNS}, j.traceparent FROM {TABLES} WHERE d.integration = ?1 AND d.channel = ?2 AND d.state = 0 \
+                "SELECT {COLUMNS}, j.traceparent, j.expires FROM {TABLES} WHERE d.integration = ?1 AND d.channel = ?2 AND d.state = 0 \
                  AND d.due <= ?3 ORDER BY d.due, d.seq LIMIT ?4"
             ))?
             .query_map(
                 params![endpoint.integration, endpoint.channel, now, places],
-                |row| Ok((DeliveryRow::read(row)?, row.get::<_, Option<String>>(23)?)),
+                |row| {
+                    let traceparent = row.get::<_, Option<String>>(23)?;
+                    Ok((DeliveryRow::read(row)?, traceparent, optional_time(row, 24)?))
+                },
             )?
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        for (mut row, traceparent) in due {
+        for (mut row, traceparent, kept_until) in due {
             row.start(&claim.owner, claim.lease, claim.now);
             row.save(scope, claim.now)?;
             let result = connection
@@ -115,6 +119,7 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
                 delivery: row.delivery,
                 result,
                 traceparent,
+                kept_until,
             });
         }
         let next = connection
@@ -205,7 +210,7 @@ fn recover(scope: &mut Scope<'_>, all: bool, now: Timestamp) -> rusqlite::Result
         let started = row.delivery.updated;
         row.remember(Try {
             at: started,
-            took_ms: now.duration_since(started).as_secs_f64() * 1000.0,
+            took_ms: in_ms(now.duration_since(started).unsigned_abs()),
             outcome: TryOutcome::Lost,
             status: None,
             detail: detail.to_owned(),

@@ -42,7 +42,7 @@ pub(in crate::store::sqlite) fn send_out(
             updated: now,
             due: new.due,
             finished: new.dead.is_some().then_some(now),
-            tries: Vec::new(),
+            tries: new.tries(now),
             reason: new.dead.clone(),
             superseded: false,
         };

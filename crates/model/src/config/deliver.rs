@@ -31,8 +31,8 @@ section! {
         /// The channel's name within its integration, by which its deliveries are known; absent: the kind of channel. Where the
         /// integration has two of a kind, each needs one.
         name: Option<ChannelName>, like r#""crm""#;
-        /// A jq filter over the result document: the result is delivered only where it gives true. Absent: every result, of failed
-        /// jobs too.
+        /// A jq filter over the result document: the result is delivered where it gives true, and not where it gives false or null;
+        /// anything else is a dead letter. Absent: every result, of failed jobs too.
         when: Option<Jq>, like r#"'.status == "succeeded"'"#;
         /// A jq filter over the result document whose (first) output is sent in its place.
         map: Option<Jq>, like r#"'{id, label: .answers.mood.label}'"#;
@@ -59,9 +59,9 @@ section! {
         previous_secret: Option<Secret>, like r#""${env:CRM_OLD_SECRET}""#;
         /// Headers to send as well.
         headers: Option<Headers>, like r#"{ x-tenant = "acme" }"#;
-        /// The largest event that is sent whole; a larger one holds a signed link to the result instead.
+        /// The largest event that is sent whole; a larger one holds a signed link to the same data instead.
         max_size: Size = "256 KiB", in "1 KiB" to "64 MiB";
-        /// How long such a link holds.
+        /// How long such a link holds; it ends with the result's retention where that comes first.
         link_ttl: Duration = "7d", in "1m" to "365d";
     }
 }
@@ -75,7 +75,7 @@ section! {
         subject: Option<String>, like r#""{{ result.integration }}: {{ result.status }}""#;
         /// How the result document comes along.
         content: EmailContent = "link";
-        /// How long the link to the result holds.
+        /// How long the link to what is sent holds; it ends with the result's retention where that comes first.
         link_ttl: Duration = "7d", in "1m" to "365d";
         /// The results of so long a time in one message.
         digest: Option<Duration>, in "1m" to "7d", like r#""1h""#;

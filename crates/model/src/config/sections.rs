@@ -185,7 +185,8 @@ section! {
 }
 
 section! {
-    /// What the gateway may call. Addresses of this machine and of private networks are refused, whatever name led to them.
+    /// What the gateway may call, mail servers too. Addresses of this machine and of private networks are refused, whatever name led to
+    /// them.
     pub struct Outbound {
         /// The private networks whose addresses may be called all the same.
         private_networks: Vec<IpNet> = [];
@@ -245,7 +246,7 @@ section! {
     pub struct Smtp {
         /// The server's name and port.
         server: String, like r#""smtp.example.com:587""#;
-        /// How the connection is encrypted.
+        /// How the connection is encrypted. `none` is for a relay on this machine, whose address `outbound.private_networks` must hold.
         tls: SmtpTls = "starttls";
         /// The user to sign in as; absent: without signing in.
         username: Option<String>, like r#""linkspan""#;

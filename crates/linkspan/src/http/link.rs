@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use axum::extract::Query;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use jiff::Timestamp;
 use linkspan_model::Code;
@@ -54,7 +54,7 @@ impl Link {
 
 /// What a link opened. The address is a secret: no cache keeps the answer, and no page that is opened from here hears of it.
 pub(super) fn answered(answer: Result<Response, Refusal>) -> Response {
-    let mut response = answer.unwrap_or_else(|refusal| refusal.into_response());
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let none = HeaderValue::from_static("no-referrer");

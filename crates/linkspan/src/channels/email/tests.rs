@@ -399,10 +399,10 @@ async fn a_digest_is_one_message_for_the_results_of_one_window() {
         ] {
             assert!(body.contains(part), "{part} in {body}");
         }
-        for place in 0..3 {
+        for parcel in &parcels {
             assert!(
                 body.replace("&#x2f;", "/")
-                    .contains(&format!("/v1/jobs/{}/result", parcels[place].job)),
+                    .contains(&format!("/v1/jobs/{}/result", parcel.job)),
                 "{body}"
             );
         }

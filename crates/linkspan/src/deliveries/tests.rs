@@ -628,6 +628,7 @@ async fn a_replay_asks_a_filter_that_never_gave_true() {
         let script = rig.channel("crm", settings(&format!("when = '{repaired}'")), taken);
         rig.run();
         for replay in 1..=2 {
+            rig.idle().await; // it then hears that there is work
             let query = DeliveryQuery::default();
             let (store, now) = (rig.store.clone(), rig.clock.time());
             let done = store.command_deliveries(query, DeliveryCommand::Replay, actor(), now);

@@ -81,6 +81,10 @@ pub(in crate::store) async fn deliveries_are_stored_with_the_end_that_has_a_resu
     };
     assert_eq!(open.delivery(mail.id).await, expected);
     let unfit = open.delivery(unfit.id).await;
+    assert!(
+        unfit.is_withheld() && unfit.tries.len() == 1,
+        "what it met is remembered"
+    );
     assert_eq!(
         (unfit.state, unfit.finished, unfit.reason.as_deref()),
         (

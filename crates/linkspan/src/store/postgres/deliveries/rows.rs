@@ -168,15 +168,19 @@ pub(super) async fn insert(scope: &mut Scope<'_>, rows: &[DeliveryRow]) -> Resul
     let reasons: Vec<_> = each()
         .map(|delivery| delivery.reason.as_deref().map(text))
         .collect();
+    let tries = each()
+        .map(|delivery| some_json(&delivery.tries))
+        .collect::<Result<Vec<_>, _>>()?;
     scope
         .execute(
             "INSERT INTO deliveries (id, job, caller, integration, channel, kind, receiver, state, created, updated, due, finished, \
-             reason, version, token, attempts, superseded) \
-             SELECT id, job, caller, i, c, k, r, s, created, created, due, finished, reason, 1, 0, 0, false \
+             reason, tries, version, token, attempts, superseded) \
+             SELECT id, job, caller, i, c, k, r, s, created, created, due, finished, reason, tries, 1, 0, 0, false \
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int2[], \
-             $9::int8[], $10::int8[], $11::int8[], $12::text[]) AS n (id, job, caller, i, c, k, r, s, created, due, finished, reason)",
+             $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[]) \
+             AS n (id, job, caller, i, c, k, r, s, created, due, finished, reason, tries)",
             &[
-                &ids, &jobs, &callers, &integrations, &channels, &kinds, &receivers, &states, &created, &due, &finished, &reasons,
+                &ids, &jobs, &callers, &integrations, &channels, &kinds, &receivers, &states, &created, &due, &finished, &reasons, &tries,
             ],
         )
         .await?;

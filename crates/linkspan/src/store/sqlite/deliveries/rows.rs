@@ -122,8 +122,8 @@ impl DeliveryRow {
             .connection
             .prepare_cached(
                 "INSERT INTO deliveries (id, job, integration, channel, caller, kind, receiver, state, version, token, attempts, \
-                 created, updated, due, finished, reason, superseded) VALUES (:id, :job, :integration, :channel, :caller, :kind, \
-                 :receiver, :state, :version, :token, :attempts, :created, :updated, :due, :finished, :reason, :superseded)",
+                 created, updated, due, finished, tries, reason, superseded) VALUES (:id, :job, :integration, :channel, :caller, :kind, \
+                 :receiver, :state, :version, :token, :attempts, :created, :updated, :due, :finished, :tries, :reason, :superseded)",
             )?
             .execute(named_params! {
                 ":id": delivery.id.as_bytes(),
@@ -141,6 +141,7 @@ impl DeliveryRow {
                 ":updated": delivery.updated.as_microsecond(),
                 ":due": delivery.due.as_microsecond(),
                 ":finished": delivery.finished.map(Timestamp::as_microsecond),
+                ":tries": some_json(&delivery.tries)?,
                 ":reason": delivery.reason,
                 ":superseded": delivery.superseded,
             })?;

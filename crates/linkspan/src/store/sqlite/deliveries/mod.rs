@@ -28,10 +28,7 @@ use rows::{COLUMNS, DeliveryRow, TABLES};
 impl SqliteStore {
     /// Lets deliveries follow their endpoints' pauses, where a gateway ended, or had no time, before all had.
     pub(super) async fn follow_up(&self, now: Timestamp) -> Result<(), StoreError> {
-        let behind = self
-            .readers
-            .read("sweep", |connection| pauses::behind(connection))
-            .await?;
+        let behind = self.readers.read("sweep", pauses::behind).await?;
         for endpoint in behind {
             follow(self, endpoint, now).await?;
         }

@@ -7,6 +7,8 @@
 //!
 //! A delivery arrives at least once: an attempt whose end was not stored is made again, with the same id.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::{DeliveryId, DeliveryState, InvocationId};
@@ -22,6 +24,12 @@ pub const REMEMBERED_TRIES: usize = 50;
 
 /// How many deliveries one [`DeliveryStore::command_deliveries`] changes at most.
 pub const COMMANDED_AT_ONCE: usize = 1000;
+
+/// So many deliveries follow their endpoint's pause, or its end, in one transaction.
+pub(super) const FOLLOW_AT_ONCE: u64 = 1000;
+
+/// For how long they follow at once: the rest does so with the store's upkeep.
+pub(super) const FOLLOW_FOR: Duration = Duration::from_secs(5);
 
 /// The sender's side of the store.
 #[async_trait]
@@ -109,7 +117,8 @@ pub trait DeliveryStore: Send + Sync {
     async fn endpoints(&self) -> Result<Vec<EndpointStatus>, StoreError>;
 
     /// Pauses an endpoint (its pending deliveries become paused, those that come are paused from the start) or lets it go on (its paused
-    /// deliveries become pending, due now), with an audit line. Gives how many deliveries changed.
+    /// deliveries become pending, due now), with an audit line. Gives how many deliveries change by it. From the return on no paused
+    /// endpoint's delivery is claimed; where there are very many, the last change their states only after it.
     ///
     /// # Errors
     ///

@@ -159,3 +159,15 @@ pub(in crate::store) async fn an_endpoints_health_agrees_with_its_deliveries(sit
     open.command(job, Command::Delete, 7).await;
     check(1, 1, &[6]).await;
 }
+
+pub(in crate::store) async fn a_pause_takes_every_delivery_along_however_many(site: &dyn Site) {
+    let open = site.open();
+    let deliveries: Vec<_> = (0..2100).map(|_| by("crm")).collect();
+    open.sent_out(&deliveries, 0).await;
+    let tallies = async || open.store.endpoints().await.unwrap()[0].tallies.clone();
+    assert_eq!(open.set_pause(Some("upkeep"), 1).await, 2100);
+    assert_eq!(tallies().await, [(DeliveryState::Paused, 2100)]);
+    assert_eq!(open.set_pause(None, 2).await, 2100);
+    assert_eq!(tallies().await, [(DeliveryState::Pending, 2100)]);
+    assert_eq!(open.claim_of(&[("crm", 9)], 2).await.claimed.len(), 9);
+}

@@ -106,6 +106,7 @@ macro_rules! conformance {
             endpoints:
                 a_receiver_that_wants_no_more_pauses_its_endpoint
                 an_operator_pauses_an_endpoint_and_lets_it_go_on
+                a_pause_takes_every_delivery_along_however_many
                 an_endpoints_health_agrees_with_its_deliveries;
             delivery_model:
                 any_sequence_of_calls_on_deliveries_agrees_with_the_model;

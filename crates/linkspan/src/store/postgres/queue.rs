@@ -46,7 +46,11 @@ impl JobQueue for PostgresStore {
         self.db
             .change(Renew {
                 attempts,
-                until: now.checked_add(lease).unwrap_or(Timestamp::MAX),
+                until: self
+                    .db
+                    .by_server(now)
+                    .checked_add(lease)
+                    .unwrap_or(Timestamp::MAX),
             })
             .await
     }
@@ -81,7 +85,7 @@ impl PostgresStore {
             "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {} AND id > $2 ORDER BY id LIMIT $3",
             dead(recover)
         );
-        let now = micro(recover.now);
+        let now = micro(self.db.by_server(recover.now));
         self.db
             .read("recover jobs", move |client| {
                 let statement = statement.clone();
@@ -132,11 +136,12 @@ impl Change for Claim {
         )
         .await?;
         let mut rows: Vec<Row> = due.into_iter().flatten().collect();
+        let lease = self.lease.saturating_add(scope.db.ahead());
         for row in &mut rows {
             if row.job.state == JobState::Waiting {
                 row.advance(JobEvent::Requeue, self.now);
             }
-            row.start(&self.owner, self.lease, self.now);
+            row.start(&self.owner, lease, self.now);
         }
         rows::save(scope, &mut rows, self.now).await?;
         let ids: Vec<Uuid> = rows.iter().map(Row::uuid).collect();
@@ -288,7 +293,7 @@ impl Change for RecoverPiece {
                     "SELECT {COLUMNS} FROM jobs WHERE id = ANY($2) AND state = 1 AND {} ORDER BY id FOR UPDATE SKIP LOCKED",
                     dead(recover)
                 ),
-                &[&micro(recover.now), &ids],
+                &[&micro(scope.db.by_server(recover.now)), &ids],
             )
             .await?;
         let endings: HashMap<Attempt, &Option<Ending>> = self

@@ -77,6 +77,7 @@ impl Upkeep for SqliteStore {
                 )
             })
             .await?;
+        self.follow_up(now).await?;
         swept.blobs = self.find_orphans().await? + self.bury().await?;
         let full = PIECE as u64;
         swept.more = [

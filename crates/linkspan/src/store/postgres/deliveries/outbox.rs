@@ -31,7 +31,7 @@ pub(in crate::store::postgres) async fn send_out(
         return Ok(());
     }
     let endpoints = rows.iter().map(|row| &row.delivery.endpoint);
-    let paused = pauses::lock(scope, endpoints, false).await?;
+    let paused = pauses::paused(scope, endpoints).await?;
     for row in &mut rows {
         let delivery = &mut row.delivery;
         if delivery.state == DeliveryState::Pending && paused.contains(&delivery.endpoint) {

@@ -17,7 +17,7 @@ use super::super::partitions::Bucket;
 use super::super::pool::{Change, Scope, query};
 use super::super::rows::{column, invocation, micro, optional_time, text, time, unsigned, uuid};
 use super::outbox::earliest;
-use super::pauses::{self, pause, resume};
+use super::pauses::{self, follow, pause, resume};
 use super::rows::{self, COLUMNS, DeliveryRow, code, delivery_uuid, state};
 use crate::store::audit::{Actor, AuditLine};
 use crate::store::deliveries::{
@@ -98,14 +98,21 @@ impl DeliveryStore for PostgresStore {
         actor: Actor,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.db
-            .change(SetPause {
-                endpoint,
-                reason,
-                actor,
-                now,
-            })
-            .await
+        let setting = SetPause {
+            endpoint: endpoint.clone(),
+            reason,
+            actor,
+            now,
+        };
+        let changed = self.db.change(setting).await?;
+        if let Err(fault) = follow(&self.db, &endpoint, now).await {
+            // It is paused, or not, all the same.
+            tracing::warn!(
+                error = crate::logging::chain(&fault),
+                "the deliveries of an endpoint follow with the next upkeep"
+            );
+        }
+        Ok(changed)
     }
 }
 
@@ -164,7 +171,7 @@ impl Perform {
         let ids: Vec<Uuid> = rows.iter().map(DeliveryRow::uuid).collect();
         let mut locked = rows::lock(scope, &ids).await?;
         let endpoints = locked.values().map(|row| &row.delivery.endpoint);
-        let paused = pauses::lock(scope, endpoints, false).await?;
+        let paused = pauses::paused(scope, endpoints).await?;
         let mut done = DeliveriesCommanded {
             next,
             ..DeliveriesCommanded::default()
@@ -213,13 +220,12 @@ impl Change for SetPause {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
-        pauses::lock(scope, [&self.endpoint].into_iter(), true).await?;
         let (action, outcome, changed) = match &self.reason {
             Some(reason) => {
                 let changed = pause(scope, &self.endpoint, reason, self.now).await?;
                 ("endpoint.pause", "done", changed)
             }
-            None => match resume(scope, &self.endpoint, self.now).await? {
+            None => match resume(scope, &self.endpoint).await? {
                 (true, changed) => ("endpoint.resume", "done", changed),
                 (false, changed) => ("endpoint.resume", Code::WrongState.name(), changed),
             },

@@ -1,5 +1,5 @@
 //! A delivery's row, read and written whole. Every change of one delivery goes through [`save`], which raises its version, counts it
-//! and tells it; only an endpoint's pause changes many at once.
+//! and tells it; only what follows an endpoint's pause changes many at once.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ pub(super) const COLUMNS: &str = "id, job, caller, integration, channel, kind, r
 #[derive(Clone, Debug)]
 pub(super) struct DeliveryRow {
     pub(super) token: u64,
-    /// Who sends it, until when; set for a sending one only.
+    /// Who sends it, until when by the server's clock; set for a sending one only.
     lease: Option<(String, Timestamp)>,
     pub(super) delivery: Delivery,
     /// The state that is stored.

@@ -14,7 +14,7 @@ use super::super::jobs::within;
 use super::super::keys::write_audit;
 use super::super::rows::{damaged, optional_time, time};
 use super::super::writer::{Need, Scope};
-use super::pauses::{is_paused, pause, resume};
+use super::pauses::{follow, is_paused, pause, resume};
 use super::rows::{COLUMNS, DeliveryRow, TABLES, code, state};
 use crate::store::audit::{Actor, AuditLine};
 use crate::store::deliveries::{
@@ -84,23 +84,33 @@ impl DeliveryStore for SqliteStore {
         actor: Actor,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.writer
+        let set = endpoint.clone();
+        let changed = self
+            .writer
             .write("pause an endpoint", Need::Little, move |scope| {
                 let (action, outcome, changed) = match &reason {
                     Some(reason) => {
-                        let changed = pause(scope, &endpoint, reason, now)?;
+                        let changed = pause(scope, &set, reason, now)?;
                         ("endpoint.pause", "done", changed)
                     }
-                    None => match resume(scope, &endpoint, now)? {
+                    None => match resume(scope, &set)? {
                         (true, changed) => ("endpoint.resume", "done", changed),
                         (false, changed) => ("endpoint.resume", Code::WrongState.name(), changed),
                     },
                 };
-                let line = audit_line(action, &endpoint.to_string(), outcome, &actor, now);
+                let line = audit_line(action, &set.to_string(), outcome, &actor, now);
                 write_audit(scope, &line)?;
                 Ok(changed)
             })
-            .await
+            .await?;
+        if let Err(error) = follow(self, endpoint, now).await {
+            // It is paused, or not, all the same.
+            tracing::warn!(
+                error = crate::logging::chain(&error),
+                "the deliveries of an endpoint follow with the next sweep"
+            );
+        }
+        Ok(changed)
     }
 }
 

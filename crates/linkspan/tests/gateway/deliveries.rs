@@ -197,10 +197,10 @@ async fn filters_choose_and_shape_what_leaves() {
     let channels = [
         receiver.webhook(
             "/failed",
-            ", when = '.status == \"failed\"', map = '{job: .id, code: .error.code}'",
+            ", name = \"failed\", when = '.status == \"failed\"', map = '{job: .id, code: .error.code}'",
         ),
-        receiver.webhook("/moods", ", when = '.answers.mood.label == \"neutral\"'"),
-        receiver.webhook("/never", ", when = '.answers.mood.label | keys'"),
+        receiver.webhook("/moods", ", name = \"moods\", when = '.answers.mood.label == \"neutral\"'"),
+        receiver.webhook("/never", ", name = \"never\", when = '.answers.mood.label | keys'"),
     ];
     let scene = Scene::start(&calls("async", &channels)).await;
     scene.engine.open();
@@ -403,25 +403,25 @@ async fn of_a_sync_integration_only_jobs_are_delivered() {
 #[test]
 fn every_fault_of_a_channel_is_told_with_its_key_when_the_file_is_checked() {
     let toml = "[service.mood]\ntask = \"sentiment\"\n[integration.calls]\npattern = \"async\"\nsteps = [\"mood\"]\n\
-                [[integration.calls.deliver]]\nfile = \"out.jsonl\"\nwhen = '.status =='\nmap = 'env.PATH'\n\
+                [[integration.calls.deliver]]\nfile = \"out.jsonl\"\nname = \"a\"\nwhen = '.status =='\nmap = 'env.PATH'\n\
                 [[integration.calls.deliver]]\nwebhook = \"https://crm.example.com\"\nsecret = \"${env:SECRET}\"\n\
-                [[integration.calls.deliver]]\nhttp = \"http://[::1]:9\"\nwhen = '.status = \"failed\"'\n\
-                [[integration.calls.deliver]]\nhttp = \"https://crm.example.com\"\nwhen = '.status = \"failed\"'\n\
+                [[integration.calls.deliver]]\nhttp = \"http://[::1]:9\"\nname = \"c\"\nwhen = '.status = \"failed\"'\n\
+                [[integration.calls.deliver]]\nhttp = \"https://crm.example.com\"\nname = \"d\"\nwhen = '.status = \"failed\"'\n\
                 oauth2 = { token_url = \"https://192.168.1.1\", client_id = \"a\", client_secret = \"${env:SECRET}\" }\n\
-                [[integration.calls.deliver]]\nfile = \"a\"\nwhen = '.status = \"failed\"'\n";
+                [[integration.calls.deliver]]\nfile = \"a\"\nname = \"e\"\nwhen = '.status = \"failed\"'\n";
     let secret = |_: linkspan_model::config::Reference<'_>| Ok("too short".to_owned());
     let config = linkspan_model::config::Config::parse(toml, "linkspan.toml", &secret).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let faults = linkspan::configuration::check_targets(&config, folder.path());
     let expected = [
-        "linkspan.toml:8: integration.calls.deliver[0].when: is no jq filter that can be used: expected term, at line 1, column 11 (the end)",
-        "linkspan.toml:9: integration.calls.deliver[0].map: is no jq filter that can be used: the filter env/0 is not to be had here: \
+        "linkspan.toml:9: integration.calls.deliver[0].when: is no jq filter that can be used: expected term, at line 1, column 11 (the end)",
+        "linkspan.toml:10: integration.calls.deliver[0].map: is no jq filter that can be used: the filter env/0 is not to be had here: \
          a filter sees its input and nothing else, at line 1, column 1: env.PATH",
-        "linkspan.toml:12: integration.calls.deliver[1].secret: must begin with whsec_",
-        "linkspan.toml:14: integration.calls.deliver[2].http: [::1] is an address of this machine, which is not called; where that is \
+        "linkspan.toml:13: integration.calls.deliver[1].secret: must begin with whsec_",
+        "linkspan.toml:15: integration.calls.deliver[2].http: [::1] is an address of this machine, which is not called; where that is \
          meant, add \"::1/128\" to outbound.private_networks",
-        "linkspan.toml:19: integration.calls.deliver[3].oauth2.token_url: 192.168.1.1 is an address of a private network",
-        "linkspan.toml:22: integration.calls.deliver[4].when: is no jq filter that can be used: = is an assignment: it gives the changed \
+        "linkspan.toml:22: integration.calls.deliver[3].oauth2.token_url: 192.168.1.1 is an address of a private network",
+        "linkspan.toml:26: integration.calls.deliver[4].when: is no jq filter that can be used: = is an assignment: it gives the changed \
          document, not true or false; did you mean == ?",
     ];
     for (found, expected) in faults.iter().zip(expected) {

@@ -885,7 +885,7 @@ fn recover(now: Timestamp) -> crate::store::Recover {
         all: false,
         now,
         backoff: Arc::new(|_| seconds(1)),
-        outbox: Arc::new(|_, _| Vec::new()),
+        outbox: Arc::new(|_| Box::pin(async { Vec::new() })),
     }
 }
 

@@ -26,6 +26,7 @@ data() {
     return 1
 }
 
+pooler() { command -v pgbouncer || test -x /usr/sbin/pgbouncer; }
 postgres_server() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; }
 
 need gcc "compiles SQLite and ring into the program" command -v cc
@@ -38,6 +39,7 @@ if [ "${1:-}" = tests ]; then
     need chromium-driver "drives that browser" command -v chromedriver
     need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
     need postgresql "the server that the tests start for themselves" postgres_server
+    need pgbouncer "the pooler of the tests" pooler
 fi
 
 [ -z "$missing" ] && exit 0

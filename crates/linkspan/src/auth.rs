@@ -35,11 +35,7 @@ impl Auth {
     ) -> Result<Self, HashKeyError> {
         let mode = match config.server.auth {
             config::Auth::None => Mode::Off,
-            config::Auth::Keys => {
-                let hash_key = HashKey::of(config, folder)?;
-                hash_key.agree(store).await?;
-                Mode::Keys(hash_key)
-            }
+            config::Auth::Keys => Mode::Keys(HashKey::of(config, folder, store).await?),
         };
         Ok(Self {
             mode,
@@ -58,6 +54,15 @@ impl Auth {
     pub fn hash(&self, secret: &str) -> Option<Vec<u8>> {
         match &self.mode {
             Mode::Keys(hash_key) => Some(hash_key.hash(secret)),
+            Mode::Off => None,
+        }
+    }
+
+    /// A key for one purpose, the same on all gateways of a store; none where no keys are looked at.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Option<ring::hmac::Key> {
+        match &self.mode {
+            Mode::Keys(hash_key) => Some(hash_key.derive(purpose)),
             Mode::Off => None,
         }
     }
@@ -82,10 +87,8 @@ impl Auth {
                 "send a key: Authorization: Bearer lsk_…; make one with: linkspan keys add NAME --scope invoke --scope read",
             ));
         };
-        let key = header
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .and_then(|(_, token)| ApiKey::parse(token.trim()))
+        let key = bearer(header)
+            .and_then(|token| ApiKey::parse(token.trim()))
             .ok_or_else(|| {
                 Refusal::new(
                     Code::Unauthenticated,
@@ -151,6 +154,19 @@ impl Auth {
     pub fn within_rate(&self, id: &str, own: Option<u32>) -> Result<(), Refusal> {
         self.rate_limit.check(id, own)
     }
+}
+
+/// Whether an `Authorization` header is of the scheme with which keys come (RFC 6750).
+#[must_use]
+pub fn is_bearer(authorization: &str) -> bool {
+    bearer(authorization).is_some()
+}
+
+fn bearer(authorization: &str) -> Option<&str> {
+    authorization
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token)
 }
 
 /// The record of a key whose secret is right and which holds.

@@ -1,9 +1,10 @@
 //! Reading `linkspan.toml` from disk: secrets resolved, and what it points to checked.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use linkspan_engines::registry;
-use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve};
+use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve, format_duration};
 
 use crate::deliveries::Deliveries;
 use crate::tls::{Tls, TlsFiles};
@@ -129,6 +130,31 @@ pub fn lacking(config: &Config) -> Vec<String> {
         }
     }
     lacking
+}
+
+/// The channels whose waits between attempts are longer than a result is ever kept, a line each: what they could not deliver by then is
+/// given up early.
+#[must_use]
+pub fn short_lived(config: &Config) -> Vec<String> {
+    let mut short = Vec::new();
+    for (name, integration) in &config.integrations {
+        let retention = integration.retention.unwrap_or(config.store.retention);
+        let kept = retention.saturating_add(config.store.row_retention);
+        for (nth, deliver) in integration.deliver.iter().enumerate() {
+            let waits = deliver.common.retry.iter().sum::<Duration>();
+            if waits.mul_f64(1.2) > kept {
+                let sentence = format!(
+                    "the waits add up to {}, up to a fifth longer by chance, and a result is kept for {} at most (retention and \
+                     store.row_retention): shorten the waits or raise those",
+                    format_duration(waits),
+                    format_duration(kept)
+                );
+                let key = format!("integration.{name}.deliver[{nth}].retry");
+                short.push(config.fault(&key, sentence).to_string());
+            }
+        }
+    }
+    short
 }
 
 /// Whether a folder, or the nearest one above it that is there, can be written.

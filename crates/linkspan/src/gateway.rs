@@ -134,8 +134,7 @@ impl Gateway {
         let (store, blobs) = store::open(&config, folder).await?;
         let auth = Auth::open(&config, folder, &*store).await?;
         let outbound = Outbound::new(&config.outbound, folder)?;
-        let hash_key = HashKey::of(&config, folder)?;
-        hash_key.agree(&*store).await?;
+        let hash_key = HashKey::of(&config, folder, &*store).await?;
         let links = Links::new(&Links::base_of(&config), &hash_key);
         let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
         let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
@@ -180,6 +179,11 @@ impl Gateway {
             engines,
             config,
         });
+        if gateway.store.is_shared() {
+            // From here on it is changed: a copy into it would undo that.
+            let owner = gateway.owner.clone().into_bytes();
+            gateway.store.settle(store::copy::IN_USE, owner).await?;
+        }
         // What runs on a store that others share is perhaps theirs.
         let alone = !gateway.store.is_shared();
         runner::recover(&gateway, alone).await?;

@@ -18,12 +18,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::load::{Arena, File, Loader, import, span};
-use jaq_core::{Compiler, Ctx, ValT as _, Vars, load};
+use jaq_core::{Compiler, Ctx, Vars, load};
 use jaq_json::Val;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -71,6 +72,22 @@ impl Filter {
         Self::compile_with(text, WORK_LIMIT, TIME_LIMIT)
     }
 
+    /// Compiles a filter that is to give true or false.
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::compile`], and where it is an assignment.
+    pub fn compile_condition(text: &str) -> Result<Self, String> {
+        let filter = Self::compile(text)?;
+        let term = load::parse(text, |parser| parser.term());
+        match term.as_ref().and_then(assignment) {
+            None => Ok(filter),
+            Some(operator) => Err(format!(
+                "{operator} is an assignment: it gives the changed document, not true or false; did you mean == ?"
+            )),
+        }
+    }
+
     fn compile_with(text: &str, work: Duration, patience: Duration) -> Result<Self, String> {
         let arena = Arena::default();
         let modules = Loader::new(library::definitions())
@@ -97,47 +114,22 @@ impl Filter {
         })))
     }
 
-    /// The filter's first output; none where it has none. Blocks for up to [`TIME_LIMIT`]: not for asynchronous code.
+    /// The filter's first output; none where it has none. Dropping the future leaves the evaluation to its limits.
     ///
     /// # Errors
     ///
     /// Why it gives none, in a sentence that holds nothing of the input.
-    pub fn first(&self, input: &Value) -> Result<Option<Value>, String> {
-        self.block(input, value)
-    }
-
-    /// Whether the first output is neither false nor null; no output is false. Blocks as [`Filter::first`] does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Filter::first`].
-    pub fn is_true(&self, input: &Value) -> Result<bool, String> {
-        self.block(input, truth)
-    }
-
-    /// [`Filter::first`] for asynchronous code. Dropping the future leaves the evaluation to its limits.
-    ///
-    /// # Errors
-    ///
-    /// As [`Filter::first`].
     pub async fn run_limited(&self, input: &Value) -> Result<Option<Value>, String> {
         self.wait(input, value).await
     }
 
-    /// [`Filter::is_true`] for asynchronous code.
+    /// Whether the first output is true; null and no output are false.
     ///
     /// # Errors
     ///
-    /// As [`Filter::first`].
+    /// As [`Filter::run_limited`], and where the output is of another kind: who wrote `=` for `==` would have everything.
     pub async fn is_true_limited(&self, input: &Value) -> Result<bool, String> {
         self.wait(input, truth).await
-    }
-
-    fn block<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {
-        let (tell, told) = mpsc::sync_channel(1);
-        self.start(input, read, move |answer| drop(tell.send(answer)))?;
-        told.recv_timeout(self.0.patience)
-            .unwrap_or_else(|_| Err(self.too_long()))
     }
 
     async fn wait<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {
@@ -230,12 +222,35 @@ impl Compiled {
     }
 }
 
+/// The assignment that gives a term's output, where one does.
+fn assignment(term: &Term<&str>) -> Option<&'static str> {
+    match term {
+        Term::Def(_, body) => assignment(body),
+        Term::BinOp(_, operator, right) => match operator {
+            BinaryOp::Pipe(_) => assignment(right),
+            BinaryOp::Assign => Some("="),
+            BinaryOp::Update => Some("|="),
+            BinaryOp::UpdateMath(_) => Some("an operator such as +="),
+            BinaryOp::UpdateAlt => Some("//="),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn value(_: &Compiled, output: Option<Val>) -> Result<Option<Value>, String> {
     output.map(|output| output::to_json(&output)).transpose()
 }
 
 fn truth(_: &Compiled, output: Option<Val>) -> Result<bool, String> {
-    Ok(output.is_some_and(|output| output.as_bool()))
+    match output {
+        None | Some(Val::Null) => Ok(false),
+        Some(Val::Bool(truth)) => Ok(truth),
+        Some(other) => Err(format!(
+            "it gives {}, not true or false",
+            output::kind(&other)
+        )),
+    }
 }
 
 /// Keeps a panic of the interpreter from printing its message, which may quote the input.

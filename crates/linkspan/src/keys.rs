@@ -12,7 +12,7 @@ use linkspan_model::config::{Config, JobStore};
 use ring::rand::SecureRandom;
 use ring::{hmac, rand};
 
-use crate::store::{Store, StoreError};
+use crate::store::{ErrorKind, Sight, Store, StoreError};
 
 /// The key with which secrets are hashed before they are stored: 32 random bytes in a file of mode 0600 beside the store, so
 /// that a stolen database alone lets nobody in and confirms no guess.
@@ -22,17 +22,47 @@ pub struct HashKey {
 }
 
 impl HashKey {
-    /// The hash key of a configuration in `folder`: the file that it names, or else the one beside the database's file, or else
-    /// `linkspan.key` in the folder.
+    /// The hash key of a configuration in `folder`, which is the store's: the file that the configuration names, or else the one beside
+    /// the database's file, or else `linkspan.key` in the folder. It is made only where the store has none yet.
     ///
     /// # Errors
     ///
-    /// As [`HashKey::open`].
-    pub fn of(config: &Config, folder: &Path) -> Result<Self, HashKeyError> {
-        match (&config.store.hash_key, &config.store.jobs) {
-            (Some(path), _) => Self::open(&folder.join(path)),
-            (None, JobStore::Sqlite(path)) => Self::beside(&folder.join(path)),
-            (None, JobStore::Postgres(_)) => Self::open(&folder.join("linkspan.key")),
+    /// As [`HashKey::open`] and [`HashKey::agree`]. `Missing`: it is not there, and the store's keys are hashed with one.
+    pub async fn of(
+        config: &Config,
+        folder: &Path,
+        store: &dyn Store,
+    ) -> Result<Self, HashKeyError> {
+        let path = match (&config.store.hash_key, &config.store.jobs) {
+            (Some(path), _) => folder.join(path),
+            (None, JobStore::Sqlite(path)) => folder.join(path).with_extension("key"),
+            (None, JobStore::Postgres(_)) => folder.join("linkspan.key"),
+        };
+        Self::of_store(&path, store).await
+    }
+
+    async fn of_store(path: &Path, store: &dyn Store) -> Result<Self, HashKeyError> {
+        let missing = || HashKeyError::Missing {
+            path: path.to_owned(),
+        };
+        let is_there = path.try_exists().unwrap_or(true); // what cannot be seen is told when it is read
+        if !is_there
+            && store
+                .list_keys()
+                .await?
+                .iter()
+                .any(|key| key.revoked.is_none())
+        {
+            return Err(missing());
+        }
+        let key = Self::open(path)?;
+        match key.agree(store).await {
+            Err(HashKeyError::Differs { .. }) if !is_there => {
+                // Made just now, and of no use to anybody.
+                std::fs::remove_file(path).ok();
+                Err(missing())
+            }
+            agreed => agreed.map(|()| key),
         }
     }
 
@@ -50,15 +80,6 @@ impl HashKey {
             key,
             path: path.to_owned(),
         })
-    }
-
-    /// The hash key beside a store's database.
-    ///
-    /// # Errors
-    ///
-    /// As [`HashKey::open`].
-    pub fn beside(jobs: &Path) -> Result<Self, HashKeyError> {
-        Self::open(&jobs.with_extension("key"))
     }
 
     /// A key that is kept nowhere, for a check that signs nothing in earnest.
@@ -80,18 +101,19 @@ impl HashKey {
         hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())
     }
 
-    /// Checks that this is the hash key of everyone who uses the store, where several gateways may. The first one's holds.
+    /// Checks that this is the hash key of everyone who uses the store. The first one's holds, also where the store is copied to another.
     ///
     /// # Errors
     ///
     /// `Differs`: another key was first. `Store`: the store cannot be asked.
     pub async fn agree(&self, store: &dyn Store) -> Result<(), HashKeyError> {
-        if !store.is_shared() {
-            return Ok(());
-        }
         let key = self.derive("agreement");
         let own = hmac::sign(&key, b"").as_ref().to_vec();
-        let settled = store.settle("hash-key-check", own).await?;
+        let settled = match store.settle("hash-key-check", own).await {
+            // A gateway of its own starts on a full disk too, and settles it when there is space.
+            Err(error) if error.kind == ErrorKind::Full && !store.is_shared() => return Ok(()),
+            settled => settled?,
+        };
         hmac::verify(&key, b"", &settled).map_err(|_| HashKeyError::Differs {
             path: self.path.clone(),
         })
@@ -110,6 +132,10 @@ impl HashKey {
     }
 }
 
+/// Where the right hash key is.
+const WHICH: &str = "from a backup, from a gateway that uses the database, or from where the database was copied from (the file that \
+                     store.hash_key names there, or else the .key file beside the SQLite database, or linkspan.key beside linkspan.toml)";
+
 /// Why there is no hash key to use.
 #[derive(Debug, thiserror::Error)]
 pub enum HashKeyError {
@@ -124,11 +150,19 @@ pub enum HashKeyError {
     },
     /// The store's API keys are hashed with another one.
     #[error(
-        "the hash key {path} is not the one with which the API keys in the database are hashed: copy that of a gateway that uses the \
-         database over it (there it is the file that store.hash_key names, or else linkspan.key beside linkspan.toml)"
+        "the hash key {path} is not the one with which the API keys in the database are hashed: copy the right one over it, {WHICH}"
     )]
     Differs {
         /// The file of this one.
+        path: PathBuf,
+    },
+    /// It is not there, and the store's API keys are hashed with it.
+    #[error(
+        "the hash key {path} is not there, and none is made anew, for the API keys in the database are hashed with the right one: copy it \
+         there, {WHICH}"
+    )]
+    Missing {
+        /// Where it should be.
         path: PathBuf,
     },
     /// The store cannot be asked.
@@ -146,7 +180,9 @@ fn read_or_make(path: &Path) -> std::io::Result<hmac::Key> {
         .decode(text.trim())
         .ok()
         .filter(|bytes| bytes.len() == 32)
-        .ok_or_else(|| std::io::Error::other("it does not hold a key of linkspan; restore it from a backup, or remove it and make all API keys anew"))?;
+        .ok_or_else(|| {
+            std::io::Error::other("it does not hold a key of linkspan; restore it from a backup")
+        })?;
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
@@ -376,6 +412,29 @@ impl Caller {
         })
     }
 
+    /// How far the caller's listings look: at its own things where it may read, and at everybody's where it is an administrator. None:
+    /// at everything.
+    #[must_use]
+    pub fn sight(&self) -> Option<Sight> {
+        if self.is_admin() {
+            return None;
+        }
+        let of = |action| {
+            let scopes = self
+                .scopes
+                .iter()
+                .filter(move |scope| scope.action == action);
+            scopes
+                .filter_map(|scope| scope.integration.clone())
+                .collect()
+        };
+        Some(Sight {
+            caller: self.name.clone(),
+            own: (!self.may_everywhere(Action::Read)).then(|| of(Action::Read)),
+            whole: of(Action::Admin),
+        })
+    }
+
     /// Whether the caller may do everything everywhere.
     #[must_use]
     pub fn is_admin(&self) -> bool {
@@ -386,6 +445,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::KeyStore as _;
 
     #[test]
     fn a_key_reads_back_and_only_its_own_secret_verifies() {
@@ -422,6 +482,17 @@ mod tests {
         assert!(one.may(Action::Read, "reviews"));
         assert!(!one.is_admin());
         assert!(caller(&["admin:reviews"]).may(Action::Invoke, "reviews"));
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for (scopes, own, whole) in [
+            (&["read"][..], None, vec![]),
+            (&["read:bills", "invoke"], Some(names(&["bills"])), vec![]),
+            (&["read", "admin:bills"], None, names(&["bills"])),
+            (&["admin:bills"], Some(vec![]), names(&["bills"])),
+        ] {
+            let sight = caller(scopes).sight().unwrap();
+            assert_eq!((sight.own, sight.whole), (own, whole), "{scopes:?}");
+        }
+        assert_eq!(caller(&["admin", "read:bills"]).sight(), None);
         assert!(!caller(&["admin:reviews"]).is_admin());
         assert!("invoke:".parse::<Scope>().is_err());
         assert!(
@@ -430,6 +501,51 @@ mod tests {
                 .unwrap_err()
                 .contains("invoke, read and admin")
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_hash_key_is_made_for_a_database_that_has_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::SqliteStore::open_beside(folder.path().join("a.db")).unwrap();
+        let path = folder.path().join("a.key");
+        let first = HashKey::of_store(&path, &store).await.unwrap();
+        HashKey::of_store(&path, &store).await.unwrap();
+        let kept = folder.path().join("kept.key");
+        std::fs::rename(&path, &kept).unwrap();
+        let keyless = HashKey::of_store(&path, &store).await;
+        assert!(matches!(keyless, Err(HashKeyError::Missing { .. })));
+        assert!(!path.exists());
+
+        // The keys were copied from an older store, without what the gateways agreed on.
+        let store = crate::store::SqliteStore::open_beside(folder.path().join("b.db")).unwrap();
+        let record = crate::store::KeyRecord {
+            id: "k1".to_owned(),
+            name: "crm".to_owned(),
+            hash: first.hash("open sesame"),
+            scopes: "[\"invoke\"]".to_owned(),
+            rate: None,
+            created: jiff::Timestamp::now(),
+            expires: None,
+            revoked: None,
+        };
+        let actor = crate::store::Actor {
+            name: "olena".to_owned(),
+            request_id: None,
+            remote: None,
+        };
+        store.insert_key(record, actor).await.unwrap();
+        let told = HashKey::of_store(&path, &store)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            told.contains(&path.display().to_string()) && told.contains("store.hash_key"),
+            "{told}"
+        );
+        assert!(!path.exists());
+        std::fs::rename(&kept, &path).unwrap();
+        HashKey::of_store(&path, &store).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,20 +1,22 @@
-//! Links to results: whoever has one may read that result until it expires, with no key.
+//! Links to results and to what deliveries carry: whoever has one may read that until it expires, with no key.
 //!
-//! `BASE/v1/jobs/ID/result?expires=UNIX&signature=BASE64URL`, signed with HMAC-SHA256 by a key that is derived from the gateway's hash
-//! key. A link is for one job and one time. There is no list of links: what takes them all back is a new hash key.
+//! `BASE/v1/jobs/ID/result?expires=UNIX&signature=BASE64URL`, or `BASE/v1/deliveries/ID/content?…` for what a channel's `map` made of a
+//! result, signed with HMAC-SHA256 by a key that is derived from the gateway's hash key. A link is for one job or delivery and one time.
+//! There is no list of links: what takes them all back is a new hash key.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use linkspan_model::InvocationId;
 use linkspan_model::config::Config;
+use linkspan_model::{DeliveryId, InvocationId};
 use ring::hmac;
 
 use crate::keys::HashKey;
 
 const PURPOSE: &str = "linkspan-result-link";
+const CONTENT: &str = "linkspan-content-link";
 
 /// Makes links and checks them.
 #[derive(Clone)]
@@ -23,10 +25,19 @@ pub struct Links {
     key: hmac::Key,
 }
 
+/// What a link opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// A job's result.
+    Result(InvocationId),
+    /// What a delivery carries.
+    Content(DeliveryId),
+}
+
 /// Why a link opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkFault {
-    /// The signature is not ours, or not of this job and time.
+    /// The signature is not ours, or not of this and its time.
     #[error("the link's signature does not fit it; copy the whole link as it was sent")]
     Forged,
     /// Its time is over.
@@ -64,14 +75,18 @@ impl Links {
         &self.base
     }
 
-    /// The link to a job's result, for whoever has it, until `expires` (in whole seconds).
+    /// The link for whoever has it, until `expires` (in whole seconds).
     #[must_use]
-    pub fn link(&self, job: InvocationId, expires: Timestamp) -> String {
-        let expires = expires.as_second();
-        let signature = hmac::sign(&self.key, &signed(job, expires));
+    pub fn link(&self, opens: impl Into<Opens>, expires: Timestamp) -> String {
+        let (opens, expires) = (opens.into(), expires.as_second());
+        let signature = hmac::sign(&self.key, &signed(opens, expires));
         let signature = URL_SAFE_NO_PAD.encode(signature);
+        let path = match opens {
+            Opens::Result(job) => format!("jobs/{job}/result"),
+            Opens::Content(delivery) => format!("deliveries/{delivery}/content"),
+        };
         format!(
-            "{}/v1/jobs/{job}/result?expires={expires}&signature={signature}",
+            "{}/v1/{path}?expires={expires}&signature={signature}",
             self.base
         )
     }
@@ -82,14 +97,14 @@ impl Links {
         format!("{}/#/jobs/{job}", self.base)
     }
 
-    /// Whether a link of these parts opens a job's result now.
+    /// Whether a link of these parts opens this now.
     ///
     /// # Errors
     ///
     /// Why it does not. A forged one never tells whether it would have expired.
     pub fn check(
         &self,
-        job: InvocationId,
+        opens: impl Into<Opens>,
         expires: i64,
         signature: &str,
         now: Timestamp,
@@ -97,7 +112,7 @@ impl Links {
         let signature = URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| LinkFault::Forged)?;
-        hmac::verify(&self.key, &signed(job, expires), &signature)
+        hmac::verify(&self.key, &signed(opens.into(), expires), &signature)
             .map_err(|_| LinkFault::Forged)?;
         if now.as_second() >= expires {
             return Err(LinkFault::Expired);
@@ -106,9 +121,25 @@ impl Links {
     }
 }
 
-/// What a signature is over: the purpose, the job's 16 bytes, the expiry's 8.
-fn signed(job: InvocationId, expires: i64) -> Vec<u8> {
-    [PURPOSE.as_bytes(), job.as_bytes(), &expires.to_be_bytes()].concat()
+/// What a signature is over: what is opened, its 16 bytes, the expiry's 8.
+fn signed(opens: Opens, expires: i64) -> Vec<u8> {
+    let (kind, id): (&str, &[u8]) = match &opens {
+        Opens::Result(job) => (PURPOSE, job.as_bytes()),
+        Opens::Content(delivery) => (CONTENT, delivery.as_bytes()),
+    };
+    [kind.as_bytes(), id, &expires.to_be_bytes()].concat()
+}
+
+impl From<InvocationId> for Opens {
+    fn from(job: InvocationId) -> Self {
+        Self::Result(job)
+    }
+}
+
+impl From<DeliveryId> for Opens {
+    fn from(delivery: DeliveryId) -> Self {
+        Self::Content(delivery)
+    }
 }
 
 impl fmt::Debug for Links {
@@ -164,6 +195,12 @@ mod tests {
         let links = Links::new("", &HashKey::throwaway().unwrap());
         let job = InvocationId::new();
         let (expires, signature) = parts(&links.link(job, at(2_000)));
+        // The same bytes as another kind of id open nothing else.
+        let twin = DeliveryId::from_bytes(*job.as_bytes());
+        let checked = links.check(twin, expires, &signature, at(0));
+        assert_eq!(checked, Err(LinkFault::Forged));
+        let (expires_of_twin, own) = parts(&links.link(twin, at(2_000)));
+        assert_eq!(links.check(twin, expires_of_twin, &own, at(0)), Ok(()));
         let mut cut = signature.clone();
         cut.pop();
         for (job, expires, signature) in [

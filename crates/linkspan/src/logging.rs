@@ -3,6 +3,7 @@
 //! Architecture invariant: no event holds a document, a text, an answer, a parameter or a secret.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use linkspan_model::config::LogFormat;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,12 @@ pub fn start(format: LogFormat, default_level: &str) {
         .with(filter)
         .with(layer)
         .try_init();
+}
+
+/// A time that something took, as it is told: in milliseconds, to a tenth.
+#[must_use]
+pub fn in_ms(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// An error with everything behind it, for the log: `Display` never prints its source.

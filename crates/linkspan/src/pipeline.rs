@@ -137,7 +137,7 @@ impl Pipeline {
                 service: step.service.clone(),
                 task: step.task,
                 engine: "builtin".to_owned(),
-                took_ms: (took.as_secs_f64() * 10_000.0).round() / 10.0,
+                took_ms: logging::in_ms(took),
             };
             self.metrics.step(
                 &step.service,

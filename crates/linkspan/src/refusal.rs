@@ -68,7 +68,8 @@ impl From<StoreError> for Refusal {
             | ErrorKind::Corrupt
             | ErrorKind::Locked
             | ErrorKind::Newer
-            | ErrorKind::Unusable => Code::StoreUnavailable,
+            | ErrorKind::Unusable
+            | ErrorKind::Foreign => Code::StoreUnavailable,
         };
         let refusal = Self::new(code, error.to_string());
         match error.kind.retry_after() {

@@ -415,7 +415,10 @@ pub async fn recover(gateway: &Gateway, all: bool) -> Result<(), StoreError> {
                 let backoff = backoffs.get(&job.integration).copied().unwrap_or(default);
                 signed(backoff.jittered(job.attempts.max(1)))
             }),
-            outbox: Arc::new(move |_, result| deliveries.outbox_blocking(result, now)),
+            outbox: Arc::new(move |result| {
+                let deliveries = deliveries.clone();
+                Box::pin(async move { deliveries.outbox(&result, now).await })
+            }),
             now,
         })
         .await?;

@@ -22,8 +22,8 @@ pub struct Token([u8; 32]);
 pub enum Kept {
     /// Somebody is signed in.
     Person(Person),
-    /// Somebody is at the identity provider, and on the way back.
-    SignIn(SignIn),
+    /// A sign-in through the identity provider that was ended, and is not ended again.
+    Ended,
 }
 
 /// Who is signed in.
@@ -58,15 +58,6 @@ pub enum By {
     },
 }
 
-/// What a sign-in under way has to remember.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct SignIn {
-    /// What the ID token must repeat (OpenID Connect Core section 3.1.2.1).
-    pub nonce: String,
-    /// What proves that whoever redeems the code began the sign-in (RFC 7636).
-    pub verifier: String,
-}
-
 impl Token {
     /// A new token.
     ///
@@ -79,6 +70,18 @@ impl Token {
             .fill(&mut bytes)
             .map_err(|_| StoreError::new(ErrorKind::Internal, "draw random bytes"))?;
         Ok(Self(bytes))
+    }
+
+    /// A token of these bytes.
+    #[must_use]
+    pub fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Reads a token as it was given to its holder.

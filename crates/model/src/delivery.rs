@@ -6,7 +6,7 @@
 //!    │ paused ←──┘ (the endpoint was paused)
 //!    └────────┘    (the attempt failed and another follows)
 //! ```
-//! A delivered or dead one becomes pending again by a replay, with the same id.
+//! A delivered or dead one becomes pending again by a replay, with the same id; one that is pending is tried at once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,7 +45,7 @@ pub enum DeliveryEvent {
     Pause,
     /// Its endpoint goes on.
     Resume,
-    /// Somebody has it sent again.
+    /// Somebody has it sent again, or now.
     Replay,
 }
 
@@ -87,7 +87,7 @@ impl DeliveryState {
             (Self::Sending, E::Postpone) | (Self::Paused, E::Resume) => Self::Pending,
             (Self::Pending | Self::Sending | Self::Paused, E::GiveUp) => Self::Dead,
             (Self::Pending | Self::Sending, E::Pause) => Self::Paused,
-            (Self::Delivered | Self::Dead, E::Replay) => Self::Pending,
+            (Self::Pending | Self::Delivered | Self::Dead, E::Replay) => Self::Pending,
             _ => return None,
         })
     }

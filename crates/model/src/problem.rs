@@ -50,7 +50,7 @@ codes! {
     /// No key, or one that is not valid.
     Unauthenticated = "unauthenticated", 401, false, "A valid key is required";
     /// The key lacks the scope.
-    Forbidden = "forbidden", 403, false, "The key does not allow this";
+    Forbidden = "forbidden", 403, false, "This is not allowed";
     /// No such thing, or not the caller's.
     NotFound = "not-found", 404, false, "Not found";
     /// The path exists, the method does not.

@@ -76,7 +76,7 @@ impl SmtpSetup {
         self
     }
 
-    /// Answers `MAIL`, `RCPT` or `DATA` by this line. `ADDRESS` in it is the recipient's.
+    /// Answers `MAIL`, `RCPT`, one recipient's `RCPT ann@example.com` or `DATA` by this line. `ADDRESS` in it is the recipient's.
     #[must_use]
     pub fn reply(mut self, command: &str, line: &str) -> Self {
         self.settings["replies"][command] = line.into();

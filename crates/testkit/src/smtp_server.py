@@ -1,7 +1,7 @@
 """A mail server on loopback for linkspan's tests: aiosmtpd (RFC 5321, STARTTLS, AUTH) that keeps what it takes as files.
 
 Called with one JSON object: folder, port, tls ("none", "starttls", "implicit"), cert, key, user, password, replies.
-Writes "listening PORT" to standard output. `replies` maps MAIL, RCPT and DATA to the reply to give in place of 250.
+Writes "listening PORT" to standard output. `replies` maps MAIL, RCPT, "RCPT ADDRESS" and DATA to the reply to give in place of 250.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ class Keeper:
         return "250 2.1.0 Ok"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        if "RCPT" in replies:
-            return replies["RCPT"].replace("ADDRESS", address)
+        reply = replies.get(f"RCPT {address}", replies.get("RCPT"))
+        if reply:
+            return reply.replace("ADDRESS", address)
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Ok"
 

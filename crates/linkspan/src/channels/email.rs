@@ -21,9 +21,9 @@ use jiff::Timestamp;
 use linkspan_model::DeliveryId;
 use linkspan_model::config::{self, EmailContent, deliver};
 
-use self::digest::{Window, by_window};
+use self::digest::Window;
 use self::letter::{Enclosed, Envelope, digest_id};
-use self::smtp::{Conversation, Failure, Server};
+use self::smtp::{Failure, Server};
 use self::templates::Templates;
 use self::view::{Place, View, minute};
 use super::{Channel, Parcel, Verdict};
@@ -98,21 +98,25 @@ impl Email {
         }
     }
 
-    /// Sends one message over a conversation that is opened with the first one.
-    async fn send_one(
-        &self,
-        open: &mut Option<Conversation>,
-        message: &lettre::Message,
-    ) -> Result<Verdict, Failure> {
-        let mut conversation = match open.take() {
-            Some(conversation) => conversation,
-            None => self.server.connect().await?,
-        };
-        let receipt = conversation.send(message).await?;
-        *open = Some(conversation);
-        let mut text = format!("{} answered {}", self.server.host(), receipt.status);
+    /// Sends one message in a conversation of its own.
+    async fn send_one(&self, message: &lettre::Message) -> Result<Verdict, Failure> {
+        let mut conversation = self.server.connect().await?;
+        let sent = conversation.send(message).await;
+        conversation.end();
+        let receipt = sent?;
+        let host = self.server.host();
+        let mut text = format!("{host} answered {}", receipt.status);
         if !receipt.text.is_empty() {
             text = format!("{text}: {}", receipt.text);
+        }
+        if !receipt.refused.is_empty() {
+            tracing::warn!(
+                host,
+                recipients = self.envelope.to.len(),
+                refused = receipt.refused.len(),
+                "a mail server took a message for some of its recipients only"
+            );
+            text = format!("{text}; not for all: {}", receipt.refused.join("; "));
         }
         Ok(Verdict::delivered(Some(receipt.status), text))
     }
@@ -120,7 +124,7 @@ impl Email {
     /// The message of some parcels; the error is why there will never be one.
     fn message(
         &self,
-        parcels: &[&Parcel],
+        parcels: &[Parcel],
         window: Option<Window>,
     ) -> Result<lettre::Message, String> {
         // Where every message goes is decided once more, right before it goes.
@@ -140,12 +144,10 @@ impl Email {
     }
 
     /// Where each result document is: attached as long as there is room, else behind a link.
-    fn places(&self, parcels: &[&Parcel]) -> (Vec<Place>, Vec<Enclosed>) {
+    fn places(&self, parcels: &[Parcel]) -> (Vec<Place>, Vec<Enclosed>) {
         let mut enclosed = Vec::new();
         let mut room = MOST_ATTACHED;
-        let expires = Timestamp::now()
-            .checked_add(self.link_ttl)
-            .unwrap_or(Timestamp::MAX);
+        let now = Timestamp::now();
         let places = parcels.iter().map(|parcel| {
             if self.content == EmailContent::Attachment {
                 let json = format!("{:#}\n", parcel.content);
@@ -162,9 +164,13 @@ impl Email {
                     };
                 }
             }
+            let (link, end) = parcel.link(&self.links, self.link_ttl, now);
+            if end <= now {
+                return Place::default(); // the result outlived its retention on its way
+            }
             Place {
-                link: Some(self.links.link(parcel.job, expires)),
-                link_expires: Some(minute(expires)),
+                link: Some(link),
+                link_expires: Some(minute(end)),
                 attachment: None,
             }
         });
@@ -183,54 +189,27 @@ impl Channel for Email {
         if self.digest.is_some() { BATCH } else { 1 }
     }
 
+    fn group(&self, made: Timestamp) -> Option<Timestamp> {
+        self.digest.map(|length| Window::holding(made, length).from)
+    }
+
     fn due(&self, now: Timestamp) -> Timestamp {
         self.digest
             .map_or(now, |length| Window::holding(now, length).until)
     }
 
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict> {
-        let groups: Vec<(Option<Window>, Vec<usize>)> = match self.digest {
-            Some(length) => by_window(parcels, length)
-                .into_iter()
-                .map(|(window, places)| (Some(window), places))
-                .collect(),
-            None => (0..parcels.len())
-                .map(|place| (None, vec![place]))
-                .collect(),
+        let window = self.digest.zip(parcels.first());
+        let window = window.map(|(length, first)| Window::holding(first.created, length));
+        let verdict = match self.message(parcels, window) {
+            Err(never) => Verdict::dead(None, never),
+            Ok(message) => match self.send_one(&message).await {
+                Ok(verdict) => verdict,
+                Err(failure) if failure.permanent => Verdict::dead(failure.status, failure.detail),
+                Err(failure) => Verdict::retry(failure.status, failure.detail),
+            },
         };
-        let mut verdicts = vec![Verdict::retry(None, "not tried yet"); parcels.len()];
-        let mut conversation = None;
-        let mut unreachable: Option<Verdict> = None;
-        for (window, places) in groups {
-            let of_group: Vec<&Parcel> = places
-                .iter()
-                .filter_map(|place| parcels.get(*place))
-                .collect();
-            let verdict = match (&unreachable, self.message(&of_group, window)) {
-                (_, Err(never)) => Verdict::dead(None, never),
-                (Some(verdict), _) => verdict.clone(),
-                (None, Ok(message)) => match self.send_one(&mut conversation, &message).await {
-                    Ok(verdict) => verdict,
-                    Err(failure) if failure.permanent => {
-                        Verdict::dead(failure.status, failure.detail)
-                    }
-                    Err(failure) => {
-                        let verdict = Verdict::retry(failure.status, failure.detail);
-                        unreachable = Some(verdict.clone());
-                        verdict
-                    }
-                },
-            };
-            for place in places {
-                if let Some(slot) = verdicts.get_mut(place) {
-                    *slot = verdict.clone();
-                }
-            }
-        }
-        if let Some(conversation) = conversation {
-            conversation.end();
-        }
-        verdicts
+        vec![verdict; parcels.len()]
     }
 }
 

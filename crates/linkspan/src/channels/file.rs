@@ -1,8 +1,8 @@
 //! Results as files on the gateway's machine: lines of JSON or rows of CSV that are added to one file, or one file a result.
 //!
-//! What is acknowledged is on disk. A line is whole or not there: what a crash or a full disk left half is cut off before the next one.
-//! A line may come twice, as every delivery may; where it holds the invocation's id, and a further attempt finds it among the last
-//! lines, it is not added again.
+//! What is acknowledged is on disk. Half a line, which a crash or a full disk left, is cut off by the attempt that adds the whole one;
+//! what is not known to be half of ours is kept, and ended where its ending is missing. A line may come twice, as every delivery may;
+//! where it holds the invocation's id, and a further attempt finds it among the last lines, it is not added again.
 
 mod append;
 mod csv;
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use linkspan_model::config::FileFormat;
 use linkspan_model::config::deliver::{self, Deliver};
+use linkspan_model::config::{FileFormat, Jq};
 
 use self::append::Appender;
 use super::{Channel, Parcel, Verdict};
@@ -30,8 +30,8 @@ pub(super) struct File {
     name: String,
     path: PathBuf,
     format: FileFormat,
-    /// Whether `map` makes the content: the result document's own columns are known.
-    mapped: bool,
+    /// The filter that makes the content. Without one, the result document's own columns are known.
+    map: Option<Jq>,
     writer: Arc<Mutex<Appender>>,
 }
 
@@ -70,7 +70,7 @@ impl File {
             })?,
             path,
             format: file.format,
-            mapped: item.common.map.is_some(),
+            map: item.common.map.clone(),
         })
     }
 }
@@ -90,7 +90,7 @@ impl Channel for File {
             name: self.name.clone(),
             path: self.path.clone(),
             format: self.format,
-            mapped: self.mapped,
+            map: self.map.clone(),
             writer: self.writer.clone(),
             parcels: parcels.to_vec(),
         };
@@ -108,7 +108,7 @@ struct Work {
     name: String,
     path: PathBuf,
     format: FileFormat,
-    mapped: bool,
+    map: Option<Jq>,
     writer: Arc<Mutex<Appender>>,
     parcels: Vec<Parcel>,
 }
@@ -118,7 +118,10 @@ impl Work {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let verdicts = match self.format {
             FileFormat::JsonLines => lines::add(&mut writer, &self.name, &self.parcels),
-            FileFormat::Csv => csv::add(&mut writer, &self.name, &self.parcels, self.mapped),
+            FileFormat::Csv => {
+                let map = self.map.as_ref().map(Jq::as_str);
+                csv::add(&mut writer, &self.name, &self.parcels, map)
+            }
             FileFormat::FilePerResult => per_result::write(&self.path, &self.name, &self.parcels),
         };
         verdicts.unwrap_or_else(|error| {

@@ -37,8 +37,6 @@ pub(super) struct Http {
     address: HttpUrl,
     method: http::Method,
     shape: Shape,
-    /// Whether `map` made the content: it is then what a message shows.
-    mapped: bool,
     headers: HeaderMap,
     request: Option<Filter>,
     expect: Vec<StatusRange>,
@@ -83,6 +81,14 @@ impl Http {
         {
             faults.push(format!("http: {}", reply::NOT_CALLABLE));
         }
+        if let Err(sentence) = reply::allowed(&settings.http, &context.outbound) {
+            faults.push(format!("http: {sentence}"));
+        }
+        if let Some(oauth2) = &settings.oauth2
+            && let Err(sentence) = reply::allowed(&oauth2.token_url, &context.outbound)
+        {
+            faults.push(format!("oauth2.token_url: {sentence}"));
+        }
         let timeout = item.common.timeout;
         let tokens = settings.oauth2.as_ref().and_then(|oauth2| {
             hidden.add(oauth2.client_secret.reveal());
@@ -99,7 +105,6 @@ impl Http {
             address: settings.http.clone(),
             method: method(settings.method),
             shape: settings.shape,
-            mapped: item.common.map.is_some(),
             headers,
             request,
             expect: settings.expect.clone(),
@@ -132,8 +137,8 @@ impl Http {
     async fn call(&self, parcel: &Parcel) -> Result<Call, Verdict> {
         let content = match self.shape {
             Shape::Json => parcel.content.clone(),
-            Shape::Slack => slack::message(&Facts::of(parcel, self.mapped, &self.links)),
-            Shape::Teams => teams::message(&Facts::of(parcel, self.mapped, &self.links)),
+            Shape::Slack => slack::message(&Facts::of(parcel, &self.links)),
+            Shape::Teams => teams::message(&Facts::of(parcel, &self.links)),
         };
         let url = self.address.reveal().clone();
         let mut call = Call::new(self.method.clone(), url, self.headers.clone(), content);

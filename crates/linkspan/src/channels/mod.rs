@@ -8,6 +8,7 @@ mod file;
 mod headers;
 mod hidden;
 mod http;
+mod mapped;
 mod printable;
 mod reply;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use crate::store::Endpoint;
 pub struct Context {
     /// The way out.
     pub outbound: Outbound,
-    /// Makes links to results.
+    /// Makes links to what is sent.
     pub links: Links,
     /// The gateway's public address without a slash at its end; empty where none is set: names below it are then relative.
     pub public_url: String,
@@ -98,9 +99,15 @@ pub trait Channel: fmt::Debug + Send + Sync {
     /// Where it sends to, without secrets, for lists and logs: an origin, a mail domain, a file's name.
     fn receiver(&self) -> String;
 
-    /// How many deliveries one call of [`Channel::send`] may take. They are of one endpoint, and in the order in which they were made.
+    /// How many deliveries one call of [`Channel::send`] may take. They are of one endpoint and one group, in the order in which they
+    /// were made.
     fn batch(&self) -> usize {
         1
+    }
+
+    /// What groups a delivery with others by when it was made: those of different groups never share a call. None: one group for all.
+    fn group(&self, _made: Timestamp) -> Option<Timestamp> {
+        None
     }
 
     /// When a delivery that is made now may first be sent: now, or at the end of a digest's time.
@@ -109,7 +116,7 @@ pub trait Channel: fmt::Debug + Send + Sync {
     }
 
     /// Sends. Called for each attempt, `concurrency` of them at once, in a task of its own, and dropped when the endpoint's `timeout`
-    /// is over or the gateway stops; a drop leaves open whether the receiver has it. Gives one verdict for each parcel, in order.
+    /// is over or the gateway stops; a drop leaves open whether the receiver has any of it. Gives one verdict for each parcel, in order.
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict>;
 }
 
@@ -130,8 +137,31 @@ pub struct Parcel {
     pub result: Value,
     /// What to send: the result document, or what the channel's `map` made of it.
     pub content: Value,
+    /// Whether `map` made the content: nothing else of the result is then shown.
+    pub mapped: bool,
+    /// Until when the store keeps the result, where that is known.
+    pub kept_until: Option<Timestamp>,
     /// The W3C trace context of the invocation.
     pub traceparent: Option<String>,
+}
+
+impl Parcel {
+    /// A link that opens what is sent, for so long, but not for longer than the store keeps it; and when it ends.
+    pub(in crate::channels) fn link(
+        &self,
+        links: &Links,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> (String, Timestamp) {
+        let end = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+        let end = self.kept_until.map_or(end, |kept| end.min(kept));
+        let link = if self.mapped {
+            links.link(self.id, end)
+        } else {
+            links.link(self.job, end)
+        };
+        (link, end)
+    }
 }
 
 /// What became of sending one delivery.
@@ -155,6 +185,11 @@ pub enum VerdictKind {
     Retry {
         /// What the receiver asked for (`Retry-After`).
         after: Option<Duration>,
+    },
+    /// As a retry, and the receiver asks for time for everything that goes to it (429 or 503 with `Retry-After`): its endpoint rests.
+    Rest {
+        /// How long it asks for.
+        asked: Duration,
     },
     /// It will never arrive as it is: a dead letter, at once.
     Dead,

@@ -9,11 +9,20 @@ use linkspan_model::config::HttpUrl;
 
 use super::hidden::Hidden;
 use super::{Verdict, VerdictKind};
-use crate::outbound::{Answer, CallError};
+use crate::outbound::{Answer, CallError, Outbound};
 
 /// What is wrong with an address that an HTTP client does not take.
 pub(super) const NOT_CALLABLE: &str =
     "cannot be called: it holds a character that must be percent-encoded";
+
+/// Whether an address may be called, as far as it shows without asking a name server.
+///
+/// # Errors
+///
+/// Why not, as [`Outbound::check_host`].
+pub(super) fn allowed(address: &HttpUrl, outbound: &Outbound) -> Result<(), String> {
+    outbound.check_host(address.reveal().host_str().unwrap_or_default())
+}
 
 /// The longest wait that a receiver can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,10 +50,15 @@ pub(super) fn refused(
     } else {
         format!("answered {status}: {said}")
     };
+    let after = retry_after(&answer.headers, now);
+    let kind = match (answer.status, after) {
+        (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(asked)) => {
+            VerdictKind::Rest { asked }
+        }
+        _ => VerdictKind::Retry { after },
+    };
     Verdict {
-        kind: VerdictKind::Retry {
-            after: retry_after(&answer.headers, now),
-        },
+        kind,
         status: Some(answer.status.as_u16()),
         detail,
     }

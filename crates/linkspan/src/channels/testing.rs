@@ -65,6 +65,8 @@ pub(super) fn parcel(result: Value) -> Parcel {
         attempt: 1,
         created: "2026-11-23T08:00:00Z".parse().unwrap(),
         content: result.clone(),
+        mapped: false,
+        kept_until: None,
         result,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     }

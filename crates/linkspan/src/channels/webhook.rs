@@ -84,6 +84,9 @@ impl Webhook {
         if settings.webhook.reveal().as_str().parse::<Uri>().is_err() {
             faults.push(format!("webhook: {}", reply::NOT_CALLABLE));
         }
+        if let Err(sentence) = reply::allowed(&settings.webhook, &context.outbound) {
+            faults.push(format!("webhook: {sentence}"));
+        }
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -126,8 +129,7 @@ impl Webhook {
 
     fn request(&self, parcel: &Parcel, now: Timestamp) -> Option<Request<Bytes>> {
         let body = event::write(parcel, &self.source, self.max_size, || {
-            let expires = now.checked_add(self.link_ttl).unwrap_or(Timestamp::MAX);
-            self.links.link(parcel.job, expires)
+            parcel.link(&self.links, self.link_ttl, now).0
         });
         let id = parcel.id.to_string();
         let signatures: Vec<_> = self

@@ -15,7 +15,8 @@ pub(super) fn run(path: &Path, _args: &Args) -> Done {
     if !faults.is_empty() {
         return Err(Failure::usage(faults.join("\n")));
     }
-    for warning in configuration::lacking(&config) {
+    let lacking = configuration::lacking(&config);
+    for warning in lacking.iter().chain(&configuration::short_lived(&config)) {
         eprintln!("linkspan: warning: {warning}");
     }
     println!(

@@ -33,13 +33,14 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// Show deliveries, with all that the gateway says of them as JSON.
+    /// Show deliveries with all their tries.
     Show {
         /// The deliveries' ids.
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Send deliveries again, with the same ids: some by their ids, or many by --integration, --from and --until.
+    /// Send deliveries again, with the same ids, or now what waits for its next attempt: some by their ids, or many by --integration,
+    /// --from and --until (dead ones, if no --state is given).
     Replay {
         /// The deliveries' ids.
         #[arg(value_name = "ID", conflicts_with_all = ["integration", "channel", "state", "from", "until"])]
@@ -53,6 +54,8 @@ enum Verb {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// List where deliveries go: every channel with its circuit breaker, and how many wait, arrived or are dead.
+    Endpoints,
     /// Hold back the deliveries of a channel.
     Pause {
         /// The integration.
@@ -100,13 +103,13 @@ struct Delivery(Value);
 impl Row for Delivery {
     const COLUMNS: &'static [&'static str] = &[
         "id",
-        "job",
         "integration",
         "channel",
         "receiver",
         "state",
         "attempts",
         "updated",
+        "next",
         "reason",
     ];
 
@@ -114,15 +117,66 @@ impl Row for Delivery {
         let Self(delivery) = self;
         vec![
             text(&delivery["id"]),
-            text(&delivery["job"]),
             text(&delivery["integration"]),
             text(&delivery["channel"]),
             text(&delivery["receiver"]),
             text(&delivery["state"]),
             text(&delivery["attempts"]),
             time(&delivery["updated"]),
+            time(&delivery["due"]),
             text(&delivery["reason"]),
         ]
+    }
+}
+
+impl Delivery {
+    /// All of it, for people: a line a fact, then a line a try.
+    fn detail(&self) -> String {
+        let Self(delivery) = self;
+        let mut page = format!("{}\n", text(&delivery["id"]));
+        let mut fact = |name: &str, value: String| {
+            if !value.is_empty() {
+                page.push_str(&format!("  {name:<12} {value}\n"));
+            }
+        };
+        for name in [
+            "job",
+            "integration",
+            "channel",
+            "kind",
+            "receiver",
+            "state",
+            "reason",
+        ] {
+            fact(name, text(&delivery[name]));
+        }
+        let attempts = text(&delivery["attempts"]);
+        fact(
+            "attempts",
+            format!("{attempts}, since it was made or replayed"),
+        );
+        for name in ["created", "updated", "finished"] {
+            fact(name, time(&delivery[name]));
+        }
+        fact("next", time(&delivery["due"]));
+        let tries = delivery["tries"].as_array().map_or(&[][..], Vec::as_slice);
+        fact(
+            "tries",
+            format!("{}, over all replays, oldest first", tries.len()),
+        );
+        for tried in tries {
+            let took = tried["took_ms"].as_f64().unwrap_or_default();
+            let parts = [
+                time(&tried["at"]),
+                text(&tried["outcome"]),
+                format!("{took:.0} ms"),
+                text(&tried["status"]),
+                text(&tried["detail"]),
+            ];
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            page.push_str(&format!("    {}\n", parts.join("  ")));
+        }
+        page
     }
 }
 
@@ -136,6 +190,7 @@ impl Row for Endpoint {
         "integration",
         "channel",
         "receiver",
+        "breaker",
         "paused",
         "pending",
         "sending",
@@ -150,7 +205,12 @@ impl Row for Endpoint {
         let mut cells = vec![
             text(&endpoint["integration"]),
             text(&endpoint["channel"]),
-            text(&endpoint["receiver"]),
+            if endpoint["configured"] == false {
+                "not configured".to_owned()
+            } else {
+                text(&endpoint["receiver"])
+            },
+            text(&endpoint["breaker"]),
             text(&endpoint["paused"]["reason"]),
         ];
         cells.extend(counted.map(|state| text(&endpoint[state])));
@@ -189,7 +249,17 @@ pub(super) fn run(args: Args) -> Done {
             ];
             let found = gateway.pages("deliveries", &filters, limit).await?;
             let found: Vec<_> = found.into_iter().map(Delivery).collect();
-            output::print(output, &found)?;
+            output::list(output, &found, "such deliveries")?;
+            Ok(DONE)
+        }
+        Verb::Endpoints => {
+            let mut page: Value = gateway.get(&["v1", "endpoints"], &[]).await?;
+            let found = match page["endpoints"].take() {
+                Value::Array(endpoints) => endpoints,
+                _ => Vec::new(),
+            };
+            let found: Vec<_> = found.into_iter().map(Endpoint).collect();
+            output::list(output, &found, "channels")?;
             Ok(DONE)
         }
         Verb::Show { ids } => {
@@ -200,7 +270,12 @@ pub(super) fn run(args: Args) -> Done {
                     .map(Delivery)
             })
             .await?;
-            output::print(output, &found)?;
+            if output == Output::Table {
+                let pages: Vec<_> = found.iter().map(Delivery::detail).collect();
+                output::write(pages.join("\n").as_bytes())?;
+            } else {
+                output::print(output, &found)?;
+            }
             Ok(code)
         }
         Verb::Replay { ids, which } if ids.is_empty() => replay(&gateway, output, which).await,

@@ -43,7 +43,7 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// Show jobs, with all that the gateway says of them as JSON.
+    /// Show jobs; with --output json all that the gateway says of them.
     Show {
         /// The jobs' ids.
         #[arg(required = true, value_name = "ID")]
@@ -120,7 +120,7 @@ pub(super) fn run(args: Args) -> Done {
                 ];
                 let jobs = gateway.pages("jobs", &filters, *limit).await?;
                 let jobs: Vec<_> = jobs.into_iter().map(Job).collect();
-                output::print(output, &jobs)?;
+                output::list(output, &jobs, "such jobs")?;
                 return Ok(DONE);
             }
             Verb::Show { ids } => (ids, None),

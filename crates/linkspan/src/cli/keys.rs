@@ -187,7 +187,7 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                     expires: key.expires,
                 })
                 .collect();
-            output::print(output, &rows)?;
+            output::list(output, &rows, "keys")?;
             Ok(DONE)
         }
         Verb::Revoke { key } => {
@@ -245,12 +245,9 @@ pub(super) async fn add(
 
 /// The hash key, once it is known to be that of all gateways on the store.
 async fn hash_key(config: &Config, folder: &Path, store: &dyn Store) -> Result<HashKey, Failure> {
-    let hash_key = HashKey::of(config, folder).map_err(|error| Failure::of(&error))?;
-    hash_key
-        .agree(store)
+    HashKey::of(config, folder, store)
         .await
-        .map_err(|error| Failure::of(&error))?;
-    Ok(hash_key)
+        .map_err(|error| Failure::of(&error))
 }
 
 async fn listed(store: &dyn Store) -> Result<Vec<KeyRecord>, Failure> {

@@ -25,6 +25,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use linkspan_model::config::Config;
 
+use crate::store::{ErrorKind, StoreError};
+
 /// Everything was done.
 pub const DONE: u8 = 0;
 /// Some of the work failed; the rest was done.
@@ -67,7 +69,7 @@ enum Verb {
         after_help = "Examples:\n  linkspan run onboarding passport.jpg\n  linkspan run reading 'scans/*.pdf' --output json\n  cat letter.eml | linkspan run reading -"
     )]
     Run(run::Args),
-    /// Validate a configuration file and what it points to, without starting anything.
+    /// Validate a configuration file, and the files and folders that it points to. Calls nobody: no database, bucket or receiver.
     #[command(after_help = "Example:\n  linkspan -c production.toml check")]
     Check(check::Args),
     /// Write an annotated configuration file.
@@ -89,9 +91,9 @@ enum Verb {
         after_help = "Examples:\n  linkspan jobs list --state failed\n  linkspan jobs retry 01980f2e-…\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Jobs(jobs::Args),
-    /// List and replay the deliveries of a running gateway; pause and resume where they go.
+    /// List, show and replay the deliveries of a running gateway; look at, pause and resume where they go.
     #[command(
-        after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
+        after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries endpoints\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Deliveries(deliveries::Args),
     /// Bring the store's tables to this version's form.
@@ -178,8 +180,30 @@ impl Failure {
 
     /// The work failed, with the error and everything behind it.
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::work(crate::logging::chain(error))
+        match error.downcast_ref::<StoreError>() {
+            Some(error) => Self::work(told(error)),
+            None => Self::work(crate::logging::chain(error)),
+        }
     }
+}
+
+/// A store's error for whoever stands at a command line: nothing is tried again, and there is no log but what is said here.
+fn told(error: &StoreError) -> String {
+    let why = match error.kind {
+        ErrorKind::Unreachable => "its server does not answer".to_owned(),
+        ErrorKind::Unusable => "it cannot be opened".to_owned(),
+        ErrorKind::Internal => "of a fault in linkspan".to_owned(),
+        kind => kind.to_string(),
+    };
+    let source = error.source.as_deref().map(|source| {
+        let source: &(dyn std::error::Error + 'static) = source;
+        format!(": {}", crate::logging::chain(source))
+    });
+    format!(
+        "the store could not {}: {why}{}",
+        error.doing,
+        source.unwrap_or_default()
+    )
 }
 
 type Done = Result<u8, Failure>;
@@ -204,4 +228,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::work(format!("cannot start the runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ErrorKind, Failure, StoreError};
+
+    #[test]
+    fn a_command_says_what_a_store_said_and_promises_no_second_try() {
+        let source = || std::io::Error::other("the server says 28P01");
+        for kind in [
+            ErrorKind::Unreachable,
+            ErrorKind::Unusable,
+            ErrorKind::Internal,
+        ] {
+            let error = StoreError::new(kind, "open").because(source());
+            let message = Failure::of(&error).message;
+            assert!(message.ends_with(": the server says 28P01"), "{message}");
+            for promise in ["by itself", "see the log"] {
+                assert!(!message.contains(promise), "{message}");
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::Failure;
@@ -25,6 +25,14 @@ pub(super) trait Row: Serialize {
 
     /// The columns' values.
     fn cells(&self) -> Vec<String>;
+}
+
+/// Prints what was looked for; says so on standard error where there is none.
+pub(super) fn list<R: Row>(output: Output, rows: &[R], what: &str) -> Result<(), Failure> {
+    if rows.is_empty() {
+        eprintln!("no {what} found");
+    }
+    print(output, rows)
 }
 
 /// Prints rows to standard output.
@@ -60,6 +68,7 @@ pub(super) fn line<R: Row>(output: Output, row: &R) -> Result<(), Failure> {
 /// Prints what comes after the last row: the whole table, whose widths need every row.
 pub(super) fn tail<R: Row>(output: Output, rows: &[R]) -> Result<(), Failure> {
     match output {
+        Output::Table if rows.is_empty() => Ok(()),
         Output::Table => {
             let mut text = table(R::COLUMNS, rows.iter().map(Row::cells)).to_string();
             text.push('\n');
@@ -90,17 +99,24 @@ fn csv_record<C: AsRef<[u8]>>(cells: impl Iterator<Item = C>) -> Result<Vec<u8>,
         .map_err(|error| Failure::work(error.to_string()))
 }
 
-/// A plain table that fits the terminal.
+/// A plain table that fits the terminal, and is as wide as it needs to be elsewhere. An id is never broken: it is there to be copied.
 pub(super) fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(columns);
     if let Some(width) = terminal_width() {
-        table.set_width(width);
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
     }
     table.add_rows(rows);
+    for (column, name) in table.column_iter_mut().zip(columns) {
+        if *name == "id" {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     table
 }
 
@@ -108,7 +124,7 @@ fn terminal_width() -> Option<u16> {
     use std::io::IsTerminal as _;
     let out = std::io::stdout();
     if !out.is_terminal() {
-        return Some(160);
+        return None;
     }
     rustix::termios::tcgetwinsize(out)
         .ok()
@@ -128,7 +144,16 @@ fn harmless(cell: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::{harmless, table};
+
+    #[test]
+    fn a_table_that_no_terminal_shows_has_a_line_a_row() {
+        let id = "0198f2e0-0000-7000-8000-000000000000";
+        let row = vec![id.to_owned(), "why ".repeat(100)];
+        let text = table(&["id", "reason"], [row].into_iter()).to_string();
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.contains(id));
+    }
 
     #[test]
     fn a_formula_is_made_harmless_and_a_number_stays() {

@@ -95,7 +95,8 @@ impl Remote {
         Ok(Gateway {
             client,
             url,
-            key: self.key,
+            // A variable that is there and empty is none.
+            key: self.key.filter(|key| !key.is_empty()),
         })
     }
 }
@@ -186,7 +187,7 @@ impl Gateway {
             serde_json::from_slice(&bytes).map_err(|_| strange(status.as_u16()))?;
         let sentence = match status.as_u16() {
             401 if self.key.is_none() => {
-                "the gateway wants a key: set LINKSPAN_KEY (linkspan keys add NAME --scope read makes one)".to_owned()
+                "the gateway wants a key: set LINKSPAN_KEY or --key (linkspan keys add NAME --scope read makes one)".to_owned()
             }
             _ => problem.detail,
         };

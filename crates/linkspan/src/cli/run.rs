@@ -169,7 +169,7 @@ async fn one(
     Outcome {
         file: file.display().to_string(),
         result,
-        took_ms: start.elapsed().as_secs_f64() * 1000.0,
+        took_ms: logging::in_ms(start.elapsed()),
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) enum Verb {
     /// Copy jobs, results, deliveries, keys and the audit log to another store; a second run goes on where the first ended.
     #[command(
         after_help = "The source may be in use: copy once while its gateway runs, then stop the gateway and copy again; the second run \
-                      takes over the rest, and checks the counts.\n\nExample:\n  linkspan store copy --from sqlite:data/linkspan.db --to \
+                      takes over the rest, and checks the counts. The target is empty before the first run; once a gateway has worked \
+                      on it, a copy is refused, because it would undo what that did.\n\nExample:\n  linkspan store copy --from sqlite:data/linkspan.db --to \
                       '${env:DATABASE_URL}' --blobs-from file:data/blobs --blobs-to s3://documents/linkspan"
     )]
     Copy(CopyArgs),
@@ -100,7 +101,6 @@ impl Work {
         let to = self.import().await?;
         let bar = progress();
         let copied = copy::copy(
-            &self.from.to_string(),
             &*from,
             &*to,
             blobs.as_ref().map(|(from, to)| (&**from, to)),
@@ -159,17 +159,24 @@ impl Work {
         for (kind, source, target) in &copied.differences {
             eprintln!("linkspan: {kind}: {source} in the source, {target} in the target");
         }
-        if copied.differences.is_empty() && copied.lost == 0 {
+        if copied.left > 0 {
+            eprintln!(
+                "linkspan: this run copied no documents over 64 KiB, and jobs name {}: give --blobs-from and --blobs-to",
+                copied.left
+            );
+        }
+        if copied.differences.is_empty() && copied.lost + copied.left == 0 {
             eprintln!(
                 "the counts agree. Before the first gateway starts on the new store: stop the one on the old store and copy once more if \
-                 it ran meanwhile; and copy its hash key (by default the .key file beside the database) to where store.hash_key names it, \
+                 it ran meanwhile (afterwards a copy is refused); and copy its hash key (by default the .key file beside the database) to where store.hash_key names it, \
                  or linkspan.key beside linkspan.toml"
             );
             return DONE;
         }
         if !copied.differences.is_empty() {
             eprintln!(
-                "linkspan: the counts differ: a gateway that runs on the source changes it meanwhile; stop it and copy again"
+                "linkspan: the counts differ: a gateway that runs on the source changes it meanwhile (stop it and copy again), or the target \
+                 holds what did not come from this source (keys that were made there, say)"
             );
         }
         SOME_FAILED

@@ -20,6 +20,9 @@ const FIRST_REST: Duration = Duration::from_secs(5);
 /// How long it is open at most.
 const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
 
+/// The longest rest that a receiver can ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The limits of one endpoint.
 #[derive(Debug)]
 pub(super) struct Limits {
@@ -108,14 +111,19 @@ impl Place {
         self.freed = Some(freed);
     }
 
-    /// Tells the breaker how the call ended.
-    pub(super) fn record(&mut self, success: bool, now: Timestamp) -> Option<BreakerState> {
+    /// Tells the breaker how the call ended, and for how long a rest the receiver asked. Gives how it stands then, where that is new.
+    pub(super) fn record(
+        &mut self,
+        success: bool,
+        asked: Option<Duration>,
+        now: Timestamp,
+    ) -> Option<BreakerState> {
         let mut breaker = lock(&self.breaker);
         let before = breaker.state();
-        if success {
-            breaker.succeed();
-        } else {
-            breaker.fail(self.probe, now);
+        match (asked, success) {
+            (Some(asked), _) => breaker.rest(self.probe, asked, now),
+            (None, true) => breaker.succeed(self.probe),
+            (None, false) => breaker.fail(self.probe, now),
         }
         self.probe = false;
         let after = breaker.state();
@@ -153,6 +161,8 @@ struct Breaker {
     failures: u32,
     /// Since it opened: how long it rests, and until when.
     rest: Option<(Duration, Timestamp)>,
+    /// The receiver itself asked for the rest.
+    asked: bool,
     probing: bool,
 }
 
@@ -184,8 +194,26 @@ impl Breaker {
         }
     }
 
-    fn succeed(&mut self) {
-        *self = Self::default();
+    /// A call succeeded. Of a rest that the receiver asked for, only a probe is the end: others were under way before.
+    fn succeed(&mut self, probe: bool) {
+        if probe || !self.asked {
+            *self = Self::default();
+        }
+    }
+
+    /// The receiver asked for a rest.
+    fn rest(&mut self, probe: bool, asked: Duration, now: Timestamp) {
+        let asked = signed(asked.min(LONGEST_ASKED));
+        let until = now.saturating_add(asked).unwrap_or(Timestamp::MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.rest = Some(match self.rest {
+            Some((rest, before)) => (rest, until.max(before)),
+            None => (FIRST_REST, until),
+        });
+        self.asked = true;
+        if probe {
+            self.probing = false;
+        }
     }
 
     /// A call failed. What was under way when the breaker opened changes nothing; a failed probe doubles the rest.
@@ -198,6 +226,7 @@ impl Breaker {
         };
         let until = now.saturating_add(signed(rest)).unwrap_or(Timestamp::MAX);
         self.rest = Some((rest, until));
+        self.asked = false;
         if probe {
             self.probing = false;
         }
@@ -228,7 +257,7 @@ mod tests {
         for nth in 0..5 {
             let mut free = limits.free(at(nth));
             assert_eq!((free.places.len(), free.probe), (2, false), "failure {nth}");
-            let opened = free.places[0].record(false, at(nth));
+            let opened = free.places[0].record(false, None, at(nth));
             assert_eq!(opened, (nth == 4).then_some(BreakerState::Open));
         }
         let mut now = 4;
@@ -244,12 +273,12 @@ mod tests {
                 limits.free(at(now)).places.is_empty(),
                 "one probe at a time"
             );
-            probe.places[0].record(false, at(now));
+            probe.places[0].record(false, None, at(now));
         }
         now += 300;
         let mut probe = limits.free(at(now));
         assert_eq!(
-            probe.places[0].record(true, at(now)),
+            probe.places[0].record(true, None, at(now)),
             Some(BreakerState::Closed)
         );
         drop(probe);
@@ -261,16 +290,43 @@ mod tests {
         let limits = Limits::new(1, 0);
         for nth in 0..20 {
             let mut free = limits.free(at(nth));
-            free.places[0].record(nth % 5 == 4, at(nth));
+            free.places[0].record(nth % 5 == 4, None, at(nth));
         }
         assert_eq!(limits.breaker(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_rest_that_the_receiver_asked_for_ends_at_its_time_with_a_probe_and_not_before() {
+        let limits = Limits::new(3, 0);
+        let mut under_way = limits.free(at(0)).places;
+        let asked = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(
+            under_way[0].record(false, asked(90), at(1)),
+            Some(BreakerState::Open)
+        );
+        assert_eq!(under_way[1].record(true, None, at(2)), None);
+        assert_eq!(under_way[2].record(false, asked(10), at(3)), None);
+        drop(under_way);
+        assert_eq!(limits.free(at(90)).again, Some(at(91)));
+        let mut probe = limits.free(at(91));
+        assert_eq!((probe.places.len(), probe.probe), (1, true));
+        probe.places[0].record(false, asked(1 << 40), at(91));
+        drop(probe);
+        assert_eq!(
+            limits.free(at(92)).again,
+            Some(at(91 + 86_400)),
+            "a day at most"
+        );
+        let mut probe = limits.free(at(91 + 86_400));
+        let state = probe.places[0].record(true, None, at(91 + 86_400));
+        assert_eq!(state, Some(BreakerState::Closed));
     }
 
     #[test]
     fn a_probe_that_came_to_nothing_is_made_again() {
         let limits = Limits::new(1, 0);
         for _ in 0..5 {
-            limits.free(at(0)).places[0].record(false, at(0));
+            limits.free(at(0)).places[0].record(false, None, at(0));
         }
         drop(limits.free(at(5)));
         assert_eq!(limits.breaker(), BreakerState::Open);

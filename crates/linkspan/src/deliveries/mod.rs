@@ -96,12 +96,12 @@ impl Opened {
         channel: Arc<dyn Channel>,
     ) -> Result<Self, Vec<(&'static str, String)>> {
         let mut faults = Vec::new();
-        let mut compile = |key, filter: &Option<Jq>| {
-            let compiled = Filter::compile(filter.as_ref()?.as_str());
+        let mut keep = |key, filter: &Option<Jq>, compile: fn(&str) -> Result<Filter, String>| {
+            let compiled = compile(filter.as_ref()?.as_str());
             compiled.map_err(|error| faults.push((key, error))).ok()
         };
-        let when = compile("when", &settings.when);
-        let map = compile("map", &settings.map);
+        let when = keep("when", &settings.when, Filter::compile_condition);
+        let map = keep("map", &settings.map, Filter::compile);
         if !faults.is_empty() {
             return Err(faults);
         }

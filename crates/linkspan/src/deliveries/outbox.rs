@@ -5,7 +5,6 @@ use linkspan_model::{DeliveryId, ResultDocument};
 use serde_json::Value;
 
 use super::{Deliveries, Opened};
-use crate::jq::Filter;
 use crate::store::NewDelivery;
 
 impl Deliveries {
@@ -25,21 +24,6 @@ impl Deliveries {
             deliveries.extend(opened.delivery(wanted, now));
         }
         deliveries
-    }
-
-    /// The same for a place where nothing can be awaited: it blocks while filters are evaluated.
-    pub fn outbox_blocking(&self, result: &ResultDocument, now: Timestamp) -> Vec<NewDelivery> {
-        let mut document = Document::new(result);
-        let is_true = |when: &Filter, document: &mut Document<'_>| when.is_true(document.json()?);
-        self.of(&result.integration)
-            .filter_map(|opened| {
-                let wanted = match &opened.when {
-                    None => Ok(true),
-                    Some(when) => is_true(when, &mut document),
-                };
-                opened.delivery(wanted, now)
-            })
-            .collect()
     }
 }
 

@@ -30,12 +30,7 @@ impl Schedule {
         Self { waits }
     }
 
-    /// How many attempts there are.
-    pub(super) fn attempts(&self) -> usize {
-        self.waits.len() + 1
-    }
-
-    /// What follows the attempt of this number (from 1) that failed now. Each wait is lengthened by up to a fifth, of which `spread`
+    /// What follows the attempt of this number (from 1, of those that were not cut off) that failed now. Each wait is lengthened by up to a fifth, of which `spread`
     /// (0 to 1) chooses, so that what failed together does not come back together; it is never shorter than the receiver asked for.
     pub(super) fn after(
         &self,

@@ -234,7 +234,7 @@ impl Sender {
             }
             let batch = opened.channel.batch().max(1);
             let limit = if free.probe {
-                batch // one call: part of a digest would be a message of its own
+                batch // of these, the first call is the probe
             } else {
                 (free.places.len() * batch).min(CLAIMED_AT_ONCE.max(batch))
             };
@@ -289,22 +289,21 @@ impl Sender {
         })
     }
 
-    /// Sends what was claimed for an endpoint, a task a call.
+    /// Sends what was claimed for an endpoint: a task a place, each with its calls one after the other.
     fn send_out(self: &Arc<Self>, room: &mut Room, claimed: Vec<ClaimedDelivery>) {
-        let mut claimed = claimed.into_iter();
-        loop {
-            let call: Vec<_> = claimed.by_ref().take(room.batch).collect();
-            if call.is_empty() {
-                return;
-            }
-            let Some(mut place) = room.places.pop() else {
-                tracing::error!(endpoint = %room.opened.endpoint, "the store started more deliveries than there are places; they are sent when their leases are over");
-                return;
-            };
+        let calls = into_calls(claimed, room.batch, |claimed| {
+            room.opened.channel.group(claimed.delivery.created)
+        });
+        let used = room.places.len().min(calls.len());
+        let mut lines: Vec<Vec<_>> = room.places.iter().take(used).map(|_| Vec::new()).collect();
+        for (nth, call) in calls.into_iter().enumerate() {
+            lines[nth % used].push(call);
+        }
+        for (mut place, calls) in room.places.drain(..used).zip(lines) {
             place.occupy(self.freed.clone());
             self.lifetime
                 .tasks
-                .spawn(self.clone().attempt(room.opened.clone(), call, place));
+                .spawn(self.clone().attempts(room.opened.clone(), calls, place));
         }
     }
 
@@ -366,6 +365,27 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.sender.in_flight().remove(&self.attempt);
     }
+}
+
+/// Cuts what was claimed into calls: each of one group, and of so many at most.
+fn into_calls<T, G: PartialEq>(
+    claimed: Vec<T>,
+    most: usize,
+    group: impl Fn(&T) -> G,
+) -> Vec<Vec<T>> {
+    let mut groups: Vec<(G, Vec<Vec<T>>)> = Vec::new();
+    for one in claimed {
+        let of = group(&one);
+        let place = groups.iter().position(|(known, _)| *known == of);
+        match place.map(|place| &mut groups[place].1) {
+            None => groups.push((of, vec![vec![one]])),
+            Some(calls) => match calls.last_mut() {
+                Some(call) if call.len() < most => call.push(one),
+                _ => calls.push(vec![one]),
+            },
+        }
+    }
+    groups.into_iter().flat_map(|(_, calls)| calls).collect()
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

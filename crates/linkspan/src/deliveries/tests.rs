@@ -172,6 +172,46 @@ async fn what_a_receiver_never_takes_is_a_dead_letter_after_the_last_attempt_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_for_one_receiver_goes_to_no_other_until_somebody_replays_it() {
+    let mut rig = Rig::new();
+    let script = rig.channel("crm", settings(""), |parcel| match parcel.attempt {
+        1 => Verdict::retry(Some(503), "503"),
+        _ => Verdict::delivered(Some(200), "200"),
+    });
+    rig.finish_job(1).await;
+    script.lead_to("https://other.example.com");
+    rig.run();
+    let dead = rig
+        .delivery_where(|delivery| delivery.state == DeliveryState::Dead)
+        .await;
+    let told = "it was made for https://crm.example.com, and its channel now leads to https://other.example.com; replay it to send it there";
+    assert_eq!(dead.reason.as_deref(), Some(told));
+    assert_eq!(script.calls().len(), 0);
+    let replay = DeliveryCommand::Replay;
+    let (all, now) = (DeliveryQuery::default(), rig.clock.time());
+    rig.store
+        .command_deliveries(all, replay, actor(), now)
+        .await
+        .unwrap();
+    let waiting = rig
+        .delivery_where(|delivery| delivery.attempts == 1 && delivery.due > now)
+        .await;
+    rig.clock.set(waiting.due);
+    let delivered = rig
+        .delivery_where(|delivery| delivery.state == DeliveryState::Delivered)
+        .await;
+    let details: Vec<_> = delivered.tries.iter().map(|tried| &tried.detail).collect();
+    let other = "https://other.example.com";
+    assert_eq!(
+        details,
+        [told, &format!("{other}: 503"), &format!("{other}: 200")]
+    );
+    // What is made from now on is for the other.
+    rig.finish_job(1).await;
+    rig.until_count(DeliveryState::Pending, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_breaker_is_open_due_deliveries_wait_and_use_up_no_attempt() {
     let mut rig = Rig::new();
     let back = rig.start + jiff::SignedDuration::from_mins(30);
@@ -214,6 +254,41 @@ async fn while_the_breaker_is_open_due_deliveries_wait_and_use_up_no_attempt() {
         calls.iter().all(|call| call.attempt == 1),
         "what waited has used up no attempt"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_for_time_is_left_alone_until_then_by_all_of_its_deliveries() {
+    let mut rig = Rig::new();
+    let clock = rig.clock.clone();
+    let back = rig.start + jiff::SignedDuration::from_secs(1800);
+    let script = rig.channel(
+        "crm",
+        settings("concurrency = 1\nretry = [\"5s\", \"5s\"]"),
+        move |_| match back.duration_since(clock.time()).try_into() {
+            Ok(asked) if asked > Duration::ZERO => Verdict {
+                kind: VerdictKind::Rest { asked },
+                status: Some(429),
+                detail: "429".to_owned(),
+            },
+            _ => Verdict::delivered(Some(200), "200"),
+        },
+    );
+    for job in 0..10 {
+        rig.finish_job(job).await;
+    }
+    rig.run();
+    rig.until(|| script.calls().len() == 1).await;
+    for _ in 0..17 {
+        rig.idle().await;
+        rig.advance(100);
+    }
+    rig.idle().await;
+    assert_eq!(script.calls().len(), 1);
+    rig.clock.set(back);
+    rig.until_count(DeliveryState::Delivered, 9).await;
+    rig.advance(2);
+    rig.until_count(DeliveryState::Delivered, 10).await;
+    assert_eq!(script.calls().len(), 11);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,6 +408,48 @@ async fn what_a_gateway_left_behind_is_sent_by_the_next_one_with_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_the_gateways_end_cut_off_use_up_no_wait_and_have_a_bound_of_their_own() {
+    let settings = || settings("timeout = \"10m\"\nretry = [\"1m\", \"1h\"]");
+    for kills in [2, 20] {
+        let mut rig = Rig::new();
+        let script = rig.gated_channel("crm", settings(), |_| {
+            Verdict::retry(Some(503), "503 Service Unavailable")
+        });
+        rig.run();
+        rig.finish_job(1).await;
+        for kill in 1..=kills {
+            rig.until(|| script.calls().len() == kill).await;
+            rig.die();
+            rig.run();
+            rig.recover(true).await;
+        }
+        script.release();
+        if kills == 20 {
+            let dead = rig
+                .delivery_where(|one| one.state == DeliveryState::Dead)
+                .await;
+            assert!(dead.reason.unwrap().contains("cut off"));
+            assert_eq!(script.calls().len(), 20);
+            continue;
+        }
+        for (answered, wait) in [(1, 60.0), (2, 3600.0)] {
+            let waiting = rig
+                .delivery_where(|one| {
+                    one.state == DeliveryState::Pending && one.attempts == 2 + answered
+                })
+                .await;
+            let waited = waiting.due.duration_since(rig.clock.time()).as_secs_f64();
+            assert!((wait..=wait * 1.2 + 0.001).contains(&waited), "{waited}");
+            rig.clock.set(waiting.due);
+        }
+        let dead = rig
+            .delivery_where(|one| one.state == DeliveryState::Dead)
+            .await;
+        assert_eq!((dead.attempts, dead.cut_off), (5, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_channel_takes_as_many_as_it_can_in_one_call_and_each_has_its_own_end() {
     let mut rig = Rig::new();
     let script = rig.batching_channel("file", settings("concurrency = 1"), 3, |parcel| {
@@ -384,6 +501,69 @@ async fn what_went_out_together_is_tried_again_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_that_wait_together_each_have_a_call_and_an_end_of_their_own() {
+    let mut rig = Rig::new();
+    let (concurrency, groups) = (2, 7_u64);
+    let settings = settings(&format!("concurrency = {concurrency}"));
+    let script = rig.batching_channel("mail", settings, 50, move |parcel| {
+        match parcel.result["answers"]["nth"].as_u64() {
+            Some(3) if parcel.attempt == 1 => Verdict::retry(None, "no answer within 15s"),
+            _ => Verdict::delivered(None, "taken"),
+        }
+    });
+    for group in 0..groups {
+        for _ in 0..=group {
+            rig.finish_job(group as usize).await;
+        }
+        rig.advance(1);
+    }
+    rig.run();
+    rig.until_count(DeliveryState::Delivered, 28 - 4).await;
+    rig.idle().await;
+    let mut sizes = script.sizes();
+    sizes.sort_unstable();
+    assert_eq!(sizes, (1..=7).collect::<Vec<_>>(), "a call a group");
+    let waiting = rig.count(DeliveryState::Pending).await;
+    assert_eq!(waiting, 4, "only the group whose call failed is sent again");
+    rig.advance(6);
+    rig.until_count(DeliveryState::Delivered, 28).await;
+    assert_eq!(script.sizes().last(), Some(&4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_one_group_and_the_others_go_after_it_or_keep_their_attempts() {
+    let mut rig = Rig::new();
+    let (clock, back) = (
+        rig.clock.clone(),
+        rig.start + jiff::SignedDuration::from_mins(1),
+    );
+    let settings = settings("concurrency = 1\nretry = [\"10h\"]");
+    let script = rig.batching_channel("mail", settings, 10, move |_| {
+        if clock.time() < back {
+            Verdict::retry(None, "the mail server is down")
+        } else {
+            Verdict::delivered(None, "taken")
+        }
+    });
+    for group in 0..20 {
+        rig.finish_job(group).await;
+        rig.advance(1);
+    }
+    rig.run();
+    rig.until(|| script.sizes().len() == 5).await;
+    rig.idle().await;
+    rig.advance(5);
+    rig.until(|| script.sizes().len() == 6).await;
+    rig.idle().await;
+    let tried = rig.deliveries().await;
+    let tried = tried.iter().filter(|one| one.attempts > 0).count();
+    assert_eq!(tried, 6, "five, then the probe's alone");
+    rig.clock.set(back);
+    rig.until_count(DeliveryState::Delivered, 14).await;
+    assert_eq!(script.sizes(), [1; 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn filters_choose_and_shape_what_is_sent() {
     let mut rig = Rig::new();
     let even = rig.channel(
@@ -410,13 +590,13 @@ async fn filters_choose_and_shape_what_is_sent() {
     let reasons = [
         (
             "broken",
-            "when: it uses a value as iterable (array or object)",
+            "when: it uses a number as iterable (array or object)",
             0,
         ),
         ("lost", "map: the filter gives no output", 1),
         (
             "faulty",
-            "map: it uses a value as iterable (array or object)",
+            "map: it uses a number as iterable (array or object)",
             1,
         ),
     ];
@@ -427,6 +607,38 @@ async fn filters_choose_and_shape_what_is_sent() {
                 assert_eq!(delivery.attempts, attempts);
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_asks_a_filter_that_never_gave_true() {
+    let never = "when: it gives a number, not true or false";
+    let unwanted = "when: the result is not wanted by this channel";
+    for (repaired, reason, sent) in [
+        (".answers.nth", Some(never), 0),
+        (".answers.nth == 2", Some(unwanted), 0),
+        (".answers.nth == 1", None, 2),
+    ] {
+        let mut rig = Rig::new();
+        rig.channel("crm", settings("when = '.answers.nth'"), taken);
+        rig.finish_job(1).await;
+        let dead = rig.delivery_where(|one| one.tries.len() == 1).await;
+        assert_eq!(dead.reason.as_deref(), Some(never));
+        rig.forget_channels();
+        let script = rig.channel("crm", settings(&format!("when = '{repaired}'")), taken);
+        rig.run();
+        for replay in 1..=2 {
+            rig.idle().await; // it then hears that there is work
+            let query = DeliveryQuery::default();
+            let (store, now) = (rig.store.clone(), rig.clock.time());
+            let done = store.command_deliveries(query, DeliveryCommand::Replay, actor(), now);
+            assert_eq!(done.await.unwrap().changed, 1);
+            let ended = rig
+                .delivery_where(|one| one.tries.len() == 1 + replay)
+                .await;
+            assert_eq!(ended.reason.as_deref(), reason, "{repaired}");
+        }
+        assert_eq!(script.calls().len(), sent, "{repaired}");
     }
 }
 
@@ -506,7 +718,7 @@ async fn what_somebody_gives_up_while_it_is_sent_stays_given_up() {
 }
 
 #[tokio::test]
-async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
+async fn a_result_makes_a_delivery_for_each_channel_that_wants_it_or_cannot_tell() {
     let mut rig = Rig::new();
     rig.channel("all", settings(""), taken);
     rig.channel("none", settings("when = '.status == \"succeeded\"'"), taken);
@@ -521,7 +733,7 @@ async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
         "the gateway ended during each of its attempts",
     );
     let result = ResultDocument::failed(InvocationId::new(), "calls", problem);
-    let (ended, recovered) = rig.outboxes(&result).await;
+    let made = rig.outbox(&result).await;
     let shape = |deliveries: &[NewDelivery]| {
         let shape = deliveries
             .iter()
@@ -530,15 +742,14 @@ async fn recovery_makes_the_deliveries_that_an_attempts_end_makes() {
     };
     let expected = [("all", false), ("broken", true), ("failed", false)];
     let expected = expected.map(|(channel, dead)| (channel.to_owned(), dead, rig.start));
-    assert_eq!(shape(&ended), expected);
-    assert_eq!(shape(&recovered), expected);
+    assert_eq!(shape(&made), expected);
 }
 
 #[tokio::test]
 async fn a_delivery_whose_result_is_gone_is_given_up() {
     let rig = Rig::new();
     let opened = rig.opened("crm", &settings(""), taken);
-    let error = opened.content(None).await.unwrap_err();
+    let error = opened.content_of(None).await.unwrap_err();
     assert_eq!(error, "its result is no longer there");
 }
 

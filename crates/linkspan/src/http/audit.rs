@@ -10,7 +10,7 @@ use super::query::{self, Known, Words};
 use super::session::Session;
 use crate::keys::Action;
 use crate::refusal::Refusal;
-use crate::store::AuditLine;
+use crate::store::{AuditLine, AuditQuery};
 
 /// A line of the audit log.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct AuditLineView {
     pub remote: Option<String>,
     /// What.
     pub action: String,
-    /// On what.
+    /// On what: a job's or delivery's id, an endpoint, a key or a person as `NAME (ID)`, a request's method and path.
     pub target: String,
     /// How it ended: `done`, or a problem's code.
     pub outcome: String,
@@ -62,12 +62,16 @@ impl From<AuditLine> for AuditLineView {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    actor: Option<String>,
+    action: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
     after: Option<String>,
     limit: Option<u32>,
 }
 
 impl Words for ListQuery {
-    const WORDS: &'static str = "after and limit (a number)";
+    const WORDS: &'static str = "actor, action, from, until, after and limit (a number)";
 }
 
 pub(super) async fn list(
@@ -76,9 +80,15 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     session.must_everywhere(Action::Admin)?;
     let most = session.gateway.config.limits.max_page.min(1000);
-    let limit = query.limit.unwrap_or(100).clamp(1, most);
-    let after = query::cursor(query.after.as_deref())?;
-    let page = session.gateway.store.list_audit(after, limit).await?;
+    let query = AuditQuery {
+        actor: query.actor,
+        action: query.action,
+        from: query::time("from", query.from.as_deref())?,
+        until: query::time("until", query.until.as_deref())?,
+        after: query::cursor(query.after.as_deref())?,
+        limit: query.limit.unwrap_or(100).clamp(1, most),
+    };
+    let page = session.gateway.store.list_audit(query).await?;
     let lines = AuditLines {
         lines: page.lines.into_iter().map(AuditLineView::from).collect(),
         next: page.next,

@@ -1,20 +1,26 @@
 //! Deliveries over HTTP: the listing, one of them, replay and giving up.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use linkspan_model::config::IntegrationName;
 use linkspan_model::{Code, DeliveryId, DeliveryState, InvocationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::link::{self, Link};
 use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
 use super::{layers, small};
+use crate::gateway::Gateway;
 use crate::keys::Action;
 use crate::refusal::Refusal;
 use crate::store::deliveries::COMMANDED_AT_ONCE;
-use crate::store::{Delivery, DeliveryCommand, DeliveryQuery, Try};
+use crate::store::{Delivery, DeliveryCommand, DeliveryQuery, Sight, Try};
 
 /// A delivery as callers see it: one result on its way through one channel.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -139,7 +145,7 @@ pub(super) async fn list(
     session: Session,
     Known(query): Known<ListQuery>,
 ) -> Result<Response, Refusal> {
-    session.must(Action::Read)?;
+    let sight = session.sight(query.integration.as_deref())?;
     let most = session.gateway.config.limits.max_page.min(1000);
     let page = session
         .gateway
@@ -147,7 +153,8 @@ pub(super) async fn list(
         .list_deliveries(DeliveryQuery {
             id: query::parsed("id", query.id.as_deref(), "a delivery's id")?,
             job: query::parsed("job", query.job.as_deref(), "a job's id")?,
-            caller: session.only(query.integration.as_deref())?,
+            sight,
+            caller: None,
             integration: query.integration,
             channel: query.channel,
             state: query::state(
@@ -163,7 +170,6 @@ pub(super) async fn list(
     let deliveries = page
         .deliveries
         .into_iter()
-        .filter(|delivery| session.sees(&delivery.caller, &delivery.endpoint.integration))
         .map(DeliveryView::from)
         .collect();
     Ok(axum::Json(DeliveriesPage {
@@ -176,6 +182,47 @@ pub(super) async fn list(
 pub(super) async fn show(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
     let delivery = session.delivery(&id).await?;
     Ok(axum::Json(DeliveryView::from(delivery)).into_response())
+}
+
+/// What a delivery carries: the result document, or what the channel's `map` makes of it now. For whoever has a link to it, or a key.
+pub(super) async fn content(
+    State(gateway): State<Arc<Gateway>>,
+    Segment(id): Segment,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (mut parts, _) = request.into_parts();
+    let Some(link) = Link::of(parts.uri.query()) else {
+        let session = Session::from_request_parts(&mut parts, &gateway).await?;
+        let delivery = session.delivery(&id).await?;
+        return content_of(&gateway, delivery).await;
+    };
+    let id: DeliveryId = link.open(&gateway, &id)?;
+    let delivery = gateway.store.get_delivery(id).await?.ok_or_else(gone)?;
+    Ok(link::answered(content_of(&gateway, delivery).await))
+}
+
+async fn content_of(gateway: &Gateway, delivery: Delivery) -> Result<Response, Refusal> {
+    let result = match delivery.superseded {
+        true => None,
+        false => gateway.store.result(delivery.job).await?,
+    };
+    let result = result.ok_or_else(gone)?;
+    let opened = gateway.deliveries.get(&delivery.endpoint).ok_or_else(|| {
+        let message = "its channel is no longer configured, so nobody knows what it sends";
+        Refusal::new(Code::WrongState, message)
+    })?;
+    let content = opened.content_of(Some(&result)).await.map_err(|reason| {
+        let message = format!("the channel cannot make it of the result: {reason}");
+        Refusal::new(Code::WrongState, message)
+    })?;
+    Ok(axum::Json(content).into_response())
+}
+
+fn gone() -> Refusal {
+    Refusal::new(
+        Code::Expired,
+        "what the delivery carried is no longer there: its job was retried or deleted, or its retention is over",
+    )
 }
 
 pub(super) async fn replay(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
@@ -210,9 +257,12 @@ async fn command(
     Err(Refusal::new(
         Code::WrongState,
         match command {
-            DeliveryCommand::Replay if state.is_open() => format!(
-                "the delivery is {state}: it is on its way; only delivered and dead ones can be replayed"
-            ),
+            DeliveryCommand::Replay if state == DeliveryState::Sending => {
+                "the delivery is sending: it is on its way just now".to_owned()
+            }
+            DeliveryCommand::Replay if state == DeliveryState::Paused => {
+                "the delivery is paused with its endpoint: it is sent when the endpoint is resumed".to_owned()
+            }
             DeliveryCommand::Replay => {
                 "the result that it carried is no longer there: its job was retried or deleted, or its retention is over".to_owned()
             }
@@ -231,7 +281,7 @@ pub struct Replay {
     pub integration: Option<String>,
     /// Only this channel's; with `integration`.
     pub channel: Option<String>,
-    /// `dead` (the default) or `delivered`.
+    /// `dead` (the default), `delivered`, or `pending`: those that wait for their next attempt are tried now.
     pub state: Option<String>,
     /// Only those made then or later (RFC 3339).
     pub from: Option<String>,
@@ -245,21 +295,38 @@ pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response
     let form =
         "{\"integration\": …, \"channel\": …, \"state\": \"dead\", \"from\": …, \"until\": …}";
     let body: Replay = small::json(&session.gateway, body, form).await?;
-    match &body.integration {
+    let sight = match &body.integration {
         Some(integration) if !session.caller.may(Action::Admin, integration) => {
             return Err(Refusal::new(
                 Code::Forbidden,
                 format!("the key lacks the scope admin or admin:{integration}"),
             ));
         }
-        Some(_) => {}
-        None => session.must_everywhere(Action::Admin)?,
-    }
+        Some(_) => None,
+        // Only what it administers, not what is its own elsewhere.
+        None => session.caller.sight().map(|sight| Sight {
+            own: Some(Vec::new()),
+            ..sight
+        }),
+    };
     if body.integration.is_none() && body.from.is_none() && body.until.is_none() {
         return Err(Refusal::new(
             Code::BadRequest,
             "give at least one of integration, from and until: this would replay everything that there is",
         ));
+    }
+    if let Some(integration) = &body.integration {
+        let gateway = &session.gateway;
+        let configured = gateway.config.integrations.keys();
+        let known = configured.map(IntegrationName::as_str).any(|name| name == integration)
+            // One that was taken out of the configuration may have left deliveries.
+            || gateway.store.endpoints().await?.iter().any(|status| status.endpoint.integration == *integration);
+        if !known {
+            return Err(Refusal::new(
+                Code::NotFound,
+                format!("there is no integration {integration:?}"),
+            ));
+        }
     }
     if body.channel.is_some() && body.integration.is_none() {
         return Err(Refusal::new(
@@ -267,15 +334,21 @@ pub(super) async fn replay_many(session: Session, body: Body) -> Result<Response
             "a channel is known within its integration: give integration too",
         ));
     }
-    let states = [DeliveryState::Dead.name(), DeliveryState::Delivered.name()];
+    let states = [
+        DeliveryState::Dead,
+        DeliveryState::Delivered,
+        DeliveryState::Pending,
+    ]
+    .map(DeliveryState::name);
     let state = body.state.as_deref().unwrap_or(states[0]);
     if !states.contains(&state) {
         return Err(Refusal::new(
             Code::BadRequest,
-            "state: \"dead\" or \"delivered\"; others are on their way",
+            "state: \"dead\", \"delivered\" or \"pending\"; others are on their way or paused",
         ));
     }
     let mut query = DeliveryQuery {
+        sight,
         integration: body.integration,
         channel: body.channel,
         state: query::state(Some(state), &states)?,

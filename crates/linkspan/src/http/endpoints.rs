@@ -18,7 +18,8 @@ use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
 use crate::store::{Endpoint, EndpointStatus, Pause};
 
-/// An endpoint as callers see it: a channel of an integration, and how its deliveries do.
+/// An endpoint as callers see it: a channel of an integration, and how its deliveries do. How many there are of everybody's is said to
+/// its administrators only; the others see their own in the listing of deliveries.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EndpointView {
     /// The integration.
@@ -37,15 +38,20 @@ pub struct EndpointView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     /// Deliveries that wait for an attempt.
-    pub pending: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u64>,
     /// Deliveries that are on their way.
-    pub sending: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending: Option<u64>,
     /// Deliveries that arrived.
-    pub delivered: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<u64>,
     /// Dead letters.
-    pub dead: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead: Option<u64>,
     /// Deliveries that are held back because it is paused.
-    pub held: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
     /// When the pending delivery that has been due for longest was due; it may lie ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -91,6 +97,22 @@ pub(super) fn views(
             .entry(status.endpoint.clone())
             .or_insert_with(|| empty(&status.endpoint));
         view.paused = status.pause.clone();
+    }
+    views.retain(|endpoint, _| caller.may(Action::Read, &endpoint.integration));
+    for (endpoint, view) in &mut views {
+        if !caller.may(Action::Admin, &endpoint.integration) {
+            continue;
+        }
+        let counts = [
+            &mut view.pending,
+            &mut view.sending,
+            &mut view.delivered,
+            &mut view.dead,
+            &mut view.held,
+        ];
+        counts.into_iter().for_each(|count| *count = Some(0));
+        let status = statuses.iter().find(|status| status.endpoint == *endpoint);
+        let Some(status) = status else { continue };
         view.oldest_due = status.oldest_due;
         for (state, count) in &status.tallies {
             *match state {
@@ -99,13 +121,10 @@ pub(super) fn views(
                 DeliveryState::Delivered => &mut view.delivered,
                 DeliveryState::Dead => &mut view.dead,
                 DeliveryState::Paused => &mut view.held,
-            } = *count;
+            } = Some(*count);
         }
     }
-    views
-        .into_values()
-        .filter(|view| caller.may(Action::Read, &view.integration))
-        .collect()
+    views.into_values().collect()
 }
 
 impl Gateway {
@@ -132,11 +151,11 @@ fn empty(endpoint: &Endpoint) -> EndpointView {
         receiver: None,
         configured: false,
         paused: None,
-        pending: 0,
-        sending: 0,
-        delivered: 0,
-        dead: 0,
-        held: 0,
+        pending: None,
+        sending: None,
+        delivered: None,
+        dead: None,
+        held: None,
         oldest_due: None,
         breaker: "closed",
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts as _, Query, Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -12,16 +12,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layers;
+use super::link::{self, Link};
 use super::prefer::Prefer;
 use super::query::{self, Known, Words};
 use super::segment::Segment;
 use super::session::Session;
 use crate::gateway::Gateway;
-use crate::keys::Action;
-use crate::links::LinkFault;
 use crate::patterns::r#async::result_of;
 use crate::refusal::Refusal;
-use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job};
+use crate::store::{AttemptRecord, Command, Commanded, DocumentRef, Filter, Job, Sight};
 
 /// A job as callers see it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -192,7 +191,10 @@ pub(super) async fn show(
     if let Ok(value) = HeaderValue::from_str(&tag) {
         headers.insert(header::ETAG, value);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    );
     if let Some(value) = applied.and_then(|applied| HeaderValue::from_str(&applied).ok()) {
         headers.insert(HeaderName::from_static("preference-applied"), value);
     }
@@ -215,7 +217,7 @@ pub(super) async fn result(
     let mut watch = gateway.store.watchers().watch(job.id);
     while prefer.wait.is_some() && !job.state.is_terminal() {
         job = session.job(&id).await?;
-        if job.state.is_terminal() || !gateway.waited(end, watch.changed()).await {
+        if job.state.is_terminal() || !session.waited(end, watch.changed()).await? {
             break;
         }
     }
@@ -225,39 +227,9 @@ pub(super) async fn result(
         .map(IntoResponse::into_response)
 }
 
-/// The parts of a signed link.
-#[derive(Deserialize)]
-struct Link {
-    expires: Option<String>,
-    signature: Option<String>,
-}
-
-impl Link {
-    /// The link's parts, where a query has any of them.
-    fn of(query: Option<&str>) -> Option<Self> {
-        let uri = format!("/?{}", query?).parse().ok()?;
-        let Query(link) = Query::<Self>::try_from_uri(&uri).ok()?;
-        (link.expires.is_some() || link.signature.is_some()).then_some(link)
-    }
-}
-
-/// The result of a job for whoever has a link to it, without a key. What is wrong with a link does not tell whether there is such a
-/// job.
+/// The result of a job for whoever has a link to it, without a key.
 async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, Refusal> {
-    let forged = || Refusal::new(Code::Forbidden, LinkFault::Forged.to_string());
-    let id: InvocationId = id.parse().map_err(|_| forged())?;
-    let (Some(expires), Some(signature)) = (&link.expires, &link.signature) else {
-        return Err(forged());
-    };
-    let expires = expires.parse().map_err(|_| forged())?;
-    gateway
-        .links
-        .check(id, expires, signature, Timestamp::now())
-        .map_err(|fault| match fault {
-            LinkFault::Forged => forged(),
-            LinkFault::Expired => Refusal::new(Code::Expired, fault.to_string()),
-        })?;
-    layers::set_caller("whoever has the link");
+    let id: InvocationId = link.open(gateway, id)?;
     let job = gateway.store.get(id).await?.ok_or_else(|| {
         Refusal::new(
             Code::Expired,
@@ -265,16 +237,7 @@ async fn by_link(gateway: &Gateway, id: &str, link: &Link) -> Result<Response, R
         )
     })?;
     let result = result_of(gateway, job, false, None).await;
-    let mut response = match result {
-        Ok(reply) => reply.into_response(),
-        Err(refusal) => refusal.into_response(),
-    };
-    let headers = response.headers_mut();
-    // The address is a secret: no cache keeps what it opens, and no page that is opened from here hears of it.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let none = HeaderValue::from_static("no-referrer");
-    headers.insert(header::REFERRER_POLICY, none);
-    Ok(response)
+    Ok(link::answered(result.map(IntoResponse::into_response)))
 }
 
 pub(super) async fn cancel(session: Session, Segment(id): Segment) -> Result<Response, Refusal> {
@@ -343,19 +306,21 @@ pub(super) async fn list(
     session: Session,
     Known(query): Known<ListQuery>,
 ) -> Result<Response, Refusal> {
-    session.must(Action::Read)?;
-    let caller = match (session.only(query.integration.as_deref())?, query.caller) {
-        (Some(own), Some(other)) if own != other => {
-            return Err(Refusal::new(
-                Code::Forbidden,
-                "caller: other callers' jobs are listed for administrators only",
-            ));
-        }
-        (own, given) => own.or(given),
+    let sight = session.sight(query.integration.as_deref())?;
+    let stranger = |sight: &Sight| {
+        let other = query.caller.as_ref().is_some_and(|it| *it != sight.caller);
+        other && sight.whole.is_empty()
     };
+    if sight.as_ref().is_some_and(stranger) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "caller: other callers' jobs are listed for administrators only",
+        ));
+    }
     let most = session.gateway.config.limits.max_page;
     let filter = Filter {
-        caller,
+        sight,
+        caller: query.caller,
         integration: query.integration,
         state: query::state(query.state.as_deref(), &JobState::ALL.map(JobState::name))?,
         request_id: query.q.clone(),
@@ -369,17 +334,12 @@ pub(super) async fn list(
     let id = query.q.and_then(|q| q.parse::<InvocationId>().ok());
     if let Some(id) = id.filter(|_| filter.after.is_none())
         && let Some(job) = session.gateway.store.get(id).await?
+        && session.sees(&job.caller, &job.integration)
         && fits(&job, &filter)
     {
         page.jobs.insert(0, job);
     }
-    let jobs = page
-        .jobs
-        .into_iter()
-        // A key for one integration sees no other's jobs, also its own.
-        .filter(|job| session.caller.may(Action::Read, &job.integration))
-        .map(JobView::from)
-        .collect();
+    let jobs = page.jobs.into_iter().map(JobView::from).collect();
     Ok(axum::Json(JobsPage {
         jobs,
         next: page.next,
@@ -428,9 +388,7 @@ async fn until_changed(
         }
         // Read after the watch was made, so that no change falls between.
         latest = session.job(&id).await?;
-        if !matches_tag(known, &etag(&latest))
-            || !session.gateway.waited(end, watch.changed()).await
-        {
+        if !matches_tag(known, &etag(&latest)) || !session.waited(end, watch.changed()).await? {
             return Ok(latest);
         }
     }

@@ -10,7 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 use linkspan_model::Code;
 
@@ -100,6 +100,8 @@ pub async fn observe(
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let path = request.uri().path();
+    let private = path.starts_with("/v1/") || path.starts_with("/console/");
     let mut response = CURRENT.scope(current.clone(), next.run(request)).await;
     let took = start.elapsed();
     let status = response.status().as_u16();
@@ -110,11 +112,14 @@ pub async fn observe(
     if let Ok(value) = HeaderValue::from_str(&current.ids.trace.to_string()) {
         headers.insert(TRACEPARENT, value);
     }
+    if private {
+        keep_private(headers);
+    }
     let code = response.extensions().get::<Code>().copied();
     tracing::info!(
         target: "linkspan::access",
         method, route, status,
-        took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0,
+        took_ms = logging::in_ms(took),
         request_id = current.ids.request_id, traceparent = %current.ids.trace,
         caller = current.caller.get(), code = code.map(Code::name),
         "answered"
@@ -138,6 +143,20 @@ pub async fn observe(
     };
     gateway.metrics.request(&labels, took);
     response
+}
+
+/// What people's work is made of is kept by no cache, unless a handler says so, and is taken for nothing but what it says it is.
+fn keep_private(headers: &mut HeaderMap) {
+    let stream = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "text/event-stream");
+    // Of a stream the framework says `no-cache`, which lets caches keep it.
+    if stream || !headers.contains_key(header::CACHE_CONTROL) {
+        let rule = HeaderValue::from_static("private, no-store");
+        headers.insert(header::CACHE_CONTROL, rule);
+    }
+    let rule = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, rule);
 }
 
 /// The method, or `_OTHER` (as OpenTelemetry says) for one that is none of HTTP's own: anyone can send any word, and each would be a

@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod keys;
 pub mod layers;
 mod linger;
+mod link;
 pub mod openapi;
 mod origin;
 mod paced;
@@ -65,6 +66,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/replay", post(deliveries::replay_many))
         .route("/v1/deliveries/{id}", get(deliveries::show))
+        .route("/v1/deliveries/{id}/content", get(deliveries::content))
         .route("/v1/deliveries/{id}/replay", post(deliveries::replay))
         .route("/v1/deliveries/{id}/give-up", post(deliveries::give_up))
         .route("/v1/keys", get(keys::list).post(keys::add))

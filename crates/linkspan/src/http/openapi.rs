@@ -214,6 +214,35 @@ pub(super) fn rows() -> impl Iterator<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::query::Words;
+    use crate::http::{audit, deliveries, jobs};
+
+    /// The words of a sentence such as `a, b and c (a number)`.
+    fn words(sentence: &str) -> Vec<String> {
+        let plain = sentence.replace(" and ", ", ");
+        let plain = plain
+            .split(", ")
+            .map(|word| word.split(' ').next().unwrap());
+        plain.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_query_that_an_operation_names_is_the_one_that_it_takes() {
+        for operation in OPERATIONS {
+            let named = operation.parameters.iter();
+            let named = named.filter(|(place, ..)| *place == "query");
+            let named: Vec<_> = named.map(|(_, name, _)| (*name).to_owned()).collect();
+            let taken = match operation.id {
+                "listJobs" => words(jobs::ListQuery::WORDS),
+                "listDeliveries" => words(deliveries::ListQuery::WORDS),
+                "listAudit" => words(audit::ListQuery::WORDS),
+                "getPreview" => words("page and turn"),
+                "getResult" => words("expires and signature"),
+                _ => Vec::new(),
+            };
+            assert_eq!(named, taken, "{}", operation.id);
+        }
+    }
 
     #[test]
     fn every_reference_of_the_description_resolves() {

@@ -2,7 +2,9 @@
 
 use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, header};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderName, header};
 use linkspan_engines::host::Source;
 use linkspan_engines::page_picture::PageRequest;
 use linkspan_model::Code;
@@ -19,6 +21,8 @@ use crate::store::Content;
 const PAGES: HeaderName = HeaderName::from_static("linkspan-pages");
 const WIDTH: HeaderName = HeaderName::from_static("linkspan-page-width");
 const HEIGHT: HeaderName = HeaderName::from_static("linkspan-page-height");
+/// The document's password: UTF-8 in Base64, for a header has no other way for all characters. Never in the query, which is logged.
+const PASSWORD: HeaderName = HeaderName::from_static("linkspan-document-password");
 
 /// The query of both.
 #[derive(Debug, Deserialize)]
@@ -43,7 +47,7 @@ pub(super) async fn of_body(
     request: Request,
 ) -> Result<Response, Refusal> {
     session.must(Action::Invoke)?;
-    let wanted = wanted(query)?;
+    let wanted = wanted(query, request.headers())?;
     let body = intake::read_document(&session.gateway, request).await?;
     let source = match (body.inline(), body.path()) {
         (None, Some(path)) => Source::File(path.to_owned()),
@@ -58,8 +62,9 @@ pub(super) async fn of_job(
     session: Session,
     Segment(id): Segment,
     query: PageOf,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let wanted = wanted(query)?;
+    let wanted = wanted(query, &headers)?;
     let job = session.job(&id).await?;
     let gateway = &session.gateway;
     let document = gateway.store.document(job.id).await?.ok_or_else(|| {
@@ -80,17 +85,28 @@ pub(super) async fn of_job(
     Ok(answer(page))
 }
 
-fn wanted(query: PageOf) -> Result<PageRequest, Refusal> {
+fn wanted(query: PageOf, headers: &HeaderMap) -> Result<PageRequest, Refusal> {
     let Query(query) = query.map_err(|_| {
         Refusal::new(
             Code::BadRequest,
             "the query takes page (from 1) and turn (0, 90, 180 or 270)",
         )
     })?;
+    let password = headers.get(PASSWORD).map(|value| {
+        let bytes = BASE64_STANDARD.decode(value.as_bytes()).ok();
+        bytes
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| {
+                Refusal::new(
+                    Code::BadRequest,
+                    "linkspan-document-password is a password's UTF-8 bytes in Base64",
+                )
+            })
+    });
     Ok(PageRequest {
         page: query.page,
         turn: query.turn,
-        password: None,
+        password: password.transpose()?,
     })
 }
 

@@ -2,22 +2,28 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, header};
 use linkspan_model::{Code, DeliveryId, InvocationId};
+use tokio::time::Instant;
 
 use super::console::browser;
 use super::trace::RequestIds;
 use super::{layers, origin};
+use crate::auth;
 use crate::gateway::Gateway;
 use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
 use crate::sessions;
-use crate::store::{Delivery, Job};
+use crate::store::{Change, Delivery, Job, Sight};
+
+/// How often it is asked whether what a waiting caller proved still holds.
+const PROOF_EVERY: Duration = Duration::from_secs(5);
 
 /// An authenticated request. A handler that takes one cannot be reached without a valid key, or the cookie of a person who is signed
 /// in; nor, with the cookie, can another site's page make it change anything.
@@ -40,6 +46,8 @@ pub(super) enum Proof {
         hash: [u8; 32],
         /// What the page shows with each change.
         csrf: String,
+        /// Who it is, for the audit log.
+        target: String,
     },
 }
 
@@ -57,8 +65,10 @@ impl FromRequestParts<Arc<Gateway>> for Session {
             .headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
+        // A key in the header goes before the cookie. A proxy in front may want a password of its own from people (Basic, RFC 7617): what
+        // their browsers show to it is not for the gateway.
         let cookie = browser::session_token(gateway, &parts.headers)
-            .filter(|_| authorization.is_none() && !gateway.auth.is_off());
+            .filter(|_| !authorization.is_some_and(auth::is_bearer) && !gateway.auth.is_off());
         let (caller, proof) = match cookie {
             Some(token) => {
                 let signed_in = browser::signed_in(gateway, token.hash(), true)
@@ -69,6 +79,7 @@ impl FromRequestParts<Arc<Gateway>> for Session {
                 let proof = Proof::Cookie {
                     hash: signed_in.hash,
                     csrf: signed_in.csrf,
+                    target: signed_in.target,
                 };
                 (signed_in.caller, proof)
             }
@@ -152,24 +163,48 @@ impl Session {
         }
     }
 
+    /// Waits for a job's change, as [`Gateway::waited`], and looks now and then whether what the caller proved still holds.
+    ///
+    /// # Errors
+    ///
+    /// 401 where it does not: whoever was shut out meanwhile learns nothing more.
+    pub(super) async fn waited(
+        &self,
+        end: Instant,
+        change: impl Future<Output = Change>,
+    ) -> Result<bool, Refusal> {
+        let mut change = std::pin::pin!(change);
+        loop {
+            let pause = end.min(Instant::now() + PROOF_EVERY);
+            let changed = self.gateway.waited(pause, change.as_mut()).await;
+            if !self.still_holds().await {
+                return Err(browser::ended());
+            }
+            if changed || pause == end || self.gateway.stop.is_cancelled() {
+                return Ok(changed);
+            }
+        }
+    }
+
     /// Whether the caller may see a job: its own, or anybody's for an administrator.
     pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
         let own = caller == self.caller.name && self.caller.may(Action::Read, integration);
         own || self.caller.may(Action::Admin, integration)
     }
 
-    /// Whose things a listing may hold: the caller's own, or none for an administrator, who sees everybody's.
-    pub(super) fn only(&self, integration: Option<&str>) -> Result<Option<String>, Refusal> {
-        let everybody = match integration {
-            Some(integration) => {
-                if !self.caller.may(Action::Read, integration) {
-                    return Err(lacks(Action::Read, Some(integration)));
-                }
-                self.caller.may(Action::Admin, integration)
-            }
-            None => self.caller.is_admin(),
-        };
-        Ok((!everybody).then(|| self.caller.name.clone()))
+    /// How far a listing looks, of one integration or of all.
+    ///
+    /// # Errors
+    ///
+    /// 403 where the caller may not read the integration.
+    pub(super) fn sight(&self, integration: Option<&str>) -> Result<Option<Sight>, Refusal> {
+        self.must(Action::Read)?;
+        match integration {
+            Some(one) if !self.caller.may(Action::Read, one) => Err(lacks(Action::Read, Some(one))),
+            // Everybody's, and no condition that a database would have to look at.
+            Some(one) if self.caller.may(Action::Admin, one) => Ok(None),
+            _ => Ok(self.caller.sight()),
+        }
     }
 
     /// A delivery of the caller's own job, or anybody's for an administrator.

@@ -113,7 +113,8 @@ pub(super) fn describe(error: &jaq_json::Error, filter: &str) -> String {
         let kind = KINDS
             .into_iter()
             .find(|kind| whole && rest.ends_with(&format!(" as {kind}")));
-        return format!("it uses a value as {}", kind.unwrap_or("what it is not"));
+        let met = written_kind(rest);
+        return format!("it uses {met} as {}", kind.unwrap_or("what it is not"));
     }
     let written = whole && text.len() > 2 && filter.contains(text);
     match () {
@@ -133,6 +134,32 @@ pub(super) fn describe(error: &jaq_json::Error, filter: &str) -> String {
         }
         () => "it gives an error; its text is left out, because it may hold a part of the input"
             .to_owned(),
+    }
+}
+
+/// The kind of a value, in words.
+pub(super) const fn kind(value: &Val) -> &'static str {
+    match value {
+        Val::Null => "null",
+        Val::Bool(_) => "true or false",
+        Val::Num(_) => "a number",
+        Val::TStr(_) => "a string",
+        Val::BStr(_) => "bytes",
+        Val::Arr(_) => "an array",
+        Val::Obj(_) => "an object",
+    }
+}
+
+/// The kind of a value by how it is written: nothing of the value itself.
+fn written_kind(text: &str) -> &'static str {
+    match text.as_bytes().first() {
+        Some(b'n') if text.starts_with("null ") => "null",
+        Some(b't' | b'f') => "true or false",
+        Some(b'"') => "a string",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        _ => "a value",
     }
 }
 

@@ -8,6 +8,24 @@ fn filter(text: &str) -> Filter {
     Filter::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+impl Filter {
+    fn first(&self, input: &Value) -> Result<Option<Value>, String> {
+        block_on(self.run_limited(input))
+    }
+
+    fn is_true(&self, input: &Value) -> Result<bool, String> {
+        block_on(self.is_true_limited(input))
+    }
+}
+
+fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(answer)
+}
+
 #[test]
 fn a_filter_gives_its_first_output() {
     let input = json!({
@@ -64,8 +82,6 @@ fn a_filter_gives_its_first_output() {
 fn truth_is_that_of_the_first_output() {
     let cases = [
         ("true", true),
-        ("0", true),
-        ("\"\"", true),
         ("true, false", true),
         ("false", false),
         ("null", false),
@@ -74,6 +90,37 @@ fn truth_is_that_of_the_first_output() {
     ];
     for (text, expected) in cases {
         assert_eq!(filter(text).is_true(&json!({})), Ok(expected), "{text}");
+    }
+    for (text, given) in [
+        ("0", "a number"),
+        ("\"private\"", "a string"),
+        ("[true]", "an array"),
+        (".status = \"private\"", "an object"),
+    ] {
+        let expected = format!("it gives {given}, not true or false");
+        assert_eq!(filter(text).is_true(&json!({})), Err(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_condition_is_no_assignment() {
+    for text in [
+        ".status = \"failed\"",
+        ".status = \"failed\" and .id",
+        ".answers | .mood.score |= 1",
+        "(.a += 1)",
+        "def f: .a; f //= 2",
+    ] {
+        let error = Filter::compile_condition(text).unwrap_err();
+        assert!(error.contains("did you mean =="), "{text}: {error}");
+    }
+    for text in [
+        ".status == \"failed\"",
+        "(.a = 1) | .a == 1",
+        "[.a = 1] == [.b]",
+        "any(.steps[]; .took_ms >= 5)",
+    ] {
+        assert!(Filter::compile_condition(text).is_ok(), "{text}");
     }
 }
 
@@ -152,15 +199,20 @@ fn nothing_outside_the_input_can_be_reached() {
 fn an_error_says_what_happened_and_nothing_of_the_input() {
     let input = json!({ "secret": "Mira Lindqvist 1984", "list": ["Mira"], "object": {"Mira": 1} });
     let cases = [
-        (".secret | sort", "it uses a value as array"),
+        (".secret | sort", "it uses a string as array"),
         (
             ".secret | .[]",
-            "it uses a value as iterable (array or object)",
+            "it uses a string as iterable (array or object)",
         ),
         (
             ".secret | keys",
-            "it uses a value as iterable (array or object)",
+            "it uses a string as iterable (array or object)",
         ),
+        (".object | test(\"a\")", "it uses an object as string"),
+        (".list | test(\"a\")", "it uses an array as string"),
+        (".missing | test(\"a\")", "it uses null as string"),
+        ("-1 | test(\"a\")", "it uses a number as string"),
+        ("false | test(\"a\")", "it uses true or false as string"),
         (
             ".secret.name",
             "it takes a part of a value that has no such parts",
@@ -285,7 +337,7 @@ async fn what_cannot_be_stopped_is_left_behind_and_its_filter_refused_until_it_e
     assert_eq!(error, "the filter takes longer than 20ms");
     let refused = filter.run_limited(&quick).await.unwrap_err();
     assert!(refused.starts_with("an earlier evaluation"), "{refused}");
-    let other = Filter::compile(".").unwrap();
+    let other = Filter::compile(". == 1").unwrap();
     assert_eq!(other.is_true_limited(&quick).await, Ok(true));
     while !filter.0.running().is_empty() {
         tokio::task::yield_now().await;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::CallError;
-use super::guard::Guard;
+use super::guard::{Guard, Refused};
 
 /// How many addresses of one name are tried.
 const MOST_ADDRESSES: usize = 8;
@@ -46,6 +46,11 @@ impl Connector {
             tls: TlsConnector::from(tls),
             limit,
         }
+    }
+
+    /// Whether an address may be called.
+    pub(super) fn judge(&self, address: IpAddr) -> Result<IpAddr, Refused> {
+        self.guard.judge(address)
     }
 
     /// The addresses of a host that may be called, in the system's order. `shown` is the host as errors name it.

@@ -4,7 +4,7 @@
 //! the operator's own network. Redirects are not followed: they are answers. No proxy of the environment is used. What comes back is
 //! bounded in size and time.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
 use linkspan_model::config;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -117,6 +118,37 @@ impl Outbound {
             );
         }
         answer
+    }
+
+    /// Judges a host that is an address, or this machine's own name, without a look at any name server: for faults that a
+    /// configuration shows. Other names pass; they are judged when they are called.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: what it is, and how it is allowed.
+    pub fn check_host(&self, host: &str) -> Result<(), String> {
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let addresses = match name.parse::<IpAddr>() {
+            Ok(address) => vec![address],
+            // RFC 6761 section 6.3.
+            Err(_) if name == "localhost" || name.ends_with(".localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Err(_) => return Ok(()),
+        };
+        let judge = |address| self.connector.judge(address);
+        if addresses.iter().any(|address| judge(*address).is_ok()) {
+            return Ok(());
+        }
+        let refused = addresses.iter().find_map(|address| {
+            let refused = judge(*address).err()?;
+            let network = IpNet::from(address.to_canonical());
+            Some(format!(
+                "{host} is {refused}, which is not called; where that is meant, add \"{network}\" to outbound.private_networks"
+            ))
+        });
+        refused.map_or(Ok(()), Err)
     }
 
     /// The addresses of a host that may be called, judged. For protocols other than HTTP: connect to these and resolve nothing again.

@@ -15,12 +15,12 @@ pub trait AuditLog: Send + Sync {
     /// The line was not written; log it, and go on with the refusal.
     async fn append_audit(&self, line: AuditLine) -> Result<(), StoreError>;
 
-    /// A page of lines, newest first: at most `limit` (1 to 1,000) that are older than the cursor `after`.
+    /// A page of lines, newest first.
     ///
     /// # Errors
     ///
     /// As [`JobStore::get`](super::JobStore::get).
-    async fn list_audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, StoreError>;
+    async fn list_audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError>;
 }
 
 /// One line.
@@ -32,7 +32,7 @@ pub struct AuditLine {
     pub actor: Actor,
     /// What: `job.cancel`, `job.retry`, `job.delete`, `key.add`, `key.revoke`, `key.expire`, `request.refused` …
     pub action: String,
-    /// On what: a job's or key's id, an integration's name.
+    /// On what: a job's id, a key or a person as [`name_and_id`], an endpoint, an integration's name.
     pub target: String,
     /// How it ended: `done`, or a problem's code.
     pub outcome: String,
@@ -47,6 +47,40 @@ pub struct Actor {
     pub request_id: Option<String>,
     /// The address that it came from.
     pub remote: Option<String>,
+}
+
+/// Which lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Only what this one did.
+    pub actor: Option<String>,
+    /// Only this that was done.
+    pub action: Option<String>,
+    /// Only what was done at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only what was done before this time.
+    pub until: Option<Timestamp>,
+    /// Only lines older than this cursor: the `next` of the page before.
+    pub after: Option<u64>,
+    /// At most so many; 0 counts as 1, and more than 1,000 as 1,000.
+    pub limit: u32,
+}
+
+impl AuditQuery {
+    /// The newest lines, so many.
+    #[must_use]
+    pub fn newest(limit: u32) -> Self {
+        Self {
+            limit,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a line names a key, or a person whom an identity provider knows: `NAME (ID)`. The name is for people; the id says which one.
+#[must_use]
+pub fn name_and_id(name: &str, id: &str) -> String {
+    format!("{name} ({id})")
 }
 
 /// A page of lines.

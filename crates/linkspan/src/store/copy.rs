@@ -7,8 +7,8 @@
 //!   in one transaction; then those that changed since; then those that are gone are removed from the target as well.
 //! - How far it has come is kept in the target, in the transaction that stores the rows ([`Progress`]). A copy that was cut off goes on
 //!   there; a row that is there already is replaced by a later one and by no earlier one.
-//! - No gateway may run on the target before the copy is over. One that ran there afterwards loses nothing: a row that changed since is
-//!   neither replaced nor removed.
+//! - The target is empty before, or was begun by a copy from the same source, which has an id of its own; and no gateway has worked on it
+//!   since ([`IN_USE`]): a copy would undo what that did. Else nothing is written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +28,12 @@ const PAGE: u32 = 200;
 
 /// So much older than the last change that was seen may a change be that was not: clocks are set back, transactions take a while.
 const MARGIN: i64 = 60_000_000;
+
+/// The name of what a gateway leaves in a shared store before it changes anything there.
+pub const IN_USE: &str = "in use";
+
+/// The name under which a store keeps its own id.
+pub(super) const IDENTITY: &str = "store-id";
 
 /// A row: the values by column.
 pub type Row = Map<String, Value>;
@@ -74,6 +80,9 @@ pub struct Progress {
     pub changed: i64,
     /// The position of the last audit line that went over.
     pub audit: i64,
+    /// Whether the documents of all those jobs went over with them.
+    #[serde(default)]
+    pub blobs: bool,
 }
 
 /// What a source holds at a moment, for counting the same in both stores.
@@ -92,6 +101,13 @@ pub struct Extent {
 /// A store from which rows come. It may be in use.
 #[async_trait]
 pub trait Export: Send + Sync {
+    /// The store's own id: of the file, wherever it lies. Made when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`JobStore::enqueue`](super::JobStore::enqueue).
+    async fn identity(&self) -> Result<String, StoreError>;
+
     /// How many there are of each kind.
     ///
     /// # Errors
@@ -124,6 +140,13 @@ pub trait Export: Send + Sync {
 /// A store into which rows go. Every call is one transaction, and safe to make again.
 #[async_trait]
 pub trait Import: Send + Sync {
+    /// Begins a copy from a source, or goes on with one.
+    ///
+    /// # Errors
+    ///
+    /// `Foreign`, here and in every later call: there is something that this source did not bring, or a gateway has worked on it.
+    async fn begin(&self, source: &str) -> Result<(), StoreError>;
+
     /// How many there are of each kind.
     ///
     /// # Errors
@@ -150,7 +173,7 @@ pub trait Import: Send + Sync {
         progress: Progress,
     ) -> Result<(), StoreError>;
 
-    /// Stores what belongs to no job; settings that are there stay.
+    /// Stores what belongs to no job. A key that was revoked here stays so.
     async fn take_rest(&self, rest: Rest) -> Result<(), StoreError>;
 
     /// The ids of jobs after an id that did not change after a time.
@@ -185,26 +208,33 @@ pub struct Copied {
     pub blobs: u64,
     /// Documents that a row names and that the source does not have.
     pub lost: u64,
+    /// Documents that a row names, where this copy was told of no place for them.
+    pub left: u64,
     /// Jobs that were removed, because the source has them no more.
     pub removed: u64,
     /// What the two stores do not have the same number of: kind, source, target.
     pub differences: Vec<(String, u64, u64)>,
 }
 
-/// Copies everything, from where the last copy of the same source ended. `source` names it in the target's progress.
+/// Copies everything, from where the last copy of the same source ended.
 ///
 /// # Errors
 ///
-/// What went over is kept: copy again.
+/// `Foreign`: see [`Import::begin`]. Others: what went over is kept, copy again.
 pub async fn copy(
-    source: &str,
     from: &dyn Export,
     to: &dyn Import,
     blobs: Option<(&dyn Blobs, &Arc<dyn Blobs>)>,
     mut tell: impl FnMut(Step) + Send,
 ) -> Result<Copied, StoreError> {
     let mut copied = Copied::default();
+    let source = &from.identity().await?;
+    to.begin(source).await?;
     let mut progress = to.progress(source).await?;
+    if blobs.is_some() && !progress.blobs {
+        progress.position = 0; // the documents of jobs that went over without them
+    }
+    progress.blobs = blobs.is_some();
     let resumed = progress;
     let begun = from.extent(Timestamp::now()).await?;
     let ahead = from.count(begun).await?;
@@ -245,7 +275,11 @@ pub async fn copy(
         to.take_audit(lines, source, progress).await?;
     }
     let end = from.extent(Timestamp::now()).await?;
-    copied.differences = differences(&from.count(end).await?, &to.count(end).await?);
+    let counted = from.count(end).await?;
+    if blobs.is_none() {
+        copied.left = counted.get("large documents").copied().unwrap_or(0);
+    }
+    copied.differences = differences(&counted, &to.count(end).await?);
     Ok(copied)
 }
 

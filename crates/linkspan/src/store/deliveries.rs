@@ -2,10 +2,12 @@
 //!
 //! A delivery is one result on its way through one channel. Its row is written in the transaction that ends the job
 //! ([`AttemptEnd::deliveries`](super::AttemptEnd)), so there is no moment at which a result is there and its deliveries are not. It
-//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it (until the row's own
-//! retention at most; then the delivery is given up).
+//! holds no copy of the result: the job's is kept, past its retention, for as long as an open delivery needs it, and for its retention
+//! anew after a delivery died, so that it can be replayed. Both until the row's own retention at most; then what is open is given up.
 //!
 //! A delivery arrives at least once: an attempt whose end was not stored is made again, with the same id.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -15,12 +17,19 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::Actor;
 use super::error::StoreError;
+use super::jobs::Sight;
 
 /// How many tries a delivery's row remembers; older ones are left out.
 pub const REMEMBERED_TRIES: usize = 50;
 
 /// How many deliveries one [`DeliveryStore::command_deliveries`] changes at most.
 pub const COMMANDED_AT_ONCE: usize = 1000;
+
+/// So many deliveries follow their endpoint's pause, or its end, in one transaction.
+pub(super) const FOLLOW_AT_ONCE: u64 = 1000;
+
+/// For how long they follow at once: the rest does so with the store's upkeep.
+pub(super) const FOLLOW_FOR: Duration = Duration::from_secs(5);
 
 /// The sender's side of the store.
 #[async_trait]
@@ -87,7 +96,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Replays or gives up the deliveries that a query finds, newest first, up to its `limit` and [`COMMANDED_AT_ONCE`] of them, and
     /// writes one audit line in the same transaction. Those whose state or result does not allow it are left as they are and counted. `next` is the
     /// `after` of the next call. A replayed delivery is pending and due now, its attempts start from 0, its id and its tries stay; where
-    /// its endpoint is paused it is paused.
+    /// its endpoint is paused it is paused. One that was pending is due now, and its attempts go on.
     ///
     /// # Errors
     ///
@@ -108,7 +117,8 @@ pub trait DeliveryStore: Send + Sync {
     async fn endpoints(&self) -> Result<Vec<EndpointStatus>, StoreError>;
 
     /// Pauses an endpoint (its pending deliveries become paused, those that come are paused from the start) or lets it go on (its paused
-    /// deliveries become pending, due now), with an audit line. Gives how many deliveries changed.
+    /// deliveries become pending, due now), with an audit line. Gives how many deliveries change by it. From the return on no paused
+    /// endpoint's delivery is claimed; where there are very many, the last change their states only after it.
     ///
     /// # Errors
     ///
@@ -171,6 +181,8 @@ pub struct Delivery {
     pub version: u64,
     /// Attempts started since it was made or replayed last, without those given back.
     pub attempts: u32,
+    /// How many of these attempts the gateway's own end cut off: nobody knows whether they arrived, and they use up no wait between attempts.
+    pub cut_off: u32,
     /// When it was made.
     pub created: Timestamp,
     /// When it changed last.
@@ -204,6 +216,29 @@ pub struct Try {
     pub detail: String,
 }
 
+impl NewDelivery {
+    /// What its row remembers from the start: why nothing was sent.
+    pub(super) fn tries(&self, now: Timestamp) -> Vec<Try> {
+        let withheld = self.dead.iter().map(|reason| Try {
+            at: now,
+            took_ms: 0.0,
+            outcome: TryOutcome::Withheld,
+            status: None,
+            detail: reason.clone(),
+        });
+        withheld.collect()
+    }
+}
+
+impl Delivery {
+    /// Whether its channel's `when` has never given true, so that it is still to be asked.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        let withheld = |tried: &Try| tried.outcome == TryOutcome::Withheld;
+        !self.tries.is_empty() && self.tries.iter().all(withheld)
+    }
+}
+
 /// What became of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -214,6 +249,8 @@ pub enum TryOutcome {
     Failed,
     /// The gateway ended, or stopped, while it was under way.
     Lost,
+    /// The channel's `when` did not give true: nothing was sent.
+    Withheld,
 }
 
 /// One attempt of a delivery.
@@ -258,6 +295,8 @@ pub struct ClaimedDelivery {
     pub result: Option<String>,
     /// The W3C trace context of the job's request.
     pub traceparent: Option<String>,
+    /// Until when the result is kept; longer only as long as a delivery of it is open.
+    pub kept_until: Option<Timestamp>,
 }
 
 /// The end of one attempt.
@@ -302,6 +341,8 @@ pub struct DeliveryQuery {
     pub id: Option<DeliveryId>,
     /// Only this job's.
     pub job: Option<InvocationId>,
+    /// Only what whoever asks may see; none: everything.
+    pub sight: Option<Sight>,
     /// Only those of this caller's jobs.
     pub caller: Option<String>,
     /// Only this integration's.
@@ -320,6 +361,25 @@ pub struct DeliveryQuery {
     pub limit: u32,
 }
 
+impl DeliveryQuery {
+    /// What a command on these is about, for the audit log.
+    pub(super) fn target(&self) -> String {
+        if let Some(id) = self.id {
+            return id.to_string();
+        }
+        if let Some(job) = self.job {
+            return format!("deliveries of job {job}");
+        }
+        match (&self.integration, &self.channel, &self.sight) {
+            (Some(integration), Some(channel), _) => format!("{integration}/{channel}"),
+            (Some(integration), None, _) => integration.clone(),
+            (None, Some(channel), _) => format!("*/{channel}"),
+            (None, None, Some(sight)) => sight.whole.join(", "),
+            (None, None, None) => "*".to_owned(),
+        }
+    }
+}
+
 /// A page of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryPage {
@@ -332,7 +392,7 @@ pub struct DeliveryPage {
 /// What people can do to deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryCommand {
-    /// Send again what arrived or is dead.
+    /// Send again what arrived or is dead; send now what waits for its next attempt.
     Replay,
     /// Give up what is pending, sending or paused.
     GiveUp,

@@ -46,6 +46,9 @@ pub enum ErrorKind {
     /// passwords change under a running gateway.
     #[error("it cannot be opened; see the log for the path and the reason")]
     Unusable,
+    /// The store holds what is not this caller's to change. Only where a history is copied into it.
+    #[error("it holds what a copy must not change")]
+    Foreign,
     /// The store has been closed: the gateway is stopping.
     #[error("it is closed")]
     Closed,
@@ -67,6 +70,7 @@ impl ErrorKind {
             | Self::Locked
             | Self::Newer
             | Self::Unusable
+            | Self::Foreign
             | Self::Closed
             | Self::Internal => None,
         }

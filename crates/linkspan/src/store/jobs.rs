@@ -215,9 +215,22 @@ pub enum AttemptOutcome {
     Lost,
 }
 
+/// How far a listing looks for whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Who asks.
+    pub caller: String,
+    /// Their own things are seen in these integrations; none: in all.
+    pub own: Option<Vec<String>>,
+    /// Everybody's things are seen in these integrations.
+    pub whole: Vec<String>,
+}
+
 /// Which jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// Only what whoever asks may see; none: everything.
+    pub sight: Option<Sight>,
     /// Only this caller's.
     pub caller: Option<String>,
     /// Only this integration's.

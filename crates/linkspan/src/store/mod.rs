@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-pub use audit::{Actor, AuditLine, AuditLog, AuditPage};
+pub use audit::{Actor, AuditLine, AuditLog, AuditPage, AuditQuery, name_and_id};
 pub use blobs::{
     BlobRef, Blobs, Body, Content, Digest, DocumentRef, FileBlobs, Intake, IntakeError, LocalBlob,
 };
@@ -53,7 +53,7 @@ pub use deliveries::{
 pub use error::{ErrorKind, StoreError};
 pub use jobs::{
     AttemptOutcome, AttemptRecord, Command, Commanded, Enqueued, Filter, Idempotency, Job,
-    JobStore, NewJob, Page, Start,
+    JobStore, NewJob, Page, Sight, Start,
 };
 pub use keys::{KeyRecord, KeyStore};
 pub use open::{blobs_beside, blobs_of, migrate, open, open_beside};

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::{BoxFuture, try_join_all};
 use jiff::{SignedDuration, Timestamp};
-use linkspan_model::{InvocationId, Problem, ResultDocument};
+use linkspan_model::{Code, InvocationId, Problem, ResultDocument};
 
 use super::blobs::DocumentRef;
 use super::deliveries::NewDelivery;
-use super::error::StoreError;
+use super::error::{ErrorKind, StoreError};
 use super::jobs::Job;
 
 /// The runner's side of the store.
@@ -60,7 +61,7 @@ pub trait JobQueue: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Nothing was recovered.
+    /// What was recovered stays so; the rest is recovered by the next call.
     async fn recover(&self, recover: Recover) -> Result<Recovered, StoreError>;
 }
 
@@ -199,8 +200,17 @@ pub struct Recover {
     pub now: Timestamp,
 }
 
-/// Makes the deliveries of a job's result.
-pub type Outbox = Arc<dyn Fn(&Job, &ResultDocument) -> Vec<NewDelivery> + Send + Sync>;
+/// Makes the deliveries of a result. It takes as long as filters take, so no transaction waits for it.
+pub type Outbox = Arc<dyn Fn(ResultDocument) -> BoxFuture<'static, Vec<NewDelivery>> + Send + Sync>;
+
+/// How a job ends that recovery fails: made before the transaction that stores it.
+#[derive(Clone)]
+pub(in crate::store) struct Ending {
+    pub(in crate::store) problem: Problem,
+    /// The result document as JSON text.
+    pub(in crate::store) result: String,
+    pub(in crate::store) deliveries: Vec<NewDelivery>,
+}
 
 /// What was recovered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,6 +219,59 @@ pub struct Recovered {
     pub waiting: u64,
     /// Jobs that failed.
     pub failed: u64,
+}
+
+impl Recover {
+    /// How jobs end whose attempts are dead; none for those that are tried again. To be stored for those attempts only.
+    pub(in crate::store) async fn endings(
+        &self,
+        jobs: Vec<(Attempt, Job)>,
+    ) -> Result<Vec<(Attempt, Option<Ending>)>, StoreError> {
+        let each = jobs.into_iter().map(async |(attempt, job)| {
+            let ending = match verdict(&job) {
+                Some(problem) => Some(self.ending(&job, problem).await?),
+                None => None,
+            };
+            Ok((attempt, ending))
+        });
+        try_join_all(each).await
+    }
+
+    async fn ending(&self, job: &Job, problem: Problem) -> Result<Ending, StoreError> {
+        let document = ResultDocument::failed(job.id, &job.integration, problem.clone());
+        let result = serde_json::to_string(&document)
+            .map_err(|error| StoreError::new(ErrorKind::Internal, "recover jobs").because(error))?;
+        let deliveries = if job.held {
+            Vec::new() // nobody but its connection wants it
+        } else {
+            (self.outbox)(document).await
+        };
+        Ok(Ending {
+            problem,
+            result,
+            deliveries,
+        })
+    }
+}
+
+/// Why a job whose attempt is dead fails; none where it is tried again.
+fn verdict(job: &Job) -> Option<Problem> {
+    if job.held {
+        Some(Problem::new(
+            Code::ShuttingDown,
+            "the gateway ended while it worked on the request; send it again",
+        ))
+    } else if job.attempts >= job.max_attempts {
+        Some(Problem::new(
+            Code::EngineCrashed,
+            format!(
+                "the gateway ended during each of the {} attempts at this document; it is not tried again by itself",
+                job.attempts
+            ),
+        ))
+    } else {
+        None
+    }
 }
 
 impl fmt::Debug for Claimed {

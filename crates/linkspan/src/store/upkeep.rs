@@ -68,7 +68,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// A job's row, after its result expired. Its idempotency key goes with it: give rows more time than keys. Also how long a result
-    /// is kept past its time for a delivery that is still open.
+    /// is kept past its time at most, for a delivery that is open or can be replayed.
     pub rows: SignedDuration,
     /// An audit line.
     pub audit: SignedDuration,

@@ -219,7 +219,7 @@ async fn a_deleted_job_is_gone_and_its_audit_line_stays() {
         .served
         .gateway
         .store
-        .list_audit(None, 10)
+        .list_audit(linkspan::store::AuditQuery::newest(10))
         .await
         .unwrap();
     assert!(

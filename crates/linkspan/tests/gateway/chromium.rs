@@ -2,7 +2,7 @@
 
 mod page;
 
-use linkspan_testkit::{Answer, Gateway, Setup, fixture};
+use linkspan_testkit::{Answer, Gateway, PostgresServer, S3Server, Setup, fixture};
 use page::Page;
 use serde_json::json;
 
@@ -58,6 +58,9 @@ async fn a_person_signs_in_and_sees_every_integration_on_its_pattern() {
         page.shows(&place, &format!("pattern = \"{pattern}\""))
             .await;
     }
+    page.shows(".place.outputs li.on", "Files").await;
+    page.shows(".tile .note", gateway.url.trim_start_matches("http://"))
+        .await;
     let wires = "return document.querySelectorAll('.drawing .wire').length";
     assert_eq!(page.run(wires).await, json!(4 + 4 + 3 + 4));
 
@@ -183,6 +186,20 @@ async fn an_administrator_makes_a_key_that_is_shown_once_and_revokes_it() {
     page.sign_in(&key).await;
     page.go("keys").await;
     page.click(".head .primary").await;
+    page.fill("dialog input[type=text]", "the importer").await;
+    assert_eq!(
+        page.run("return document.querySelector('dialog input').checkValidity()")
+            .await,
+        false,
+        "the rule for names holds before anything is sent"
+    );
+    // A name that is there already gives the new key the other one's jobs.
+    page.fill("dialog input[type=text]", "reader").await;
+    page.click("dialog .primary").await;
+    page.shows("dialog h2", "There is a key of this name").await;
+    page.click("dialog:last-of-type .end button").await;
+    page.until("return document.querySelectorAll('dialog').length === 1")
+        .await;
     page.fill("dialog input[type=text]", "importer").await;
     page.click("dialog .primary").await;
     page.shows("dialog .secret", "lsk_").await;
@@ -216,6 +233,149 @@ async fn an_administrator_makes_a_key_that_is_shown_once_and_revokes_it() {
     );
     page.go("keys").await;
     page.shows("h1", "Not found").await;
+    // What an empty list says of others' things is nothing.
+    for (hash, said) in [
+        ("jobs", "Only your own jobs were looked at"),
+        (
+            "deliveries?state=dead",
+            "Only your own jobs' deliveries were looked at",
+        ),
+    ] {
+        page.go(hash).await;
+        page.shows(".empty", said).await;
+    }
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_gateway_did_is_seen_where_the_store_is_shared() {
+    let bucket = S3Server::start("documents");
+    let store = "[store]\njobs = \"${env:DATABASE_URL}\"\nblobs = \"s3://documents/letters\"\n";
+    let toml = format!("{TOML}{}\n{store}", bucket.toml());
+    let database = PostgresServer::shared().database();
+    let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), &toml)
+        .env("DATABASE_URL", &database)
+        .env("S3_KEY_ID", S3Server::ACCESS_KEY_ID)
+        .env("S3_SECRET", S3Server::SECRET_ACCESS_KEY);
+    let key = setup.key("operations", &["invoke", "read", "admin"]);
+    let (gateway, other) = (setup.serve(), setup.serve());
+    let page = Page::open(&gateway).await;
+    page.sign_in(&key).await;
+    page.shows(".tile .label", "Calls, this gateway").await;
+    let other = other.client(&key);
+    page.go("jobs").await;
+    page.shows(".empty", "There are no jobs").await;
+    let job = other.text("letters", "A letter.").await.job();
+    page.shows("tbody", "Succeeded").await;
+    // The other one only tells of the delivery that it makes itself.
+    page.go("deliveries").await;
+    page.shows(".deliveries-list", "Delivered").await;
+    page.go(&format!("jobs/{job}")).await;
+    page.shows(".head .badge", "Succeeded").await;
+    let deleted = other.request(reqwest::Method::DELETE, &format!("/v1/jobs/{job}"));
+    assert_eq!(Answer::of(deleted).await.status, 204);
+    page.shows(".problem", "Not found").await;
+    page.forget_log().await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_hidden_reads_what_it_missed() {
+    let (_setup, gateway, key) = gateway();
+    let page = Page::open(&gateway).await;
+    page.sign_in(&key).await;
+    page.go("jobs").await;
+    page.shows(".pulse", "live").await;
+    // The minute is over at once.
+    page.run(
+        "const real = window.setTimeout; window.setTimeout = (work, ms) => real(work, ms === 60000 ? 0 : ms); \
+         window.away = true; Object.defineProperty(document, 'hidden', { get: () => window.away }); \
+         document.dispatchEvent(new Event('visibilitychange'));",
+    )
+    .await;
+    page.until("return !document.querySelector('.pulse.live')")
+        .await;
+    let client = gateway.client(&key);
+    let job = client.text("letters", "While nobody looked.").await.job();
+    client.result(&job).await;
+    page.run("window.away = false; document.dispatchEvent(new Event('visibilitychange'));")
+        .await;
+    page.shows("tbody", "Succeeded").await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_document_is_shown_with_its_password() {
+    let (_setup, gateway, key) = gateway();
+    let page = Page::open(&gateway).await;
+    page.sign_in(&key).await;
+    page.go("try?integration=letters").await;
+    page.choose("#document", &fixture("pdf/encrypted-aes-256.pdf"))
+        .await;
+    page.click("button[type=submit]").await;
+    page.shows(".sheet .unlock", "password").await;
+    page.fill(".unlock input", "harbour-7").await;
+    page.click(".unlock button").await;
+    page.until("return document.querySelector('.picture image') !== null")
+        .await;
+    page.click("details.options summary").await;
+    page.fill("#params", r#"{"password": "harbour-7"}"#).await;
+    page.click(".composer button[type=submit]").await;
+    page.shows(".composer .badge.good", "Succeeded").await;
+    page.until("return document.querySelectorAll('.picture .box').length > 0")
+        .await;
+    page.forget_log().await;
+
+    // A text that is too long for the command is never cut in it.
+    page.go("try?integration=reviews").await;
+    page.run(&format!(
+        "const text = document.querySelector('#text'); text.value = {}; text.dispatchEvent(new Event('input'));",
+        json!("It's a good day. ".repeat(200))
+    ))
+    .await;
+    page.shows(".same pre", "--data-binary @body.json").await;
+    page.shows(".same", "as body.json first").await;
+    page.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_due_says_what_it_waits_for() {
+    let (_setup, gateway, key) = gateway();
+    let page = Page::open(&gateway).await;
+    page.sign_in(&key).await;
+    for (due, endpoint, said) in [
+        (
+            600_000,
+            json!({"configured": true, "breaker": "closed"}),
+            "next try in 10 min",
+        ),
+        (
+            -34_000,
+            json!({"configured": true, "breaker": "closed"}),
+            "due, waits for its receiver",
+        ),
+        (
+            -34_000,
+            json!({"configured": true, "breaker": "open"}),
+            "due, waits until its receiver answers again",
+        ),
+        (
+            -34_000,
+            json!({"configured": false, "breaker": "closed"}),
+            "due, but its channel is not configured",
+        ),
+    ] {
+        page.run(&format!(
+            "document.querySelector('#shown')?.remove(); import('/console/assets/delivery.js').then((module) => {{ \
+             const where = {{ integration: 'letters', channel: 'crm' }}; \
+             const one = {{ ...where, id: 'd', job: 'j', kind: 'webhook', receiver: 'r', state: 'pending', attempts: 2, tries: [], \
+             created: new Date().toISOString(), due: new Date(Date.now() + {due}).toISOString() }}; \
+             const list = module.deliveryList([one], {{ endpoints: [{{ ...where, ...{endpoint} }}] }}); \
+             list.id = 'shown'; document.body.append(list); }})"
+        ))
+        .await;
+        page.shows("#shown", said).await;
+    }
     page.close().await;
 }
 
@@ -277,6 +437,8 @@ async fn every_page_fits_a_phone_and_can_be_read_in_both_themes() {
     for theme in ["light", "dark"] {
         for width in [390, 1280] {
             page.screen(width, 844, theme).await;
+            page.until("return document.querySelector('.who').checkVisibility()")
+                .await;
             for hash in EVERY_PAGE.into_iter().chain([own.as_str()]) {
                 page.go(hash).await;
                 page.until("return !document.querySelector('.loading')")
@@ -296,6 +458,15 @@ async fn every_page_fits_a_phone_and_can_be_read_in_both_themes() {
         );
     }
     assert_ne!(grounds[0], grounds[1], "the themes do not differ");
+
+    // On a phone the filters are out of the way until they are wanted.
+    page.screen(390, 844, "light").await;
+    page.go("deliveries").await;
+    let filters = "return document.querySelector('.filters select').checkVisibility()";
+    assert_eq!(page.run(filters).await, false);
+    page.click(".fold").await;
+    assert_eq!(page.run(filters).await, true);
+    page.screen(1280, 844, "dark").await;
 
     // The switch goes before the system, and stays.
     page.click("#theme").await;

@@ -411,6 +411,18 @@ fn check_tells_every_fault_at_once_with_its_line() {
     for words in ["cert.pem", "a-good.txt", "langages"] {
         assert!(said.err.contains(words), "{words} in {}", said.err);
     }
+    let hasty = "[store]\nretention = \"1h\"\nrow_retention = \"1d\"\nidempotency_ttl = \"1h\"\n\
+        [service.mood]\ntask = \"sentiment\"\n[integration.feedback]\npattern = \"async\"\nsteps = [\"mood\"]\n\
+        [[integration.feedback.deliver]]\nfile = \"out.jsonl\"\n";
+    for (file, warned) in [
+        (format!("{hasty}retry = [\"20h\"]\n"), false),
+        (format!("{hasty}retry = [\"20h\", \"50m\", \"1h\"]\n"), true),
+    ] {
+        setup.configure(&file);
+        let said = linkspan(&setup, &["check"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(said.err.contains("linkspan.toml:12: "), warned, "{said:?}");
+    }
 }
 
 #[test]

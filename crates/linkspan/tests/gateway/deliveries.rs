@@ -197,10 +197,10 @@ async fn filters_choose_and_shape_what_leaves() {
     let channels = [
         receiver.webhook(
             "/failed",
-            ", when = '.status == \"failed\"', map = '{job: .id, code: .error.code}'",
+            ", name = \"failed\", when = '.status == \"failed\"', map = '{job: .id, code: .error.code}'",
         ),
-        receiver.webhook("/moods", ", when = '.answers.mood.label == \"neutral\"'"),
-        receiver.webhook("/never", ", when = '.answers.mood.label | keys'"),
+        receiver.webhook("/moods", ", name = \"moods\", when = '.answers.mood.label == \"neutral\"'"),
+        receiver.webhook("/never", ", name = \"never\", when = '.answers.mood.label | keys'"),
     ];
     let scene = Scene::start(&calls("async", &channels)).await;
     scene.engine.open();
@@ -223,6 +223,32 @@ async fn filters_choose_and_shape_what_leaves() {
     );
     until_count(&scene, DeliveryState::Dead, 2).await;
     assert_eq!(receiver.count("/never"), 0);
+    // The same content is behind a link, and behind a key.
+    let all = deliveries(&scene).await;
+    let mapped = all
+        .iter()
+        .find(|one| one.job.to_string() == bad && one.state == DeliveryState::Delivered)
+        .unwrap();
+    let links = &scene.served.gateway.links;
+    let link = links.link(
+        mapped.id,
+        jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60),
+    );
+    let link = link.strip_prefix(&scene.url()).unwrap();
+    let opened = scene.with_key("").get(link).await;
+    assert_eq!(opened.json(), failed.body["data"]);
+    assert_eq!(opened.header("cache-control"), Some("no-store"));
+    let path = link.split_once('?').unwrap().0;
+    assert_eq!(scene.client.get(path).await.json(), failed.body["data"]);
+    let other = all.iter().find(|one| one.id != mapped.id).unwrap();
+    let other = link.replace(&mapped.id.to_string(), &other.id.to_string());
+    assert_eq!(scene.with_key("").get(&other).await.code(), "forbidden");
+    let erase = scene
+        .client
+        .request(reqwest::Method::DELETE, &format!("/v1/jobs/{bad}"));
+    assert!(erase.send().await.unwrap().status().is_success());
+    let after = scene.with_key("").get(link).await;
+    assert_eq!(after.code(), "expired");
     scene.stop().await;
 }
 
@@ -377,17 +403,26 @@ async fn of_a_sync_integration_only_jobs_are_delivered() {
 #[test]
 fn every_fault_of_a_channel_is_told_with_its_key_when_the_file_is_checked() {
     let toml = "[service.mood]\ntask = \"sentiment\"\n[integration.calls]\npattern = \"async\"\nsteps = [\"mood\"]\n\
-                [[integration.calls.deliver]]\nfile = \"out.jsonl\"\nwhen = '.status =='\nmap = 'env.PATH'\n\
-                [[integration.calls.deliver]]\nwebhook = \"https://crm.example.com\"\nsecret = \"${env:SECRET}\"\n";
+                [[integration.calls.deliver]]\nfile = \"out.jsonl\"\nname = \"a\"\nwhen = '.status =='\nmap = 'env.PATH'\n\
+                [[integration.calls.deliver]]\nwebhook = \"https://crm.example.com\"\nsecret = \"${env:SECRET}\"\n\
+                [[integration.calls.deliver]]\nhttp = \"http://[::1]:9\"\nname = \"c\"\nwhen = '.status = \"failed\"'\n\
+                [[integration.calls.deliver]]\nhttp = \"https://crm.example.com\"\nname = \"d\"\nwhen = '.status = \"failed\"'\n\
+                oauth2 = { token_url = \"https://192.168.1.1\", client_id = \"a\", client_secret = \"${env:SECRET}\" }\n\
+                [[integration.calls.deliver]]\nfile = \"a\"\nname = \"e\"\nwhen = '.status = \"failed\"'\n";
     let secret = |_: linkspan_model::config::Reference<'_>| Ok("too short".to_owned());
     let config = linkspan_model::config::Config::parse(toml, "linkspan.toml", &secret).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let faults = linkspan::configuration::check_targets(&config, folder.path());
     let expected = [
-        "linkspan.toml:8: integration.calls.deliver[0].when: is no jq filter that can be used: expected term, at line 1, column 11 (the end)",
-        "linkspan.toml:9: integration.calls.deliver[0].map: is no jq filter that can be used: the filter env/0 is not to be had here: \
+        "linkspan.toml:9: integration.calls.deliver[0].when: is no jq filter that can be used: expected term, at line 1, column 11 (the end)",
+        "linkspan.toml:10: integration.calls.deliver[0].map: is no jq filter that can be used: the filter env/0 is not to be had here: \
          a filter sees its input and nothing else, at line 1, column 1: env.PATH",
-        "linkspan.toml:12: integration.calls.deliver[1].secret: must begin with whsec_",
+        "linkspan.toml:13: integration.calls.deliver[1].secret: must begin with whsec_",
+        "linkspan.toml:15: integration.calls.deliver[2].http: [::1] is an address of this machine, which is not called; where that is \
+         meant, add \"::1/128\" to outbound.private_networks",
+        "linkspan.toml:22: integration.calls.deliver[3].oauth2.token_url: 192.168.1.1 is an address of a private network",
+        "linkspan.toml:26: integration.calls.deliver[4].when: is no jq filter that can be used: = is an assignment: it gives the changed \
+         document, not true or false; did you mean == ?",
     ];
     for (found, expected) in faults.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found}");

@@ -26,7 +26,7 @@ fn text(mail: &Mail) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_lies_in_the_mailbox_and_in_the_file_and_its_link_opens_it() {
     let server = SmtpSetup::plain().start();
-    let channels = r#"{ email = "ann@example.com" }, { file = "out/results.jsonl" }, { file = "out/each", format = "file-per-result" }"#;
+    let channels = r#"{ email = "ann@example.com" }, { file = "out/results.jsonl", name = "lines" }, { file = "out/each", name = "each", format = "file-per-result" }"#;
     let scene = Scene::start(&calls(server.port, channels)).await;
     scene.engine.open();
     let job = scene.client.text("calls", "fine").await.job();

@@ -11,7 +11,7 @@ use crate::scripted::Scene;
 
 /// `letters` delivers to a file, and by a filter that fails makes a dead letter; `notes` delivers nothing.
 const INTEGRATIONS: &str = "[integration.letters]\npattern = \"async\"\nsteps = [\"mood\"]\nattempts = 1\n\
-    deliver = [{ file = \"out.jsonl\" }, { file = \"never.jsonl\", name = \"odd\", when = '.answers.mood.label | keys' }]\n\
+    deliver = [{ file = \"out.jsonl\", name = \"file\" }, { file = \"never.jsonl\", name = \"odd\", when = '.answers.mood.label | keys' }]\n\
     [integration.notes]\npattern = \"async\"\nsteps = [\"mood\"]\nattempts = 1\n";
 
 async fn scene() -> Scene {
@@ -186,11 +186,6 @@ async fn many_are_replayed_by_administrators_who_say_which() {
     for (who, body, code) in [
         (&reader, &letters, "forbidden"),
         (&notes, &letters, "forbidden"),
-        (
-            &local,
-            &json!({"from": "2020-01-01T00:00:00Z"}),
-            "forbidden",
-        ),
         (&admin, &json!({}), "bad-request"),
         (&admin, &json!({"state": "dead"}), "bad-request"),
         (
@@ -209,6 +204,7 @@ async fn many_are_replayed_by_administrators_who_say_which() {
             "bad-request",
         ),
         (&admin, &json!({"until": "soon"}), "bad-request"),
+        (&admin, &json!({"integration": "nosuch"}), "not-found"),
     ] {
         assert_eq!(post(who, path, body).await.code(), code, "{body}");
     }
@@ -223,8 +219,47 @@ async fn many_are_replayed_by_administrators_who_say_which() {
             .iter()
             .all(|one| one["tries"].as_array().unwrap().len() == 2)
     );
-    let none = post(&admin, path, &json!({"until": "2020-01-01T00:00:00Z"})).await;
-    assert_eq!(none.json(), json!({"replayed": 0, "left": 0}));
+    // By time alone: an administrator of one integration replays what is of that, and nobody else's.
+    let since = json!({"from": "2020-01-01T00:00:00Z", "state": "delivered"});
+    for (who, replayed) in [(&notes, 0), (&local, 3)] {
+        let done = post(who, path, &since).await;
+        assert_eq!(done.json(), json!({"replayed": replayed, "left": 0}));
+    }
+    let after = settled(&local, "channel=file").await;
+    assert!(
+        after
+            .iter()
+            .all(|one| one["tries"].as_array().unwrap().len() == 3)
+    );
+    let lines = admin
+        .get("/v1/audit?action=delivery.replay&actor=local&limit=1")
+        .await
+        .json();
+    assert_eq!(
+        (&lines["lines"][0]["target"], &lines["lines"][0]["outcome"]),
+        (&json!("letters"), &json!("done"))
+    );
+    for (query, some) in [
+        ("actor=local", true),
+        ("actor=nobody", false),
+        ("action=delivery.replay&from=2020-01-01T00:00:00Z", true),
+        ("until=2020-01-01T00:00:00Z", false),
+    ] {
+        let page = admin.get(&format!("/v1/audit?{query}")).await;
+        let lines = page.json()["lines"].as_array().unwrap().clone();
+        assert_eq!(!lines.is_empty(), some, "{query}");
+    }
+    for bad in ["from=yesterday", "target=x"] {
+        let page = admin.get(&format!("/v1/audit?{bad}")).await;
+        assert_eq!(page.code(), "bad-request", "{bad}");
+    }
+    for none in [
+        json!({"until": "2020-01-01T00:00:00Z"}),
+        json!({"integration": "letters", "state": "pending"}),
+    ] {
+        let none = post(&admin, path, &none).await;
+        assert_eq!(none.json(), json!({"replayed": 0, "left": 0}));
+    }
     scene.stop().await;
 }
 
@@ -242,6 +277,13 @@ async fn an_endpoint_is_paused_and_resumed_by_its_administrators() {
             .iter()
             .all(|one| one["configured"] == true && one["breaker"] == "closed")
     );
+    assert!(
+        shown.iter().all(|one| one.get("dead").is_none()),
+        "how many everybody's are is the administrators' business"
+    );
+    let counted = local.get("/v1/endpoints").await.json();
+    let counted = counted["endpoints"].as_array().unwrap();
+    assert!(counted.len() == 2 && counted.iter().all(|one| one["dead"] == 0));
     assert_eq!(
         blind.get("/v1/endpoints").await.json(),
         json!({"endpoints": []})
@@ -389,7 +431,8 @@ async fn keys_are_made_and_revoked_by_administrators_alone() {
             None => break,
         }
     }
-    let wanted = |action: &str| format!("\"{action}\" {}", made["id"]);
+    let id = made["id"].as_str().unwrap();
+    let wanted = |action: &str| format!("\"{action}\" \"crm ({id})\"");
     for action in ["key.add", "key.revoke"] {
         assert_eq!(
             actions
@@ -665,8 +708,21 @@ async fn the_command_line_lists_and_commands_jobs_and_deliveries() {
     )
     .await;
     assert!(code == 0 && out.contains(id(dead)), "{out}");
-    let (code, _, err) = linkspan(&scene, &key, &["deliveries", "give-up", id(dead)]).await;
-    assert_eq!(code, 1, "{err}");
+    let (code, out, _) = linkspan(&scene, &key, &["deliveries", "show", id(dead)]).await;
+    let reason = dead["reason"].as_str().unwrap();
+    for part in [id(dead), &job, "state        dead", reason] {
+        assert!(code == 0 && out.contains(part), "{part}: {out}");
+    }
+    let (code, out, _) = linkspan(&scene, &key, &["deliveries", "endpoints"]).await;
+    for part in ["breaker", "closed", "out.jsonl", "odd"] {
+        assert!(code == 0 && out.contains(part), "{part}: {out}");
+    }
+    let none = ["deliveries", "list", "--state", "paused"];
+    let (code, out, err) = linkspan(&scene, &key, &none).await;
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(err.contains("no such deliveries"), "{err}");
+    let (code, out, err) = linkspan(&scene, &key, &["deliveries", "give-up", id(dead)]).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
     let replay = [
         "deliveries",
         "replay",

@@ -141,13 +141,19 @@ async fn an_installation_moves_to_a_database_and_a_bucket_with_its_jobs_document
         "{}",
         told(&second)
     );
-    // The new gateway has nothing of the old one's but its hash key.
+    // The new gateway has nothing of the old one's but its hash key. Without it none starts, and none is made.
     setup.configure(&toml);
-    std::fs::copy(
-        setup.folder().join("data/linkspan.key"),
-        setup.folder().join("linkspan.key"),
-    )
-    .expect("the key's file is copied");
+    let hash_key = setup.folder().join("linkspan.key");
+    for verb in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["keys", "add", "new", "--scope", "read"],
+    ] {
+        let keyless = run(&setup, verb);
+        assert_eq!(keyless.status.code(), Some(1), "{verb:?}");
+        assert!(told(&keyless).contains("linkspan.key"), "{verb:?}");
+        assert!(!hash_key.exists(), "{verb:?}");
+    }
+    std::fs::copy(setup.folder().join("data/linkspan.key"), &hash_key).expect("it is copied");
     std::fs::rename(setup.folder().join("data"), setup.folder().join("gone")).expect("moved away");
     let new = setup.serve();
     let client = new.client(&key);
@@ -161,5 +167,18 @@ async fn an_installation_moves_to_a_database_and_a_bucket_with_its_jobs_document
         .job();
     assert_eq!(client.result(&another).await.status, 200);
     assert!(!setup.folder().join("data/linkspan.db").exists());
+    // A copy too many would undo what the new gateway did.
+    let from = copy
+        .iter()
+        .position(|word| *word == "sqlite:data/linkspan.db");
+    let mut late = copy;
+    late[from.expect("it is named")] = "sqlite:gone/linkspan.db";
+    let late = run(&setup, &late);
+    assert_eq!(late.status.code(), Some(1), "{}", told(&late));
+    assert!(
+        told(&late).contains("a gateway has worked"),
+        "{}",
+        told(&late)
+    );
     assert_eq!(new.stop(), Some(0));
 }

@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use linkspan::store::AuditQuery;
 use linkspan_testkit::Answer;
 use reqwest::{Method, Url};
 use ring::rand::SystemRandom;
@@ -201,7 +202,7 @@ impl Rig {
 fn rules(issuer: &Issuer, group: &str) -> String {
     format!(
         "{INTEGRATIONS}[outbound]\nprivate_networks = [\"127.0.0.0/8\"]\n\
-         [console.oidc]\nissuer = \"{}\"\nclient_id = \"linkspan\"\nadmin = [\"root@example.com\"]\n\
+         [console.oidc]\nissuer = \"{}\"\nclient_id = \"linkspan\"\nadmin = [\"root@example.com\", \"sub:u-7\"]\n\
          scope_claim = \"groups\"\nscopes = {{ {group} = [\"invoke\", \"read:letters\"], ai-readers = [\"read\"] }}\n",
         issuer.url
     )
@@ -301,7 +302,7 @@ async fn a_person_whom_the_provider_knows_signs_in() {
         .served
         .gateway
         .store
-        .list_audit(None, 10)
+        .list_audit(AuditQuery::newest(10))
         .await
         .unwrap();
     let line = page
@@ -311,10 +312,90 @@ async fn a_person_whom_the_provider_knows_signs_in() {
         .unwrap();
     assert_eq!(
         (line.actor.name.as_str(), line.target.as_str()),
-        ("oidc:ana@example.com", "oidc:u-1")
+        ("oidc:ana@example.com", "oidc:ana@example.com (u-1)")
     );
+    let target = line.target.clone();
     assert_eq!(browser.delete("/console/session").await.status, 204);
     assert!(!browser.is_signed_in().await);
+    let store = &rig.scene.served.gateway.store;
+    let newest = store.list_audit(AuditQuery::newest(1)).await.unwrap();
+    let newest = &newest.lines[0];
+    assert_eq!(
+        (newest.action.as_str(), &newest.target),
+        ("session.sign-out", &target)
+    );
+    rig.scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_go_to_the_provider_nobody_is_kept_from_it() {
+    let rig = Rig::start().await;
+    let mut browser = Browser::at(&rig.scene.url());
+    let sent = rig.leave(&mut browser).await;
+    for _ in 0..200 {
+        rig.leave(&mut Browser::at(&rig.scene.url())).await;
+    }
+    let claims = rig.claims(&sent);
+    let arrived = rig.come_back(&mut browser, &sent, &claims).await;
+    assert_eq!(arrived.status, 303, "{}", arrived.body);
+    rig.scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_provider_gives_to_somebody_else_is_not_theirs() {
+    let rig = Rig::start().await;
+    let sign_in = async |rig: &Rig, subject: &str| {
+        let mut browser = Browser::at(&rig.scene.url());
+        let sent = rig.leave(&mut browser).await;
+        let mut claims = rig.claims(&sent);
+        claims["sub"] = json!(subject);
+        rig.come_back(&mut browser, &sent, &claims).await
+    };
+    for (subject, status) in [("u-1", 303), ("u-2", 403), ("u-1", 303)] {
+        let answer = sign_in(&rig, subject).await;
+        assert_eq!(answer.status, status, "{subject}");
+        if status == 403 {
+            assert_refused(&answer, "another person");
+            assert!(answer.body.contains("sub:u-2"), "{}", answer.body);
+        }
+    }
+    let Rig {
+        issuer,
+        signer,
+        scene,
+    } = rig;
+    let folder = scene.stop().await;
+    let rules = format!("{}successors = [\"sub:u-2\"]\n", rules(&issuer, "ai-users"));
+    let scene = Scene::start_as(folder, "", &rules).await;
+    let rig = Rig {
+        issuer,
+        signer,
+        scene,
+    };
+    for (subject, status) in [("u-2", 303), ("u-3", 403)] {
+        assert_eq!(sign_in(&rig, subject).await.status, status, "{subject}");
+    }
+    rig.scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_not_confirmed_counts_where_the_configuration_says_so() {
+    let issuer = Issuer::start().await;
+    let signer = Signer::new("k1");
+    issuer.script().keys = vec![signer.jwk()];
+    let rules = format!("{}unverified_email = true\n", rules(&issuer, "ai-users"));
+    let scene = Scene::start_keyed("", &rules).await;
+    let rig = Rig {
+        issuer,
+        signer,
+        scene,
+    };
+    let mut browser = Browser::at(&rig.scene.url());
+    let sent = rig.leave(&mut browser).await;
+    let mut claims = rig.claims(&sent);
+    claims.as_object_mut().unwrap().remove("email_verified");
+    let arrived = rig.come_back(&mut browser, &sent, &claims).await;
+    assert_eq!(arrived.status, 303, "{}", arrived.body);
     rig.scene.stop().await;
 }
 
@@ -444,7 +525,7 @@ async fn a_sign_in_is_ended_once_and_by_the_browser_that_began_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_no_rule_names_is_told_so_and_not_let_in() {
     let rig = Rig::start().await;
-    let cases: [(&str, Value, Option<Value>); 6] = [
+    let cases: [(&str, Value, Option<Value>); 9] = [
         ("no group that counts", json!({"groups": ["staff"]}), None),
         (
             "a group that only looks alike",
@@ -456,6 +537,11 @@ async fn whom_no_rule_names_is_told_so_and_not_let_in() {
             json!({"email_verified": false}),
             None,
         ),
+        (
+            "an address of which nothing is said",
+            json!({"email_verified": null}),
+            None,
+        ),
         ("no name", json!({"email": "\n"}), None),
         (
             "one group as a text",
@@ -464,8 +550,18 @@ async fn whom_no_rule_names_is_told_so_and_not_let_in() {
         ),
         (
             "an administrator",
-            json!({"email": "root@example.com", "groups": []}),
+            json!({"sub": "u-9", "email": "root@example.com", "groups": []}),
             Some(json!(["admin"])),
+        ),
+        (
+            "an administrator by the provider's own id",
+            json!({"sub": "u-7", "email": "cy@example.com", "groups": []}),
+            Some(json!(["admin"])),
+        ),
+        (
+            "a name like an administrator's id",
+            json!({"sub": "u-8", "email": "sub:u-7", "groups": []}),
+            None,
         ),
     ];
     for (why, changes, scopes) in cases {

@@ -51,6 +51,51 @@ async fn a_page_of_a_document_and_of_a_jobs_document_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_document_is_shown_to_who_knows_its_password() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), TOML);
+    let key = setup.key("test", &["invoke", "read"]);
+    let gateway = setup.serve();
+    let client = gateway.client(&key);
+    let document = std::fs::read(fixture("pdf/encrypted-aes-256.pdf")).unwrap();
+    let form = reqwest::multipart::Form::new()
+        .part(
+            "document",
+            reqwest::multipart::Part::bytes(document.clone()),
+        )
+        .text("params", r#"{"password": "harbour-7"}"#);
+    let request = client.invocation("letters").multipart(form);
+    let job = Answer::of(request).await.job();
+    let own = format!("/v1/jobs/{job}/preview");
+    for (password, said) in [
+        (None, Err("password-required")),
+        (Some("d3Jvbmc="), Err("password-required")),
+        (Some("harbour-7"), Err("bad-request")),
+        (Some("aGFyYm91ci03"), Ok(())),
+    ] {
+        for request in [
+            client
+                .request(Method::POST, "/console/preview")
+                .body(document.clone()),
+            client.request(Method::GET, &own),
+        ] {
+            let request = match password {
+                Some(password) => request.header("linkspan-document-password", password),
+                None => request,
+            };
+            let answer = request.send().await.unwrap();
+            match said {
+                Ok(()) => assert_eq!(answer.headers()["content-type"], "image/png"),
+                Err(code) => {
+                    let problem: serde_json::Value = answer.json().await.unwrap();
+                    assert_eq!(problem["code"], code, "{password:?}: {problem}");
+                }
+            }
+        }
+    }
+    assert!(!gateway.log().contains("harbour-7") && !gateway.log().contains("aGFyYm91ci03"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_picture_is_refused_and_needs_the_same_key() {
     let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), TOML);
     let reader = setup.key("reader", &["read"]);

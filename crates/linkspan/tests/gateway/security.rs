@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use linkspan::store::{AuditLine, AuditLog as _, SqliteStore, Upkeep as _};
+use linkspan::store::{AuditLine, AuditLog as _, AuditQuery, SqliteStore, Upkeep as _};
 use linkspan_testkit::{Answer, Client, Gateway, Setup};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -142,6 +142,16 @@ async fn every_path_asks_for_a_key_but_the_few_that_tell_nothing() {
                 .replace("{id}", "0")
                 .replace("{code}", "internal");
             let answer = Answer::of(nobody.request(method.clone(), &real).body("text")).await;
+            if path.starts_with("/v1/") {
+                assert_eq!(
+                    (
+                        answer.header("cache-control"),
+                        answer.header("x-content-type-options")
+                    ),
+                    (Some("private, no-store"), Some("nosniff")),
+                    "{method} {path}"
+                );
+            }
             match answer.status {
                 200 => open.push(path.as_str()),
                 status => assert_eq!(
@@ -281,8 +291,10 @@ async fn a_caller_sees_its_own_jobs_and_an_administrator_all() {
         setup.key("root", &["admin"]),
         setup.key("local", &["admin:feedback"]),
     );
+    let letters = setup.key("letters", &["admin:letters"]);
     let gateway = setup.serve();
-    let [one, two, admin, local] = [one, two, admin, local].map(|key| gateway.client(&key));
+    let [one, two, admin, local, letters] =
+        [one, two, admin, local, letters].map(|key| gateway.client(&key));
     let (first, second) = (job(&one).await, job(&two).await);
     assert_eq!(one.result(&first).await.status, 200);
     assert_eq!(two.result(&second).await.status, 200);
@@ -291,6 +303,28 @@ async fn a_caller_sees_its_own_jobs_and_an_administrator_all() {
     assert_eq!(listed(&two).await, std::slice::from_ref(&second));
     assert_eq!(listed(&admin).await, [second.clone(), first.clone()]);
     assert!(listed(&local).await.is_empty());
+    assert_eq!(
+        listed(&letters).await,
+        [second.clone(), first.clone()],
+        "everybody's where it is an administrator, without naming that"
+    );
+    for (client, status) in [(&letters, 200), (&one, 403)] {
+        let others = client.get("/v1/jobs?caller=two").await;
+        assert_eq!(others.status, status, "{}", others.body);
+    }
+    let shown = one.get(&format!("/v1/jobs/{first}")).await;
+    assert_eq!(shown.header("cache-control"), Some("private, no-cache"));
+    for path in [
+        format!("/v1/jobs/{first}/result"),
+        format!("/v1/jobs/{first}/events"),
+    ] {
+        let answer = one.get(&path).await;
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (200, Some("private, no-store")),
+            "{path}"
+        );
+    }
     for stranger in [&two, &local] {
         for (method, rest) in [
             (Method::GET, ""),
@@ -430,7 +464,7 @@ async fn beyond_its_rate_a_key_is_told_when_to_come_back_and_others_go_on() {
 
 async fn audit_of(setup: &Setup) -> Vec<AuditLine> {
     let store = SqliteStore::open_beside(setup.folder().join("data/linkspan.db")).unwrap();
-    let page = store.list_audit(None, 1000).await.unwrap();
+    let page = store.list_audit(AuditQuery::newest(1000)).await.unwrap();
     store.close().await;
     page.lines
 }
@@ -488,8 +522,9 @@ async fn every_refusal_and_every_change_leaves_an_audit_line() {
             .any(|line| line.action == action && line.target == target && line.actor.name == actor)
     };
     assert!(has("job.delete", &job, "crm"), "{lines:?}");
-    assert!(has("key.add", id_of(&key), "command line"), "{lines:?}");
-    assert!(has("key.revoke", id_of(&key), "command line"), "{lines:?}");
+    let named = format!("crm ({})", id_of(&key));
+    assert!(has("key.add", &named, "command line"), "{lines:?}");
+    assert!(has("key.revoke", &named, "command line"), "{lines:?}");
 }
 
 /// Words that stand for what must not be seen; each is in one place of a request only.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::deliver::{Channel, channel_names};
+use super::deliver::{Channel, Deliver, channel_names};
 use super::fault::Fault;
 use super::lines::Lines;
 use super::outside::Grants;
@@ -10,7 +10,7 @@ use super::reader::{nearest, step_down};
 use super::sections::{Oidc, Sections, Server, Store};
 use super::store::{BlobStore, JobStore};
 use super::units::format_duration;
-use super::words::{Auth, Overflow, Pattern};
+use super::words::{Auth, Overflow, Pattern, Shape};
 use super::{Integration, IntegrationName, ServiceName};
 use crate::Task;
 use crate::task::Takes;
@@ -66,6 +66,7 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
                        calls become jobs, and callers may ask for one by Prefer: respond-async or wait=N";
         lines.fault(&format!("integration.{name}.deliver"), message)
     }));
+    warnings.extend(links(sections, lines));
     if let (JobStore::Postgres(_), BlobStore::File(_)) =
         (&sections.store.jobs, &sections.store.blobs)
     {
@@ -73,9 +74,65 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
                        for more than one";
         warnings.push(lines.fault("store.blobs", message));
     }
+    if let JobStore::Postgres(_) = &sections.store.jobs {
+        for (name, integration) in &sections.integration {
+            let files = integration.deliver.iter().enumerate();
+            let files = files.filter(|(_, item)| matches!(item.channel, Channel::File(_)));
+            warnings.extend(files.map(|(nth, _)| {
+                let message = "a file is one gateway's: of several gateways on the same database each writes what it sends into its own; \
+                               use a webhook or an API for more than one";
+                lines.fault(&format!("integration.{name}.deliver[{nth}].file"), message)
+            }));
+        }
+    }
     if sections.integration.is_empty() {
         let message = "there is none, so nothing can be invoked: add [integration.NAME] with pattern and steps";
         warnings.push(lines.fault("integration", message));
+    }
+    warnings
+}
+
+/// Links that lead nowhere: to an address of this machine, or to a result that is erased by then.
+fn links(sections: &Sections, lines: &Lines) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    let mut linking = Vec::new();
+    for (name, integration) in &sections.integration {
+        let kept = integration.retention.unwrap_or(sections.store.retention);
+        for (nth, deliver) in integration.deliver.iter().enumerate() {
+            let at = format!("integration.{name}.deliver[{nth}]");
+            let ttl = match &deliver.channel {
+                Channel::Webhook(webhook) => Some(webhook.link_ttl),
+                Channel::Email(email) => Some(email.link_ttl),
+                Channel::Http(http) if http.shape == Shape::Json => continue,
+                Channel::Http(_) => None,
+                Channel::File(_) => continue,
+            };
+            if let Some(ttl) = ttl.filter(|ttl| *ttl > kept) {
+                let (ttl, kept) = (format_duration(ttl), format_duration(kept));
+                let message = format!(
+                    "results are kept for {kept}, so links end then and not after {ttl}: raise retention, or lower this"
+                );
+                warnings.push(lines.fault(&format!("{at}.link_ttl"), message));
+            }
+            linking.push(at);
+        }
+    }
+    let server = &sections.server;
+    if let (None, Some(first)) = (&server.public_url, linking.first()) {
+        let scheme = if server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let more = match linking.len() {
+            1 => String::new(),
+            count => format!(" (and of {} more)", count - 1),
+        };
+        let message = format!(
+            "is not set, so the links of {first}{more} lead to {scheme}://{}: set it to the address at which others reach the gateway",
+            server.listen
+        );
+        warnings.push(lines.fault("server.public_url", message));
     }
     warnings
 }
@@ -217,7 +274,16 @@ fn channels(
             let message = "needs a mail server: add the section [email]";
             faults.push(lines.fault(&format!("{at}.email"), message));
         }
-        if names[..nth].contains(channel) {
+        let alike = |other: &Deliver| other.channel.kind() == deliver.channel.kind();
+        if deliver.common.name.is_none()
+            && integration.deliver.iter().filter(|it| alike(it)).count() > 1
+        {
+            let kind = deliver.channel.kind();
+            let message = format!(
+                "this integration has several channels of the kind {kind}: give each a name, by which its deliveries are known when the others change"
+            );
+            faults.push(lines.fault(&at, message));
+        } else if names[..nth].contains(channel) {
             let message = format!(
                 "another channel of this integration has the name \"{channel}\": give this one a name of its own"
             );
@@ -279,6 +345,14 @@ fn sign_in(oidc: &Oidc, sections: &Sections, lines: &Lines) -> Vec<Fault> {
     if sections.server.public_url.is_none() && !reachable {
         let message = "people come back from the provider to server.public_url: set it to the address at which they reach the gateway";
         tell(AT, message);
+    }
+    if let Some(entry) = oidc
+        .successors
+        .iter()
+        .find(|entry| !entry.starts_with("sub:"))
+    {
+        let message = format!("{entry:?} is no person: write sub: and the provider's sub");
+        tell(&format!("{AT}.successors"), &message);
     }
     for (value, scopes) in oidc.scopes.iter().flat_map(Grants::iter) {
         for scope in scopes {

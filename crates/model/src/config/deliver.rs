@@ -9,7 +9,7 @@ use super::describe::{Description, section};
 use super::kind::Kind;
 use super::name::ChannelName;
 use super::outside::{Headers, HttpUrl, Jq, Mailboxes, StatusRange};
-use super::reader::Reader;
+use super::reader::{Reader, nearest};
 use super::secret::Secret;
 use super::setting::{Section, Setting};
 use super::tree::Node;
@@ -28,11 +28,11 @@ pub struct Deliver {
 section! {
     /// What every channel has.
     pub struct Delivery {
-        /// The channel's name within its integration, by which its deliveries are known; absent: the kind of channel, and for the
-        /// second of a kind `webhook-2`. Give it a name where the order of the channels may change.
+        /// The channel's name within its integration, by which its deliveries are known; absent: the kind of channel. Where the
+        /// integration has two of a kind, each needs one.
         name: Option<ChannelName>, like r#""crm""#;
-        /// A jq filter over the result document: the result is delivered only where it gives true. Absent: every result, of failed
-        /// jobs too.
+        /// A jq filter over the result document: the result is delivered where it gives true, and not where it gives false or null;
+        /// anything else is a dead letter. Absent: every result, of failed jobs too.
         when: Option<Jq>, like r#"'.status == "succeeded"'"#;
         /// A jq filter over the result document whose (first) output is sent in its place.
         map: Option<Jq>, like r#"'{id, label: .answers.mood.label}'"#;
@@ -59,9 +59,9 @@ section! {
         previous_secret: Option<Secret>, like r#""${env:CRM_OLD_SECRET}""#;
         /// Headers to send as well.
         headers: Option<Headers>, like r#"{ x-tenant = "acme" }"#;
-        /// The largest event that is sent whole; a larger one holds a signed link to the result instead.
+        /// The largest event that is sent whole; a larger one holds a signed link to the same data instead.
         max_size: Size = "256 KiB", in "1 KiB" to "64 MiB";
-        /// How long such a link holds.
+        /// How long such a link holds; it ends with the result's retention where that comes first.
         link_ttl: Duration = "7d", in "1m" to "365d";
     }
 }
@@ -75,7 +75,7 @@ section! {
         subject: Option<String>, like r#""{{ result.integration }}: {{ result.status }}""#;
         /// How the result document comes along.
         content: EmailContent = "link";
-        /// How long the link to the result holds.
+        /// How long the link to what is sent holds; it ends with the result's retention where that comes first.
         link_ttl: Duration = "7d", in "1m" to "365d";
         /// The results of so long a time in one message.
         digest: Option<Duration>, in "1m" to "7d", like r#""1h""#;
@@ -95,11 +95,12 @@ section! {
         method: Method = "POST";
         /// The form of the body.
         shape: Shape = "json";
-        /// Headers to send; a secret one is a reference.
+        /// Headers to send; a secret one is a reference, to the whole value: `API_TOKEN` holds `Bearer …`.
         headers: Option<Headers>, like r#"{ authorization = "${env:API_TOKEN}" }"#;
         /// A jq filter over the result document that gives an object with any of `method`, `path`, `query`, `headers` and `body`,
-        /// each in place of what is set here. The address's origin stays.
-        request: Option<Jq>, like r#"'{method: "PUT", path: "/cases/\(.id)", body: .answers}'"#;
+        /// each in place of what is set here. The address's origin stays. Write a value into the path with `@uri`, as here; one that
+        /// holds a slash, even encoded, makes the delivery a dead letter.
+        request: Option<Jq>, like r#"'{method: "PUT", path: @uri "/cases/\(.id)", body: .answers}'"#;
         /// The statuses that mean success.
         expect: Vec<StatusRange> = ["2xx"];
         /// OAuth 2 client credentials (RFC 6749 section 4.4) with which the call is authorised.
@@ -126,30 +127,25 @@ section! {
 section! {
     /// A file, or a folder of files, on the gateway's machine.
     pub struct File {
-        /// The file that lines are added to, or the folder for one file a result.
+        /// The file that lines are added to, or the folder for one file a result. What is made is for the gateway's user only.
         file: PathBuf, like r#""out/results.jsonl""#;
         /// What is written.
         format: FileFormat = "json-lines";
     }
 }
 
-/// The channels' names within their integration, in order: a channel's own, or else its kind, and for the second of a kind `webhook-2`.
+/// The channels' names within their integration, in order: a channel's own, or else its kind.
 #[must_use]
 pub fn channel_names(channels: &[Deliver]) -> Vec<String> {
-    let kind = |deliver: &Deliver| deliver.channel.kind();
-    let names = channels.iter().enumerate().map(|(at, deliver)| {
-        let nth = 1 + channels[..at]
-            .iter()
-            .filter(|before| kind(before) == kind(deliver))
-            .count();
-        match &deliver.common.name {
-            Some(name) => name.to_string(),
-            None if nth == 1 => kind(deliver).to_owned(),
-            None => format!("{}-{nth}", kind(deliver)),
-        }
+    let names = channels.iter().map(|deliver| match &deliver.common.name {
+        Some(name) => name.to_string(),
+        None => deliver.channel.kind().to_owned(),
     });
     names.collect()
 }
+
+/// Keys of channels that a later release brings.
+const LATER: &[&str] = &["kafka", "kinesis"];
 
 /// Lists the channels: a line a channel.
 macro_rules! channels {
@@ -209,6 +205,18 @@ impl Setting for Deliver {
         let [kind] = named[..] else {
             let kinds: Vec<_> = forms.iter().map(|(kind, _)| *kind).collect();
             let message = if named.is_empty() {
+                let all = || kinds.iter().copied();
+                for entry in node.entries() {
+                    let key = entry.key.as_str();
+                    let message = match nearest(key, all()) {
+                        _ if LATER.contains(&key) => {
+                            "comes in a later release, with the patterns stream-in and full-stream; remove it".to_owned()
+                        }
+                        Some(near) => format!("unknown key; did you mean \"{near}\"?"),
+                        None => continue,
+                    };
+                    return reader.at(key, |reader| reader.fault(entry.node.line, &message));
+                }
                 format!(
                     "names no channel; give one of the keys {}",
                     kinds.join(", ")

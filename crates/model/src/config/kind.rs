@@ -67,7 +67,10 @@ impl Kind {
                     .collect();
                 words.join(", ")
             }
-            Self::List(of) => format!("list of {}s", of.name()),
+            Self::List(of) => match of.name() {
+                name if name.ends_with('s') => format!("list of {name}es"),
+                name => format!("list of {name}s"),
+            },
             Self::Table(_) | Self::Forms(..) | Self::Free => "table".to_owned(),
             Self::Tables(_) => "named tables".to_owned(),
         }

@@ -77,7 +77,9 @@ impl<'a> Reference<'a> {
             };
         }
         if text.contains("${env:") || text.contains("${file:") {
-            return Err("a reference must be the whole string, with nothing before or after it");
+            return Err(
+                "a reference must be the whole string: put what stands around it into the value, such as \"Bearer …\" for a header",
+            );
         }
         Ok(None)
     }

@@ -179,13 +179,14 @@ section! {
         max_idempotency_key: u32 = 255, in 16 to 4096;
         /// The most jobs on one page of a listing.
         max_page: u32 = 200, in 1 to 10000;
-        /// The most callers that wait for a job's events or its end at once.
+        /// The most event streams that are open at once; a tenth of them, at least 4, for any one caller.
         max_watchers: u32 = 1000, in 1 to 1000000;
     }
 }
 
 section! {
-    /// What the gateway may call. Addresses of this machine and of private networks are refused, whatever name led to them.
+    /// What the gateway may call, mail servers too. Addresses of this machine and of private networks are refused, whatever name led to
+    /// them.
     pub struct Outbound {
         /// The private networks whose addresses may be called all the same.
         private_networks: Vec<IpNet> = [];
@@ -222,10 +223,17 @@ section! {
         client_secret: Option<Secret>, like r#""${env:OIDC_SECRET}""#;
         /// The scopes that are asked of the provider besides `openid`.
         request_scopes: Vec<String> = ["email", "profile"];
-        /// The claim of the ID token that names a person; their jobs belong to `oidc:` and this name.
+        /// The claim of the ID token that names a person; their jobs belong to `oidc:` and this name. The first person who comes by a name
+        /// (the first `sub` of the provider) keeps it.
         name_claim: String = "email";
-        /// The names of those who may do everything.
+        /// Whether an email address counts of which the provider does not say that it is confirmed (`email_verified`). Only for a provider
+        /// that never says it, and where nobody can write another's address into their own profile.
+        unverified_email: bool = false;
+        /// Those who may do everything: their names, or `sub:` and the provider's `sub`, which is never given to another person.
         admin: Vec<String> = [];
+        /// People who take over the name of somebody who was here before them, with all jobs: `sub:` and the provider's `sub`, which the page
+        /// that refuses them says.
+        successors: Vec<String> = [], like r#"["sub:248289761001"]"#;
         /// The claim of the ID token, a text or a list of texts, to whose values `scopes` gives scopes.
         scope_claim: Option<String>, like r#""groups""#;
         /// What whoever has a value of `scope_claim` may do: scopes as of keys, each for all integrations or for one.
@@ -238,7 +246,7 @@ section! {
     pub struct Smtp {
         /// The server's name and port.
         server: String, like r#""smtp.example.com:587""#;
-        /// How the connection is encrypted.
+        /// How the connection is encrypted. `none` is for a relay on this machine, whose address `outbound.private_networks` must hold.
         tls: SmtpTls = "starttls";
         /// The user to sign in as; absent: without signing in.
         username: Option<String>, like r#""linkspan""#;

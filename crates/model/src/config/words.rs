@@ -121,7 +121,8 @@ choice! {
     pub enum FileFormat {
         /// One line of JSON a result, added to one file.
         JsonLines = "json-lines",
-        /// One row of CSV (RFC 4180) a result, added to one file; the columns are the keys of the first one.
+        /// One row of CSV (RFC 4180) a result, added to one file; the columns are those of its header line, or the keys of the first
+        /// result. One with a key that the header lacks is a dead letter: after a change of `map` use a new file.
         Csv = "csv",
         /// One JSON file a result in a folder, named by the delivery's id.
         FilePerResult = "file-per-result",

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::channels::Parcel;
-
 /// One stretch of time: its first moment and the first after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Window {
@@ -25,20 +23,6 @@ impl Window {
             until: at(start.saturating_add(length)),
         }
     }
-}
-
-/// Parcels by the window in which each was made, as places in the list, the earliest window first.
-pub(super) fn by_window(parcels: &[Parcel], length: Duration) -> Vec<(Window, Vec<usize>)> {
-    let mut groups: Vec<(Window, Vec<usize>)> = Vec::new();
-    for (place, parcel) in parcels.iter().enumerate() {
-        let window = Window::holding(parcel.created, length);
-        match groups.iter_mut().find(|(other, _)| *other == window) {
-            Some((_, places)) => places.push(place),
-            None => groups.push((window, vec![place])),
-        }
-    }
-    groups.sort_by_key(|(window, _)| *window);
-    groups
 }
 
 #[cfg(test)]

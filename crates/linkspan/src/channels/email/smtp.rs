@@ -7,9 +7,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lettre::Message;
+use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
 use linkspan_model::config::{Smtp, SmtpTls};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -51,6 +53,8 @@ pub(super) struct Receipt {
     pub(super) status: u16,
     /// What the server said, in short: often the message's id in its queue.
     pub(super) text: String,
+    /// A sentence for each recipient that it refused, by place and domain.
+    pub(super) refused: Vec<String>,
 }
 
 impl Server {
@@ -73,6 +77,11 @@ impl Server {
             let sentence =
                 "\"none\" is only for a server on this machine; use \"starttls\" or \"implicit\"";
             faults.push(("tls", sentence.to_owned()));
+        }
+        if faults.is_empty()
+            && let Err(sentence) = outbound.check_host(&host)
+        {
+            faults.push(("server", sentence));
         }
         let credentials = match (&settings.username, &settings.password) {
             (Some(user), Some(password)) => {
@@ -273,19 +282,91 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Hands over one message for all its recipients, or for none of them. After a failure the conversation is over.
+    /// Hands over one message for all recipients that the server takes; one of them is enough. After a failure the conversation is
+    /// over.
     pub(super) async fn send(&mut self, message: &Message) -> Result<Receipt, Failure> {
-        let envelope = message.envelope();
-        match self.connection.send(envelope, &message.formatted()).await {
+        let (envelope, content) = (message.envelope(), message.formatted());
+        let names: Vec<&str> = envelope.to().iter().map(lettre::Address::user).collect();
+        let parameters = self.parameters(envelope, &content)?;
+        let mail = Mail::new(envelope.from().cloned(), parameters);
+        let answer = self.connection.command(mail).await;
+        answer.map_err(|error| self.failure(&error, &names))?;
+        let mut failures = Vec::new();
+        let mut refused = Vec::new();
+        for (nth, to) in envelope.to().iter().enumerate() {
+            let rcpt = Rcpt::new(to.clone(), Vec::new());
+            let Err(error) = self.connection.command(rcpt).await else {
+                continue;
+            };
+            let failure = self.failure(&error, &names);
+            // 421: the server ends the conversation.
+            if failure.status.is_none_or(|status| status == 421) {
+                return Err(failure);
+            }
+            let (nth, domain) = (nth + 1, to.domain());
+            refused.push(format!("recipient {nth} (…@{domain}): {}", failure.detail));
+            failures.push(failure);
+        }
+        if failures.len() == envelope.to().len() {
+            // What may pass is tried again.
+            let passing = failures.iter().position(|failure| !failure.permanent);
+            let nobody = || self.broke_off();
+            return Err(failures
+                .into_iter()
+                .nth(passing.unwrap_or_default())
+                .unwrap_or_else(nobody));
+        }
+        let answer = self.connection.command(Data).await;
+        answer.map_err(|error| self.failure(&error, &names))?;
+        match self.connection.message(&content).await {
             Ok(response) => Ok(Receipt {
                 status: u16::from(response.code()),
                 text: reply::short(&words(&response), &[]),
+                refused,
             }),
-            Err(error) => {
-                let names: Vec<&str> = envelope.to().iter().map(lettre::Address::user).collect();
-                Err(self.failure(&error, &names))
-            }
+            Err(error) => Err(self.failure(&error, &names)),
         }
+    }
+
+    /// What MAIL has to say of a message (RFC 6152, RFC 6531).
+    fn parameters(
+        &self,
+        envelope: &Envelope,
+        content: &[u8],
+    ) -> Result<Vec<MailParameter>, Failure> {
+        let server = self.connection.server_info();
+        let mut addresses = envelope.to().iter().chain(envelope.from());
+        let needed = [
+            (
+                !addresses.all(|address| AsRef::<str>::as_ref(address).is_ascii()),
+                Extension::SmtpUtfEight,
+                MailParameter::SmtpUtfEight,
+                "addresses",
+            ),
+            (
+                !content.is_ascii(),
+                Extension::EightBitMime,
+                MailParameter::Body(MailBodyParameter::EightBitMime),
+                "messages",
+            ),
+        ];
+        let mut parameters = Vec::new();
+        for (is_needed, extension, parameter, what) in needed {
+            if is_needed && !server.supports_feature(extension) {
+                return Err(Failure {
+                    permanent: true,
+                    status: None,
+                    detail: format!("{} cannot take {what} that are not ASCII", self.host),
+                });
+            }
+            parameters.extend(is_needed.then_some(parameter));
+        }
+        Ok(parameters)
+    }
+
+    fn broke_off(&self) -> Failure {
+        let detail = format!("{} broke off before it took the message", self.host);
+        Failure::passing(None, detail)
     }
 
     /// Says goodbye without making anybody wait for the answer.
@@ -298,16 +379,7 @@ impl Conversation {
 
     fn failure(&self, error: &lettre::transport::smtp::Error, names: &[&str]) -> Failure {
         let Some(status) = error.status().map(u16::from) else {
-            let detail = if error.is_client() {
-                format!("{} cannot take addresses that are not ASCII", self.host)
-            } else {
-                format!("{} broke off before it took the message", self.host)
-            };
-            return Failure {
-                permanent: error.is_client(),
-                status: None,
-                detail,
-            };
+            return self.broke_off();
         };
         let said = std::error::Error::source(error)
             .map(ToString::to_string)
@@ -335,8 +407,13 @@ impl Failure {
 }
 
 impl From<CallError> for Failure {
+    /// What cannot pass by itself is a fault of the configuration: a dead letter, to be replayed when it is mended.
     fn from(error: CallError) -> Self {
-        Self::passing(None, error.to_string())
+        Self {
+            permanent: !error.may_pass(),
+            status: None,
+            detail: error.to_string(),
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! Messages as a real mail server takes them, read back by a mail parser.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use linkspan_model::InvocationId;
 use linkspan_model::config::{Config, Reference};
@@ -118,6 +116,8 @@ fn result(text: &str) -> Parcel {
         attempt: 1,
         created: "2026-03-01T10:10:00Z".parse().unwrap(),
         content: result.clone(),
+        mapped: false,
+        kept_until: None,
         result,
         traceparent: None,
     }
@@ -371,14 +371,10 @@ async fn a_digest_is_one_message_for_the_results_of_one_window() {
         "2026-03-01T11:00:00Z".parse().unwrap()
     );
     assert!(email.batch() >= 500);
-    let mut later = result("of the next hour");
-    later.created = "2026-03-01T11:00:00Z".parse().unwrap();
-    let parcels = [
-        result("the first text"),
-        later,
-        failed(),
-        result("the third text"),
-    ];
+    let groups = ["10:00", "10:59", "11:00", "11:01"]
+        .map(|time| email.group(format!("2026-03-01T{time}:00Z").parse().unwrap()));
+    assert!(groups[0] == groups[1] && groups[1] != groups[2] && groups[2] == groups[3]);
+    let parcels = [result("the first text"), failed(), result("the third text")];
     let verdicts = email.send(&parcels).await;
     assert!(
         verdicts
@@ -386,18 +382,13 @@ async fn a_digest_is_one_message_for_the_results_of_one_window() {
             .all(|verdict| verdict.kind == VerdictKind::Delivered),
         "{verdicts:?}"
     );
-    assert!(
-        verdicts[0].detail.contains("TEST0001")
-            && verdicts[2].detail.contains("TEST0001")
-            && verdicts[1].detail.contains("TEST0002")
-    );
-    let mails = server.wait_for(2);
-    assert_eq!(mails.len(), 2);
+    assert!(verdicts.iter().all(|one| one.detail.contains("TEST0001")));
+    let mails = server.wait_for(1);
+    assert_eq!(mails.len(), 1);
     assert_eq!(
         parse(&mails[0]).subject(),
         Some("reviews: 3 results, 1 failed")
     );
-    assert_eq!(parse(&mails[1]).subject(), Some("reviews: 1 result"));
     for body in [text(&mails[0]), html(&mails[0])] {
         for part in [
             "the first text",
@@ -408,22 +399,14 @@ async fn a_digest_is_one_message_for_the_results_of_one_window() {
         ] {
             assert!(body.contains(part), "{part} in {body}");
         }
-        assert!(!body.contains("of the next hour"));
-        for place in [0, 2, 3] {
+        for parcel in &parcels {
             assert!(
                 body.replace("&#x2f;", "/")
-                    .contains(&format!("/v1/jobs/{}/result", parcels[place].job)),
+                    .contains(&format!("/v1/jobs/{}/result", parcel.job)),
                 "{body}"
             );
         }
     }
-    // One conversation is enough.
-    assert_eq!(
-        server.said().matches("EHLO").count(),
-        1,
-        "{}",
-        server.said()
-    );
 }
 
 #[tokio::test]
@@ -621,52 +604,121 @@ async fn a_server_that_was_down_gets_the_mail_when_it_is_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_asked_once_for_all_windows() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let asked = Arc::new(AtomicU32::new(0));
-    let count = asked.clone();
-    let closing = tokio::spawn(async move {
-        while listener.accept().await.is_ok() {
-            count.fetch_add(1, Ordering::SeqCst);
-        }
-    });
-    let channel = r#"email = "ann.lee@example.com", digest = "1h""#;
-    let email = Setting {
-        port,
-        channel,
-        ..Setting::default()
-    };
-    let mut parcels = [result("a"), result("b"), result("c")];
-    for (parcel, hour) in parcels.iter_mut().zip(["10", "11", "12"]) {
-        parcel.created = format!("2026-03-01T{hour}:00:00Z").parse().unwrap();
-    }
-    let verdicts = email.open().unwrap().send(&parcels).await;
-    assert!(
-        verdicts.iter().all(|verdict| verdict.kind == RETRY),
-        "{verdicts:?}"
-    );
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
-    closing.abort();
-}
-
-#[tokio::test]
 async fn an_address_that_must_not_be_called_is_not() {
     let server = SmtpSetup::plain().start();
-    let email = Setting {
+    let setting = Setting {
         port: server.port,
         network: "10.0.0.0/8",
         ..Setting::default()
+    };
+    let faults = setting.open().unwrap_err();
+    let expected = "email.server: localhost is an address of this machine, which is not called; where that is meant, add \"127.0.0.1/32\" to \
+                    outbound.private_networks";
+    assert_eq!(faults, [expected]);
+    // A name is judged when it is called; trying it again would change nothing.
+    let outbound = Outbound::new(&settings(&[setting.network]), Path::new(".")).unwrap();
+    let error = outbound.stream("localhost", server.port).await.unwrap_err();
+    let failure = Failure::from(error);
+    assert!(failure.permanent, "{failure:?}");
+    assert!(failure.detail.contains("outbound.private_networks"));
+    assert!(server.said().is_empty() && server.mails().is_empty());
+}
+
+#[tokio::test]
+async fn a_recipient_who_is_refused_keeps_the_mail_from_nobody_else() {
+    let (bob, cleo) = ("RCPT bob@example.com", "RCPT cleo@example.com");
+    let unknown = "550 5.1.1 <ADDRESS>: no such user";
+    let full = "452 4.2.2 the mailbox is full";
+    let to = r#"email = "ann.lee@example.com, bob@example.com, cleo@example.com""#;
+    let all = SmtpSetup::plain();
+    let only_ann = all.clone().reply(bob, unknown).reply(cleo, full);
+    for (setup, kind, detail, took) in [
+        (
+            all.clone().reply(bob, unknown),
+            VerdictKind::Delivered,
+            "localhost answered 250: 2.0.0 Ok: queued as TEST0001; not for all: recipient 2 (…@example.com): localhost answered 550: \
+             5.1.1 …@example.com>: no such user",
+            2,
+        ),
+        (
+            only_ann.clone(),
+            VerdictKind::Delivered,
+            "localhost answered 452: 4.2.2 the mailbox is full",
+            1,
+        ),
+        // Nobody is left: what may pass is tried again.
+        (
+            only_ann.reply("RCPT ann.lee@example.com", unknown),
+            RETRY,
+            "localhost answered 452: 4.2.2 the mailbox is full",
+            0,
+        ),
+        (
+            all.reply("RCPT", unknown),
+            VerdictKind::Dead,
+            "localhost answered 550: 5.1.1 …@example.com>: no such user",
+            0,
+        ),
+    ] {
+        let server = setup.start();
+        let email = Setting {
+            port: server.port,
+            channel: to,
+            ..Setting::default()
+        };
+        let verdicts = email.open().unwrap().send(&[result("x")]).await;
+        assert_eq!(verdicts[0].kind, kind, "{verdicts:?}");
+        assert!(verdicts[0].detail.ends_with(detail), "{verdicts:?}");
+        assert!(!verdicts[0].detail.contains("bob"), "{verdicts:?}");
+        let mails = server.mails();
+        assert_eq!(mails.first().map_or(0, |mail| mail.to.len()), took);
     }
-    .open()
-    .unwrap();
-    let verdicts = email.send(&[result("x")]).await;
-    assert_eq!(verdicts[0].kind, RETRY);
-    assert!(
-        verdicts[0].detail.contains("outbound.private_networks"),
-        "{verdicts:?}"
-    );
-    assert!(server.said().is_empty());
+}
+
+#[tokio::test]
+async fn with_map_a_message_shows_what_it_made_and_nothing_else() {
+    let channels = [
+        r#"email = "ann.lee@example.com""#,
+        r#"email = "ann.lee@example.com", digest = "1h""#,
+    ];
+    let kept = Timestamp::now() + jiff::SignedDuration::from_hours(2);
+    let contents = [
+        (json!({"verdict": "genuine"}), "genuine"),
+        (json!("all is well\nwith it"), "all is well"),
+        (json!([1, 2]), "1, 2"),
+    ];
+    for channel in channels {
+        for (content, part) in &contents {
+            let mut parcels = [result("Mira Lindqvist 1984"), failed()];
+            for parcel in &mut parcels {
+                parcel.content = content.clone();
+                parcel.mapped = true;
+                parcel.kept_until = Some(kept);
+            }
+            for parcel in &parcels {
+                let mail = one(channel, parcel).await;
+                for body in [text(&mail), html(&mail)] {
+                    let body = body.replace("&#x2f;", "/");
+                    assert!(body.contains(part), "{part} in {body}");
+                    assert!(
+                        !body.contains("Mira") && !body.contains("no picture"),
+                        "{body}"
+                    );
+                    let link = format!("/v1/deliveries/{}/content?", parcel.id);
+                    assert!(
+                        body.contains(&link) && !body.contains("/v1/jobs/"),
+                        "{body}"
+                    );
+                    assert!(body.contains(&minute(kept)), "the retention's end: {body}");
+                }
+            }
+        }
+    }
+    // Past its retention a result goes with its last delivery: a link to it would open nothing.
+    let mut late = result("x");
+    late.kept_until = Some(Timestamp::now());
+    let mail = one(channels[0], &late).await;
+    assert!(!text(&mail).contains("https://"), "{}", text(&mail));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::digest::Window;
 use super::neutral::one_line;
 use crate::channels::Parcel;
+use crate::channels::mapped::{mapped, short};
 use crate::summary::Summary;
 
 /// The most characters of a result in a digest's table.
@@ -29,6 +30,8 @@ pub(super) struct View<'a> {
     pub(super) delivery: Delivery,
     /// The time that a digest covers.
     pub(super) window: Option<Span>,
+    /// Until when all links hold: `2026-03-01 10:00 UTC`.
+    pub(super) links_until: Option<String>,
     /// All results.
     pub(super) results: Vec<Item<'a>>,
 }
@@ -45,12 +48,23 @@ pub(super) struct Item<'a> {
     pub(super) succeeded: bool,
     /// In few words.
     pub(super) summary: String,
+    /// Whether `map` made the content: then it is shown, in `lines` or `facts`, and neither answers nor the error.
+    pub(super) mapped: bool,
+    pub(super) lines: Vec<String>,
+    pub(super) facts: Vec<Fact>,
     pub(super) answers: Vec<Answered>,
     pub(super) error: Option<Failed>,
     pub(super) took_ms: f64,
     /// Where the result document is: a link until a time, or an attachment.
     #[serde(flatten)]
     pub(super) place: Place,
+}
+
+/// One value of what `map` made.
+#[derive(Serialize)]
+pub(super) struct Fact {
+    name: String,
+    value: String,
 }
 
 /// One answer.
@@ -99,7 +113,7 @@ pub(super) struct Span {
 impl<'a> View<'a> {
     /// The view of one message's parcels; none where there are none.
     pub(super) fn of(
-        parcels: &[&'a Parcel],
+        parcels: &'a [Parcel],
         places: &[Place],
         window: Option<Window>,
     ) -> Option<Self> {
@@ -120,6 +134,10 @@ impl<'a> View<'a> {
                 from: minute(window.from),
                 until: minute(window.until),
             }),
+            links_until: results
+                .iter()
+                .filter_map(|item| item.place.link_expires.clone())
+                .min(),
             results,
         })
     }
@@ -130,6 +148,23 @@ impl<'a> Item<'a> {
         let document: Option<ResultDocument> = serde_json::from_value(parcel.result.clone()).ok();
         let document = document.as_ref();
         let succeeded = document.is_some_and(|it| it.status == Status::Succeeded);
+        // What is shown: with `map`, only what it made.
+        let shown = document.filter(|_| !parcel.mapped);
+        let (lines, facts) = if parcel.mapped {
+            mapped(&parcel.content)
+        } else {
+            Default::default()
+        };
+        let facts = short(facts);
+        let in_words = match (shown, lines.first()) {
+            (Some(document), _) => Summary::of(document).words,
+            (None, Some(line)) => line.clone(),
+            (None, None) => facts
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
         Self {
             result: &parcel.result,
             content: &parcel.content,
@@ -137,15 +172,16 @@ impl<'a> Item<'a> {
             id: parcel.job.to_string(),
             status: if succeeded { "succeeded" } else { "failed" },
             succeeded,
-            summary: one_line(
-                &document.map(|it| Summary::of(it).words).unwrap_or_default(),
-                LONGEST,
-            ),
-            answers: document.map(answers).unwrap_or_default(),
-            error: document.and_then(|it| it.error.as_ref()).map(Failed::of),
-            took_ms: document
-                .map(|it| it.steps.iter().map(|step| step.took_ms).sum())
-                .unwrap_or_default(),
+            summary: one_line(&in_words, LONGEST),
+            mapped: parcel.mapped,
+            lines,
+            facts: facts
+                .into_iter()
+                .map(|(name, value)| Fact { name, value })
+                .collect(),
+            answers: shown.map(answers).unwrap_or_default(),
+            error: shown.and_then(|it| it.error.as_ref()).map(Failed::of),
+            took_ms: document.map(took_ms).unwrap_or_default(),
             place,
         }
     }
@@ -168,6 +204,12 @@ impl Delivery {
             created: parcel.created.to_string(),
         }
     }
+}
+
+/// All steps, in milliseconds to a tenth.
+fn took_ms(document: &ResultDocument) -> f64 {
+    let sum: f64 = document.steps.iter().map(|step| step.took_ms).sum();
+    (sum * 10.0).round() / 10.0
 }
 
 fn answers(document: &ResultDocument) -> Vec<Answered> {

@@ -1,8 +1,11 @@
 //! Adding whole lines to a file, durably, beside other writers.
+//!
+//! A file may hold anything of anybody's: what is there is cut only where it is half a line that is known to be ours. All else is kept,
+//! and ended where its ending is missing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,9 +37,9 @@ struct Left {
 pub(super) enum End {
     /// Every line is whole.
     Whole,
-    /// The last line lacks only its ending.
-    Unended,
-    /// What follows this many bytes is half a line.
+    /// The last line lacks this ending.
+    Unended(&'static [u8]),
+    /// What follows this many bytes is half a line, and can be nobody's whole one.
     Torn(u64),
 }
 
@@ -45,51 +48,88 @@ impl Appender {
         Self { path, left: None }
     }
 
-    /// Opens the file, makes it and its folder where they are not there, waits for its lock and mends its end. `judge` looks at the
-    /// file from an offset at which a line starts.
-    pub(super) fn open(
-        &mut self,
-        judge: impl FnOnce(&mut File, u64) -> io::Result<End>,
-    ) -> io::Result<Opened<'_>> {
-        let mut file = locked(&self.path)?;
-        let mut length = file.metadata()?.len();
-        let known = self.left.take();
-        let from = match known {
+    /// Opens the file, makes it and its folder where they are not there, and waits for its lock.
+    pub(super) fn open(&mut self) -> io::Result<Opened<'_>> {
+        let file = locked(&self.path)?;
+        let length = file.metadata()?.len();
+        let known = match self.left.take() {
             Some(left) if left == Left::of(&file, left.length)? && left.length <= length => {
                 left.length
             }
             _ => 0,
         };
-        if length > from {
-            match judge(&mut file, from)? {
-                End::Whole => {}
-                End::Unended => {
-                    file.write_all(b"\n")?;
-                    length += 1;
-                }
-                End::Torn(whole) => {
-                    file.set_len(whole)?;
-                    length = whole;
-                }
-            }
-        }
         Ok(Opened {
             file,
             length,
+            known,
             left: &mut self.left,
         })
     }
 }
 
-/// The file, locked, with every line whole.
+/// The file, locked.
 pub(super) struct Opened<'a> {
     pub(super) file: File,
     /// Its length in bytes.
     pub(super) length: u64,
+    /// How much of it this appender left there, every line whole.
+    known: u64,
     left: &'a mut Option<Left>,
 }
 
 impl Opened<'_> {
+    /// Makes every line whole. `again` are lines that an earlier attempt may have begun: the start of one at the file's end is cut off.
+    /// `judge` looks at what else is there, from an offset at which a line starts.
+    pub(super) fn mend<'l>(
+        &mut self,
+        again: impl Iterator<Item = &'l str>,
+        judge: impl FnOnce(&mut File, u64) -> io::Result<End>,
+    ) -> io::Result<()> {
+        if self.length <= self.known {
+            return Ok(());
+        }
+        let lines: Vec<_> = again.map(str::as_bytes).collect();
+        let half = self.half_of(&lines)?;
+        if half > 0 {
+            self.cut(self.length - half)?;
+        }
+        match judge(&mut self.file, self.known)? {
+            End::Whole => Ok(()),
+            End::Unended(ending) => {
+                self.file.write_all(ending)?;
+                self.length += ending.len() as u64;
+                Ok(())
+            }
+            End::Torn(whole) => self.cut(whole),
+        }
+    }
+
+    /// How many bytes at the end are the start of one of these lines, and not the whole of it.
+    fn half_of(&mut self, lines: &[&[u8]]) -> io::Result<u64> {
+        let most = lines.iter().map(|line| line.len()).max().unwrap_or(0) as u64;
+        let start = self.length.saturating_sub(most).max(self.known);
+        self.file.seek(SeekFrom::Start(start))?;
+        let mut end = Vec::new();
+        (&self.file)
+            .take(self.length - start)
+            .read_to_end(&mut end)?;
+        let starts = (0..end.len()).filter(|at| match at.checked_sub(1) {
+            Some(before) => end[before] == b'\n',
+            None => start == self.known,
+        });
+        let half = starts.map(|at| &end[at..]).find(|half| {
+            let begins = |line: &&[u8]| line.len() > half.len() && line.starts_with(half);
+            lines.iter().any(begins)
+        });
+        Ok(half.map_or(0, |half| half.len() as u64))
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.length = length;
+        Ok(())
+    }
+
     /// The end of the file, in which a line that starts there is looked for: after a line ending.
     pub(super) fn tail(&mut self, adding: usize) -> io::Result<String> {
         let start = self.length.saturating_sub(LOOK_BACK + adding as u64);
@@ -129,7 +169,7 @@ impl Left {
     }
 }
 
-/// Makes a folder with those above it, durably.
+/// Makes a folder with those above it, durably. Results are nobody else's: only the gateway's user may enter what is made here.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -137,7 +177,7 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
         make_folder(above)?;
     }
-    match std::fs::create_dir(folder) {
+    match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => {
             return Err(error);
         }
@@ -187,7 +227,7 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    let file = options.create(true).open(path)?;
+    let file = options.create(true).mode(0o600).open(path)?;
     sync_folder(path.parent())?;
     Ok(file)
 }

@@ -14,11 +14,12 @@ pub(super) fn add(
     name: &str,
     parcels: &[Parcel],
 ) -> io::Result<Vec<Verdict>> {
-    let mut opened = writer.open(judge)?;
+    let mut opened = writer.open()?;
     let lines: Vec<String> = parcels
         .iter()
         .map(|parcel| format!("{}\n", parcel.content))
         .collect();
+    opened.mend(begun(&lines, parcels), judge)?;
     let news = news(&lines, parcels, |adding| opened.tail(adding))?;
     let adding: String = news
         .iter()
@@ -26,6 +27,13 @@ pub(super) fn add(
         .collect();
     opened.add(adding.as_bytes())?;
     Ok(verdicts(name, news.iter().map(|(_, there)| *there)))
+}
+
+/// The lines that an earlier attempt may have begun.
+pub(super) fn begun<'l>(lines: &'l [String], parcels: &[Parcel]) -> impl Iterator<Item = &'l str> {
+    let again = parcels.iter().map(|parcel| parcel.attempt > 1);
+    let lines = lines.iter().zip(again);
+    lines.filter_map(|(line, again)| again.then_some(line.as_str()))
 }
 
 /// Each line, and whether an earlier attempt has added it already. Only a line that holds the invocation's id can be told from
@@ -65,7 +73,8 @@ pub(super) fn verdicts(name: &str, there: impl Iterator<Item = bool>) -> Vec<Ver
         .collect()
 }
 
-/// Whether the last line is whole. Half of one is cut off only where it is the start of JSON: what is not was never ours.
+/// Whether the last line is whole. Half of one is cut off only where it is the start of JSON and no JSON by itself: nothing else is
+/// surely nobody's whole line.
 fn judge(file: &mut File, from: u64) -> io::Result<End> {
     let start = last_line(file, from)?;
     let mut line = Vec::new();
@@ -75,10 +84,9 @@ fn judge(file: &mut File, from: u64) -> io::Result<End> {
         return Ok(End::Whole);
     }
     Ok(match serde_json::from_slice::<Value>(&line) {
-        // The start of a number is a number.
-        Ok(Value::Number(_)) => End::Torn(start),
         Err(error) if error.is_eof() => End::Torn(start),
-        Ok(_) | Err(_) => End::Unended,
+        // Also a number, though it may be the start of a longer one.
+        Ok(_) | Err(_) => End::Unended(b"\n"),
     })
 }
 

@@ -1,7 +1,8 @@
 //! One JSON file a result, named by the delivery's id: there whole, or not at all.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::append::{make_folder, sync_folder};
@@ -37,7 +38,9 @@ pub(super) fn write(folder: &Path, name: &str, parcels: &[Parcel]) -> io::Result
 }
 
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let mut file = options.mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

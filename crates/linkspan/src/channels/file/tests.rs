@@ -27,6 +27,8 @@ fn open(folder: &Path, keys: &str) -> Result<File, String> {
 
 fn parcel(content: Value) -> Parcel {
     Parcel {
+        mapped: false,
+        kept_until: None,
         id: DeliveryId::new(),
         job: InvocationId::new(),
         endpoint: Endpoint::new("i", "file"),
@@ -87,7 +89,8 @@ async fn half_a_line_is_cut_off_and_a_foreign_one_only_ended() {
     for (there, kept) in [
         ("{\"a\":1}\n{\"b\":", whole.to_owned()),
         ("{\"a\":1}\n{\"b\":\"é", whole.to_owned()),
-        ("{\"a\":1}\n12", whole.to_owned()),
+        // The start of a number is a number: it may be somebody's.
+        ("{\"a\":1}\n12", format!("{whole}12\n")),
         ("{\"a\":", String::new()),
         ("{\"a\":1}", whole.to_owned()),
         ("{\"a\":1}\nnot ours", format!("{whole}not ours\n")),
@@ -167,7 +170,7 @@ async fn rows_have_the_columns_of_the_first_content_or_of_the_header_that_is_the
     let keys = r#"file = "out.csv", format = "csv", map = "{x: 1}""#;
     let channel = open(folder.path(), keys).unwrap();
     let first = parcel(json!({"id": "a,b", "n": -0.5, "deep": {"k": [1]}, "none": null}));
-    let second = parcel(json!({"n": true, "new": 1}));
+    let second = parcel(json!({"n": true, "new": null}));
     let third = parcel(json!("no object"));
     let verdicts = channel.send(&[first, third, second]).await;
     assert_eq!(
@@ -178,6 +181,7 @@ async fn rows_have_the_columns_of_the_first_content_or_of_the_header_that_is_the
             VerdictKind::Delivered
         ]
     );
+    assert!(verdicts[1].detail.contains("needs an object"));
     let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
     assert_eq!(
         text,
@@ -193,6 +197,42 @@ async fn rows_have_the_columns_of_the_first_content_or_of_the_header_that_is_the
     channel.send(&[parcel(json!({"id": "x", "n": 2}))]).await;
     let text = std::fs::read_to_string(folder.path().join("there.csv")).unwrap();
     assert_eq!(text, "n,id\n2,x\r\n");
+}
+
+#[tokio::test]
+async fn a_row_with_keys_that_the_header_lacks_is_a_dead_letter_that_names_those_of_the_filter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.csv");
+    for (map, content, told) in [
+        (
+            ", map = '{id, label: 1, when: 2}'",
+            json!({"id": 1, "label": 2, "when": 3}),
+            "lacks: label, when; ",
+        ),
+        (
+            ", map = '{id, label: 1} + .answers.s'",
+            json!({"id": 1, "label": 2, "Ilse": 3, "Mart": 4}),
+            "lacks: label and 2 that map takes from the result; ",
+        ),
+        (
+            "",
+            json!({"id": 1, "status": "x", "answers": {}}),
+            "lacks: status, answers; ",
+        ),
+    ] {
+        std::fs::write(&path, "id,n\n").unwrap();
+        let keys = format!(r#"file = "out.csv", format = "csv"{map}"#);
+        let channel = open(folder.path(), &keys).unwrap();
+        let verdicts = channel
+            .send(&[parcel(json!({"id": 0})), parcel(content)])
+            .await;
+        assert_eq!(
+            kinds(&verdicts),
+            [VerdictKind::Delivered, VerdictKind::Dead]
+        );
+        assert!(verdicts[1].detail.contains(told), "{}", verdicts[1].detail);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "id,n\n0,\r\n");
+    }
 }
 
 #[tokio::test]
@@ -213,40 +253,125 @@ async fn a_result_document_has_a_column_for_its_error_from_the_start() {
 }
 
 #[tokio::test]
-async fn no_cell_is_a_formula_and_a_number_stays_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let channel = open(
-        folder.path(),
-        r#"file = "out.csv", format = "csv", map = "{x: 1}""#,
-    )
-    .unwrap();
-    let content = json!({"=a": "=1+1", "b": "+1", "c": "-1", "d": "@x", "e": "\tx", "f": "\rx", "g": -1, "h": "a=b"});
-    for _ in 0..2 {
-        channel.send(&[parcel(content.clone())]).await;
+async fn no_cell_is_a_formula_wherever_a_spreadsheet_splits_it_and_a_number_stays_one() {
+    let cases = [
+        (json!("=1+1"), "'=1+1"),
+        (json!("+1"), "'+1"),
+        (json!("-1"), "'-1"),
+        (json!("@x"), "'@x"),
+        (json!("a=b-c"), "a=b-c"),
+        (json!("\tx"), "\"'\tx\""),
+        (json!("\rx"), "\"'\rx\""),
+        (json!("\n=1"), "\"'\n'=1\""),
+        (json!("a;=1+1"), "\"a;'=1+1\""),
+        (json!("a; \"=1\";2"), "\"a; \"\"'=1\"\";2\""),
+        (json!("a\t@x"), "\"a\t'@x\""),
+        (json!("a\r\n -1"), "\"a\r\n '-1\""),
+        (json!(["a;=1"]), "\"[\"\"a;'=1\"\"]\""),
+        (json!(-1), "-1"),
+        (json!(true), "true"),
+    ];
+    for (value, cell) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = r#"file = "out.csv", format = "csv", map = "{x: 1}""#;
+        let channel = open(folder.path(), keys).unwrap();
+        for _ in 0..2 {
+            channel
+                .send(&[parcel(json!({"=a;=b": value, "n": 1}))])
+                .await;
+        }
+        let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
+        let row = format!("{cell},1\r\n");
+        assert_eq!(text, format!("\"'=a;'=b\",n\r\n{row}{row}"), "{value}");
     }
-    let text = std::fs::read_to_string(folder.path().join("out.csv")).unwrap();
-    let row = "'=1+1,'+1,'-1,'@x,'\tx,\"'\rx\",-1,a=b\r\n";
-    assert_eq!(text, format!("'=a,b,c,d,e,f,g,h\r\n{row}{row}"));
 }
 
 #[tokio::test]
-async fn half_a_row_is_cut_off_even_where_it_ends_within_quotes() {
+async fn half_a_row_is_cut_off_by_the_attempt_that_adds_the_whole_one() {
     let whole = "id,text\r\n1,\"two\nlines\"\r\n";
-    for torn in ["2,\"half a\n", "2,\"half", "2", "2,x", "2,x\r"] {
+    let row = "2,\"half a\nrow\"\r\n";
+    for end in 1..row.len() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
-        std::fs::write(&path, format!("{whole}{torn}")).unwrap();
+        std::fs::write(&path, format!("{whole}{}", &row[..end])).unwrap();
         let channel = open(
             folder.path(),
             r#"file = "out.csv", format = "csv", map = "{x: 1}""#,
         )
         .unwrap();
-        channel.send(&[parcel(json!({"id": 3, "text": "x"}))]).await;
+        let mut torn = parcel(json!({"id": 2, "text": "half a\nrow"}));
+        torn.attempt = 2;
+        let other = parcel(json!({"id": 3, "text": "x"}));
+        let verdicts = channel.send(&[other, torn]).await;
+        assert_eq!(kinds(&verdicts), [VerdictKind::Delivered; 2]);
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            format!("{whole}3,x\r\n"),
-            "{torn:?}"
+            format!("{whole}3,x\r\n{row}"),
+            "{end}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_to_be_half_of_ours_is_kept_and_only_ended() {
+    for (there, ending) in [
+        // A quote within a cell opens nothing, whoever wrote it, and the rows after it are there to stay.
+        ("id,text\n1,2,5\" disk\n2,x\r\n3,y\r\n", ""),
+        ("id,text\n1,2,5\" disk\n2,x", "\n"),
+        ("id,text\n1,x", "\n"),
+        ("id,text\n1", "\n"),
+        ("id,text\r\n1,x\r", "\n"),
+        ("id,text\n1,\"half", "\"\n"),
+        ("id,text\n1,\"5 disk\n2,x\r\n3,y\r\n", "\"\n"),
+        ("id,text\n1,\"a \"\"b\"\" c\"\n", ""),
+        ("\u{feff}\"id\",text\n", ""),
+        ("id,text", "\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let keys = r#"file = "out.csv", format = "csv", map = "{x: 1}""#;
+        std::fs::write(&path, there).unwrap();
+        let mut expected = format!("{there}{ending}");
+        // Each time by a gateway that has just started, and as a further attempt.
+        for id in 7..9 {
+            let channel = open(folder.path(), keys).unwrap();
+            let mut parcel = parcel(json!({"id": id, "text": "new"}));
+            parcel.attempt = 2;
+            let verdicts = channel.send(&[parcel]).await;
+            assert_eq!(kinds(&verdicts), [VerdictKind::Delivered], "{there:?}");
+            expected.push_str(&format!("{id},new\r\n"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text, expected, "{there:?}");
+        }
+        // A reader that knows RFC 4180 finds the rows that were added.
+        let text = expected.trim_start_matches('\u{feff}').as_bytes();
+        let mut rows = ::csv::ReaderBuilder::new().flexible(true).from_reader(text);
+        let last: Vec<_> = rows.records().map(Result::unwrap).collect();
+        let last: Vec<_> = last[last.len() - 2..].iter().collect();
+        assert_eq!(last, [vec!["7", "new"], vec!["8", "new"]], "{there:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_but_the_gateways_user_can_read_what_is_made() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (keys, made) in [
+        (r#"file = "new/folder/out.jsonl""#, "new/folder/out.jsonl"),
+        (r#"file = "new/folder", format = "file-per-result""#, ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let parcel = result("x");
+        let verdicts = open(folder.path(), keys)
+            .unwrap()
+            .send(std::slice::from_ref(&parcel))
+            .await;
+        assert_eq!(kinds(&verdicts), [VerdictKind::Delivered]);
+        let alone = format!("new/folder/{}.json", parcel.id);
+        let file = if made.is_empty() { &alone } else { made };
+        for (path, mode) in [("new", 0o700), ("new/folder", 0o700), (file, 0o600)] {
+            let made = std::fs::metadata(folder.path().join(path)).unwrap();
+            assert_eq!(made.permissions().mode() & 0o777, mode, "{path}");
+        }
     }
 }
 

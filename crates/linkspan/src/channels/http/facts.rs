@@ -1,20 +1,12 @@
 //! What a message tells of a result: a title, a few facts, and where the rest is.
 
 use linkspan_model::{ResultDocument, Status};
-use serde_json::Value;
 
 use crate::channels::Parcel;
+use crate::channels::mapped::{mapped, short};
 use crate::channels::printable::printable;
 use crate::links::Links;
 use crate::summary::Summary;
-
-/// The most facts of one message, and the most characters of a name and a value.
-const FACTS: usize = 40;
-const NAME: usize = 60;
-const VALUE: usize = 300;
-/// The most lines and characters of a text that `map` made.
-const LINES: usize = 40;
-const LINE: usize = 500;
 
 /// What a message tells. All texts are printable, each on one line, and escaped for nothing.
 pub(super) struct Facts {
@@ -32,21 +24,14 @@ pub(super) struct Facts {
 
 impl Facts {
     /// The facts of what `map` made, or else of the result document.
-    pub(super) fn of(parcel: &Parcel, mapped: bool, links: &Links) -> Self {
+    pub(super) fn of(parcel: &Parcel, links: &Links) -> Self {
         let result: Option<ResultDocument> = serde_json::from_value(parcel.result.clone()).ok();
         let succeeded = parcel.result["status"] == "succeeded";
         let ended = if succeeded { "succeeded" } else { "failed" };
-        let (lines, facts) = match (&parcel.content, result) {
-            (Value::String(text), _) if mapped => (lines(text), Vec::new()),
-            (Value::Object(object), _) if mapped => {
-                let facts = object
-                    .iter()
-                    .map(|(name, value)| (name.clone(), plain(value)));
-                (Vec::new(), facts.collect())
-            }
-            (other, _) if mapped => (lines(&plain(other)), Vec::new()),
-            (_, Some(result)) => (Vec::new(), told(&result)),
-            (_, None) => (Vec::new(), Vec::new()),
+        let (lines, facts) = match result {
+            _ if parcel.mapped => mapped(&parcel.content),
+            Some(result) => (Vec::new(), told(&result)),
+            None => Default::default(),
         };
         Self {
             title: printable(&format!("{}: {ended}", parcel.endpoint.integration), 140),
@@ -83,41 +68,4 @@ fn told(result: &ResultDocument) -> Vec<(String, String)> {
         facts.push(("error".to_owned(), Summary::of(result).words));
     }
     facts
-}
-
-fn short(facts: Vec<(String, String)>) -> Vec<(String, String)> {
-    let more = facts.len().saturating_sub(FACTS);
-    let mut shown: Vec<_> = facts
-        .into_iter()
-        .take(FACTS)
-        .map(|(name, value)| (printable(&name, NAME), printable(&value, VALUE)))
-        .collect();
-    if more > 0 {
-        shown.push(("…".to_owned(), format!("and {more} more")));
-    }
-    shown
-}
-
-fn lines(text: &str) -> Vec<String> {
-    text.lines()
-        .take(LINES)
-        .map(|line| printable(line, LINE))
-        .collect()
-}
-
-/// A value in one line: texts and numbers as they are, lists of them with commas, everything else as JSON.
-fn plain(value: &Value) -> String {
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-        _ => None,
-    };
-    match value {
-        Value::Array(values) => values
-            .iter()
-            .map(one)
-            .collect::<Option<Vec<_>>>()
-            .map_or_else(|| value.to_string(), |values| values.join(", ")),
-        _ => one(value).unwrap_or_else(|| value.to_string()),
-    }
 }

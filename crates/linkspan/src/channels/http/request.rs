@@ -106,12 +106,22 @@ impl Call {
         if !path.starts_with('/') || path.starts_with("//") || path.contains('\\') {
             return Err("gave a path that does not begin with one slash, or holds a backslash");
         }
-        if path.chars().any(char::is_control) {
+        // A value of the document must not climb out of the path that it was put in, however often the receiver decodes it.
+        let decoded = decoded(path);
+        if decoded.iter().any(u8::is_ascii_control) {
             return Err("gave a path with a control character");
         }
-        // A value of the document must not climb out of the path that it was put in.
-        let dots = path.to_ascii_lowercase().replace("%2e", ".");
-        if dots.split('/').any(|segment| matches!(segment, "." | "..")) {
+        let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
+        if slashes(&decoded) > slashes(path.as_bytes()) || decoded.contains(&b'\\') {
+            return Err("gave a path with an encoded slash or backslash");
+        }
+        // What follows a semicolon is a parameter of the segment to some.
+        let name = |segment: &[u8]| {
+            let end = segment.iter().position(|byte| *byte == b';');
+            segment[..end.unwrap_or(segment.len())].to_vec()
+        };
+        let mut segments = decoded.split(|byte| *byte == b'/').map(name);
+        if segments.any(|name| matches!(name.as_slice(), b"." | b"..")) {
             return Err("gave a path with a segment . or ..");
         }
         self.url.set_path(path);
@@ -163,6 +173,27 @@ impl Call {
         }
         Ok(())
     }
+}
+
+/// A text without percent-encoding (RFC 3986 section 2.1), also of what was encoded more than once.
+fn decoded(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|it| u8::try_from(it).ok())
+    };
+    let mut bytes: Vec<u8> = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        bytes.push(byte);
+        // What one decoding makes may end another.
+        while let [.., b'%', high, low] = bytes[..]
+            && let (Some(high), Some(low)) = (digit(high), digit(low))
+        {
+            bytes.truncate(bytes.len() - 3);
+            bytes.push(high << 4 | low);
+        }
+    }
+    bytes
 }
 
 fn method(name: &str) -> Result<Method, &'static str> {

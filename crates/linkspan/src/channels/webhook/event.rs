@@ -27,7 +27,7 @@ struct Event<'a> {
     data: Option<&'a Value>,
 }
 
-/// Writes a parcel's event. One over `max_size` bytes comes without its data, and with a link to the result in place of them.
+/// Writes a parcel's event. One over `max_size` bytes comes without its data, and with a link to the same data in place of them.
 pub(super) fn write(
     parcel: &Parcel,
     source: &str,

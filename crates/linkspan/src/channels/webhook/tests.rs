@@ -193,12 +193,33 @@ async fn an_event_over_the_limit_holds_a_link_in_place_of_its_data() {
         context.links.check(parcel.job, expires, signature, before),
         Ok(())
     );
+    // What `map` made is behind a link of its own, which ends with the result's retention.
+    let mut mapped = parcel.clone();
+    mapped.mapped = true;
+    let kept = before + jiff::SignedDuration::from_mins(10);
+    mapped.kept_until = Some(kept);
+    send(&channel, mapped).await;
+    let event = receiver.seen()[1].json();
+    let link = event["dataref"].as_str().unwrap();
+    let start = format!(
+        "https://linkspan.example.com/v1/deliveries/{}/content?expires={}&signature=",
+        parcel.id,
+        kept.as_second()
+    );
+    let signature = link.strip_prefix(&start).expect(link);
+    let checked = context
+        .links
+        .check(parcel.id, kept.as_second(), signature, before);
+    assert_eq!(checked, Ok(()));
 }
 
 #[tokio::test]
 async fn each_status_has_its_verdict() {
     let retry = |after| VerdictKind::Retry { after };
     let wait = |seconds| retry(Some(Duration::from_secs(seconds)));
+    let rest = |seconds| VerdictKind::Rest {
+        asked: Duration::from_secs(seconds),
+    };
     let long = format!("{}\u{202e}{}", "no ".repeat(40), "never ".repeat(100));
     type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, VerdictKind, &'a str);
     let cases: &[Case<'_>] = &[
@@ -267,16 +288,17 @@ async fn each_status_has_its_verdict() {
             429,
             &[("retry-after", "120")],
             "",
-            wait(120),
+            rest(120),
             "answered 429 Too Many Requests",
         ),
         (
             429,
             &[("retry-after", "9999999")],
             "",
-            wait(86_400),
+            rest(86_400),
             "answered 429",
         ),
+        (409, &[("retry-after", "7")], "", wait(7), "answered 409"),
         (
             500,
             &[],
@@ -295,7 +317,7 @@ async fn each_status_has_its_verdict() {
             503,
             &[("retry-after", "Tue, 31 Dec 2999 23:59:59 GMT")],
             "",
-            wait(86_400),
+            rest(86_400),
             "answered 503",
         ),
         (
@@ -349,11 +371,22 @@ async fn each_status_has_its_verdict() {
 
 #[tokio::test]
 async fn an_address_that_must_not_be_called_is_a_dead_letter_and_nobody_there_is_tried_again() {
+    let item =
+        |address: &str| format!(r#"{{ webhook = "{address}", secret = "${{env:{SECRET}}}" }}"#);
     let verdict = async |address: &str| -> Verdict {
-        let item = format!(r#"{{ webhook = "{address}", secret = "${{env:{SECRET}}}" }}"#);
-        send(&opened(&item, &context()).unwrap(), parcel(result())).await
+        send(
+            &opened(&item(address), &context()).unwrap(),
+            parcel(result()),
+        )
+        .await
     };
-    let dead = verdict("http://10.20.30.40/hooks/hidden-part").await;
+    let faults = opened(&item("http://10.20.30.40/hooks/hidden-part"), &context()).unwrap_err();
+    let expected = "webhook: 10.20.30.40 is an address of a private network, which is not called; where that is meant, add \
+                    \"10.20.30.40/32\" to outbound.private_networks";
+    assert_eq!(faults, [expected]);
+    // A name is judged when it is called.
+    let name = context().outbound.resolve("10.20.30.40", 80).await;
+    let dead = crate::channels::reply::unanswered(&name.unwrap_err());
     assert_eq!((dead.kind, dead.status), (VerdictKind::Dead, None));
     assert!(
         dead.detail.contains("outbound.private_networks"),

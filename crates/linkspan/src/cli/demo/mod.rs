@@ -63,7 +63,9 @@ pub(super) fn run(args: &Args) -> Done {
             env!("CARGO_PKG_VERSION"),
             folder.path().display()
         );
-        let hash_key = HashKey::of(&served.gateway.config, folder.path())
+        let gateway = &served.gateway;
+        let hash_key = HashKey::of(&gateway.config, folder.path(), &*gateway.store)
+            .await
             .map_err(|error| Failure::of(&error))?;
         let scopes = ["invoke", "read", "admin"].map(str::to_owned);
         let key = keys::add(

@@ -1,5 +1,6 @@
-//! One call of a channel: with one delivery, or with as many as the channel takes.
+//! The calls of a channel: each with one delivery, or with as many of one group as the channel takes.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::channels::{Parcel, Verdict, VerdictKind};
 use crate::deliveries::Opened;
 use crate::deliveries::endpoint::{BreakerState, Place};
 use crate::deliveries::schedule::Next;
+use crate::logging::in_ms;
 use crate::store::{
     ClaimedDelivery, Delivery, DeliveryAttempt, DeliveryEnd, DeliveryOutcome, Try, TryOutcome,
 };
@@ -23,13 +25,20 @@ const LONGEST_DETAIL: usize = 500;
 
 /// How many attempts may be cut off by the gateway's own end before a delivery is given up: one that kills the gateway does not do so
 /// for ever.
-const CUT_OFF: usize = 20;
+const CUT_OFF: u32 = 20;
 
 /// A delivery with what its channel takes, or the end of one that cannot be sent.
 struct Prepared {
     delivery: Delivery,
     attempt: DeliveryAttempt,
-    parcel: Result<Parcel, String>,
+    parcel: Result<Parcel, Unsent>,
+}
+
+/// Why a delivery cannot be sent.
+struct Unsent {
+    reason: String,
+    /// Whether the channel's `when` said so.
+    withheld: bool,
 }
 
 /// When one call of a channel ended, and its chance: the same for all that it took, so that what went out together (a digest) is tried
@@ -40,24 +49,38 @@ struct Ended {
 }
 
 impl Sender {
-    /// Sends what was claimed for one call, and ends it durably.
-    pub(super) async fn attempt(
+    /// Makes the calls of one place, one after the other, and ends each durably. What is left when the receiver gets a rest, or the
+    /// gateway stops, is given back.
+    pub(super) async fn attempts(
         self: Arc<Self>,
         opened: Arc<Opened>,
-        claimed: Vec<ClaimedDelivery>,
+        calls: Vec<Vec<ClaimedDelivery>>,
         mut place: Place,
     ) {
-        let held: Vec<_> = claimed
-            .iter()
-            .map(|claimed| self.hold(claimed.attempt))
-            .collect();
-        let ends = tokio::select! {
-            biased;
-            () = all_lost(&held) => return, // erased, or another's: dropping the work stops it
-            ends = self.send(&opened, claimed, &mut place) => ends,
+        let hold = |call: Vec<ClaimedDelivery>| {
+            let held = call.iter().map(|claimed| self.hold(claimed.attempt));
+            (held.collect::<Vec<_>>(), call)
         };
-        drop(place); // the receiver is free, whatever the store takes
-        self.end(ends).await;
+        let mut calls: VecDeque<_> = calls.into_iter().map(hold).collect();
+        while let Some((held, call)) = calls.pop_front() {
+            let ends = tokio::select! {
+                biased;
+                () = all_lost(&held) => continue, // erased, or another's: dropping the work stops it
+                ends = self.send(&opened, call, &mut place) => ends,
+            };
+            let goes_on = opened.limits.breaker() == BreakerState::Closed
+                && !self.lifetime.abandon.is_cancelled();
+            if calls.is_empty() || !goes_on {
+                drop(place); // the receiver is free, whatever the store takes
+                let (held, left): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+                let left = left.iter().flatten();
+                let left = left.map(|claimed| self.released(&opened, claimed.attempt, None));
+                self.end(ends.into_iter().chain(left).collect()).await;
+                drop(held);
+                return;
+            }
+            self.end(ends).await;
+        }
     }
 
     async fn send(
@@ -125,7 +148,7 @@ impl Sender {
                 Ok(_) => verdicts
                     .next()
                     .unwrap_or_else(|| Verdict::retry(None, "the channel said nothing of it")),
-                Err(reason) => Verdict::dead(None, reason),
+                Err(unsent) => Verdict::dead(None, &unsent.reason),
             };
             self.end_of(opened, &prepared, verdict, at, (took, &ended))
         });
@@ -142,6 +165,10 @@ impl Sender {
         (took, ended): (Duration, &Ended),
     ) -> DeliveryEnd {
         let delivery = &prepared.delivery;
+        let receiver = opened.channel.receiver();
+        if prepared.parcel.is_ok() && receiver != delivery.receiver {
+            verdict.detail = format!("{receiver}: {}", verdict.detail); // the row names another
+        }
         if let Some((end, _)) = verdict.detail.char_indices().nth(LONGEST_DETAIL) {
             verdict.detail.truncate(end);
         }
@@ -158,9 +185,15 @@ impl Sender {
             VerdictKind::Gone => DeliveryOutcome::Pause {
                 reason: detail.clone(),
             },
-            VerdictKind::Retry { after } => {
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => {
+                let after = match kind {
+                    VerdictKind::Rest { asked } => Some(asked),
+                    VerdictKind::Retry { after } => after,
+                    _ => None,
+                };
                 let schedule = &opened.schedule;
-                match schedule.after(delivery.attempts, after, ended.spread, ended.now) {
+                let answered = delivery.attempts.saturating_sub(delivery.cut_off);
+                match schedule.after(answered, after, ended.spread, ended.now) {
                     Next::Due(due) => DeliveryOutcome::Retry { due },
                     Next::Dead => DeliveryOutcome::Dead {
                         reason: format!("given up after {} attempts: {detail}", delivery.attempts),
@@ -177,10 +210,10 @@ impl Sender {
         let tried = Try {
             at,
             took_ms: in_ms(took),
-            outcome: if outcome == DeliveryOutcome::Delivered {
-                TryOutcome::Delivered
-            } else {
-                TryOutcome::Failed
+            outcome: match &prepared.parcel {
+                Err(Unsent { withheld: true, .. }) => TryOutcome::Withheld,
+                _ if outcome == DeliveryOutcome::Delivered => TryOutcome::Delivered,
+                _ => TryOutcome::Failed,
             },
             status,
             detail,
@@ -221,15 +254,24 @@ impl Sender {
         let answers = |verdict: &Verdict| match verdict.kind {
             VerdictKind::Delivered | VerdictKind::Gone => Some(true),
             VerdictKind::Dead => verdict.status.map(|_| true),
-            VerdictKind::Retry { .. } => Some(false),
+            VerdictKind::Retry { .. } | VerdictKind::Rest { .. } => Some(false),
+        };
+        let asked = |verdict: &Verdict| match verdict.kind {
+            VerdictKind::Rest { asked } => Some(asked),
+            _ => None,
         };
         let Some(success) = verdicts.iter().filter_map(answers).reduce(|a, b| a || b) else {
             return; // nothing was learnt
         };
         let endpoint = &opened.endpoint;
-        match place.record(success, self.clock.now()) {
+        let asked = verdicts.iter().filter_map(asked).max();
+        match place.record(success, asked, self.clock.now()) {
             Some(BreakerState::Open) => {
-                tracing::warn!(%endpoint, "the receiver keeps failing: it is given a rest, and its deliveries wait");
+                let why = match asked {
+                    Some(_) => "asks for time",
+                    None => "keeps failing",
+                };
+                tracing::warn!(%endpoint, "the receiver {why}: it is given a rest, and its deliveries wait");
             }
             Some(BreakerState::Closed) => {
                 tracing::info!(%endpoint, "the receiver is back: its deliveries go on");
@@ -263,12 +305,14 @@ impl Opened {
             attempt,
             result,
             traceparent,
+            kept_until,
         } = claimed;
-        let attempts = usize::try_from(delivery.attempts).unwrap_or(usize::MAX);
-        let parcel = if attempts > self.schedule.attempts() + CUT_OFF {
-            Err("its attempts were cut off by the gateway's end too often".to_owned())
+        let parcel = if delivery.cut_off >= CUT_OFF {
+            let reason = "its attempts were cut off by the gateway's end too often".to_owned();
+            Err(reason.into())
         } else {
-            self.content(result).await.map(|(result, content)| Parcel {
+            let made = self.made(&delivery, result.as_deref()).await;
+            made.map(|(result, content)| Parcel {
                 id: delivery.id,
                 job: delivery.job,
                 endpoint: delivery.endpoint.clone(),
@@ -276,6 +320,8 @@ impl Opened {
                 created: delivery.created,
                 result,
                 content,
+                mapped: self.map.is_some(),
+                kept_until,
                 traceparent,
             })
         };
@@ -286,24 +332,80 @@ impl Opened {
         }
     }
 
-    /// The result document, and what is sent of it.
-    pub(in crate::deliveries) async fn content(
+    /// Why a delivery must not be sent: it was made for another receiver than its channel has now, and nobody has decided yet that this
+    /// one may have it. Who replays it after that does: the refusal is among its tries.
+    fn led_elsewhere(&self, delivery: &Delivery) -> Option<String> {
+        let (then, now) = (&delivery.receiver, self.channel.receiver());
+        if *then == now {
+            return None;
+        }
+        let sentence = format!(
+            "it was made for {then}, and its channel now leads to {now}; replay it to send it there"
+        );
+        let sentence: String = sentence.chars().take(LONGEST_DETAIL).collect();
+        let told = delivery.tries.iter().any(|tried| tried.detail == sentence);
+        (!told).then_some(sentence)
+    }
+
+    /// The result document, and what is sent of it; nothing as long as `when` has never given true.
+    async fn made(
         &self,
-        result: Option<String>,
-    ) -> Result<(Value, Value), String> {
-        let result = result.ok_or("its result is no longer there")?;
-        let result: Value =
-            serde_json::from_str(&result).map_err(|_| "its result cannot be read")?;
-        let content = match &self.map {
-            None => result.clone(),
-            Some(map) => map
-                .run_limited(&result)
-                .await
-                .map_err(|error| format!("map: {error}"))?
-                .ok_or("map: the filter gives no output")?,
-        };
+        delivery: &Delivery,
+        result: Option<&str>,
+    ) -> Result<(Value, Value), Unsent> {
+        let result = read(result)?;
+        if let Some(when) = self.when.as_ref().filter(|_| delivery.is_withheld()) {
+            let withheld = match when.is_true_limited(&result).await {
+                Ok(true) => None,
+                Ok(false) => Some("when: the result is not wanted by this channel".to_owned()),
+                Err(error) => Some(format!("when: {error}")),
+            };
+            if let Some(reason) = withheld {
+                let withheld = true;
+                return Err(Unsent { reason, withheld });
+            }
+        }
+        // After `when`: this refusal is a try like any other, and `when` would not be asked again.
+        if let Some(sentence) = self.led_elsewhere(delivery) {
+            return Err(sentence.into());
+        }
+        let content = self.content(&result).await?;
         Ok((result, content))
     }
+
+    /// What is sent of a result document.
+    async fn content(&self, result: &Value) -> Result<Value, String> {
+        let Some(map) = &self.map else {
+            return Ok(result.clone());
+        };
+        map.run_limited(result)
+            .await
+            .map_err(|error| format!("map: {error}"))?
+            .ok_or_else(|| "map: the filter gives no output".to_owned())
+    }
+
+    /// What is sent of a result document, given as the store has it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in a sentence that holds nothing of the result.
+    pub async fn content_of(&self, result: Option<&str>) -> Result<Value, String> {
+        self.content(&read(result)?).await
+    }
+}
+
+impl From<String> for Unsent {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            withheld: false,
+        }
+    }
+}
+
+fn read(result: Option<&str>) -> Result<Value, String> {
+    let result = result.ok_or("its result is no longer there")?;
+    serde_json::from_str(result).map_err(|_| "its result cannot be read".to_owned())
 }
 
 /// Resolves when none of the attempts is this gateway's any more. One of several goes on: its end is dropped by the store.
@@ -316,10 +418,6 @@ fn same(parcels: &[Parcel], detail: &str) -> Vec<Verdict> {
         .iter()
         .map(|_| Verdict::retry(None, detail))
         .collect()
-}
-
-fn in_ms(took: Duration) -> f64 {
-    (took.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// An outcome's name, in metrics.

@@ -109,7 +109,17 @@ impl Rig {
 
     /// A channel that answers nothing until it is released.
     pub(super) fn slow_channel(&mut self, name: &str, settings: deliver::Delivery) -> Script {
-        let script = Script::new(name, 1, Some(Semaphore::new(0)), super::taken);
+        self.gated_channel(name, settings, super::taken)
+    }
+
+    /// The same, with an answer of its own.
+    pub(super) fn gated_channel(
+        &mut self,
+        name: &str,
+        settings: deliver::Delivery,
+        answer: impl Fn(&Parcel) -> Verdict + Send + Sync + 'static,
+    ) -> Script {
+        let script = Script::new(name, 1, Some(Semaphore::new(0)), answer);
         self.add(name, settings, script)
     }
 
@@ -152,16 +162,9 @@ impl Rig {
         self.channels.clear();
     }
 
-    /// The deliveries of a result: at the end of an attempt, and at recovery.
-    pub(super) async fn outboxes(
-        &self,
-        result: &ResultDocument,
-    ) -> (Vec<NewDelivery>, Vec<NewDelivery>) {
-        let now = self.clock.time();
-        (
-            self.deliveries.outbox(result, now).await,
-            self.deliveries.outbox_blocking(result, now),
-        )
+    /// The deliveries of a result.
+    pub(super) async fn outbox(&self, result: &ResultDocument) -> Vec<NewDelivery> {
+        self.deliveries.outbox(result, self.clock.time()).await
     }
 
     /// Starts a sender for the channels that there are now.
@@ -335,6 +338,7 @@ struct Inner {
     batch: usize,
     gate: Option<Semaphore>,
     answer: Box<dyn Fn(&Parcel) -> Verdict + Send + Sync>,
+    receiver: Mutex<&'static str>,
     calls: Mutex<Vec<Call>>,
     sizes: Mutex<Vec<usize>>,
 }
@@ -360,6 +364,7 @@ impl Script {
             batch,
             gate,
             answer: Box::new(answer),
+            receiver: Mutex::new("https://crm.example.com"),
             calls: Mutex::default(),
             sizes: Mutex::default(),
         }))
@@ -367,6 +372,11 @@ impl Script {
 
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint::new(INTEGRATION, &self.0.name)
+    }
+
+    /// The configuration names another receiver from now on.
+    pub(super) fn lead_to(&self, receiver: &'static str) {
+        *self.0.receiver.lock().unwrap() = receiver;
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -387,11 +397,16 @@ impl Script {
 #[async_trait]
 impl Channel for Script {
     fn receiver(&self) -> String {
-        "https://crm.example.com".to_owned()
+        (*self.0.receiver.lock().unwrap()).to_owned()
     }
 
     fn batch(&self) -> usize {
         self.0.batch
+    }
+
+    /// Those of one moment belong together.
+    fn group(&self, made: Timestamp) -> Option<Timestamp> {
+        Some(made)
     }
 
     async fn send(&self, parcels: &[Parcel]) -> Vec<Verdict> {

@@ -11,6 +11,7 @@ use crate::gateway::Gateway;
 use crate::keys::Caller;
 use crate::refusal::Refusal;
 use crate::sessions::{By, Kept, Person, Token};
+use crate::store::name_and_id;
 
 /// The cookie of who is signed in.
 const SESSION: &str = "linkspan_session";
@@ -26,6 +27,8 @@ pub(in crate::http) struct SignedIn {
     pub(in crate::http) csrf: String,
     /// Who it is.
     pub(in crate::http) caller: Caller,
+    /// Who it is, for the audit log: the name, and the id of the key or at the identity provider.
+    pub(in crate::http) target: String,
 }
 
 /// The token of the session cookie, where one came.
@@ -74,8 +77,14 @@ pub(in crate::http) async fn signed_in(
     let Some(Kept::Person(Person { csrf, by })) = record.as_ref().and_then(Kept::of) else {
         return Ok(None);
     };
-    let caller = match by {
-        By::Key { id } => gateway.auth.holder_of(&*gateway.store, &id, counts).await?,
+    let (caller, id) = match by {
+        By::Key { id } => {
+            let caller = gateway.auth.holder_of(&*gateway.store, &id, counts).await?;
+            let Some(caller) = caller else {
+                return Ok(None);
+            };
+            (caller, id)
+        }
         By::Oidc {
             subject,
             issuer,
@@ -86,21 +95,29 @@ pub(in crate::http) async fn signed_in(
             let oidc = gateway.config.console.oidc.as_ref();
             let scopes = oidc
                 .filter(|oidc| oidc.issuer.as_str() == issuer)
-                .map_or_else(Vec::new, |oidc| rules::scopes(oidc, &name, &values));
+                .map_or_else(Vec::new, |oidc| {
+                    rules::scopes(oidc, &subject, &name, &values)
+                });
             if scopes.is_empty() {
                 return Ok(None);
             }
             if counts {
                 gateway.auth.within_rate(&format!("oidc:{subject}"), None)?;
             }
-            Some(Caller {
+            let caller = Caller {
                 name: rules::caller(&name),
                 key_id: None,
                 scopes,
-            })
+            };
+            (caller, subject)
         }
     };
-    Ok(caller.map(|caller| SignedIn { hash, csrf, caller }))
+    Ok(Some(SignedIn {
+        hash,
+        csrf,
+        target: name_and_id(&caller.name, &id),
+        caller,
+    }))
 }
 
 /// Whether browsers reach the gateway by TLS: then its cookies go by TLS only, and no other host can set them (`__Host-`, RFC 6265bis

@@ -3,7 +3,8 @@
 //! - `overview`, at once and whenever it differs: the document of `GET /console/overview`.
 //! - `job` and `delivery`: what changed through this gateway and the caller may see. Changes of a fifth of a second come together, each
 //!   thing with its latest state.
-//! - `missed`: more changed than was told; whoever shows a list reads it again.
+//! - `missed`: more may have changed than was told; whoever shows a list reads it again. So it is after a burst, and every few seconds
+//!   where other gateways share the store: what they change is not told here.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,6 +30,9 @@ const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
 /// How often it is asked whether the session still holds.
 const PROOF_EVERY: Duration = Duration::from_secs(5);
 
+/// How often it is told that others may have changed what is shown, where the store is shared.
+const OTHERS_EVERY: Duration = Duration::from_secs(5);
+
 /// How long changes are gathered.
 const GATHER: Duration = Duration::from_millis(200);
 
@@ -36,7 +40,7 @@ const GATHER: Duration = Duration::from_millis(200);
 const MOST: usize = 500;
 
 pub(super) async fn stream(session: Session) -> Result<Response, Refusal> {
-    let counted = Counted::new(&session.gateway)?;
+    let counted = Counted::new(&session)?;
     let mut tick = tokio::time::interval(OVERVIEW_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let follow = Follow {
@@ -45,6 +49,7 @@ pub(super) async fn stream(session: Session) -> Result<Response, Refusal> {
         tick,
         shown: None,
         proven: Instant::now(),
+        others: Instant::now(),
         gathered: Gathered::default(),
         ready: Vec::new().into_iter(),
         _counted: counted,
@@ -60,6 +65,7 @@ struct Follow {
     tick: Interval,
     shown: Option<Overview>,
     proven: Instant,
+    others: Instant,
     gathered: Gathered,
     ready: std::vec::IntoIter<Sent>,
     _counted: Counted,
@@ -101,6 +107,12 @@ impl Follow {
                             return None;
                         }
                         self.proven = Instant::now();
+                    }
+                    if self.others.elapsed() >= OTHERS_EVERY
+                        && self.session.gateway.store.is_shared()
+                    {
+                        self.others = Instant::now();
+                        self.gathered.miss();
                     }
                     if let Some(event) = self.overview().await {
                         return Some(event);
@@ -182,6 +194,7 @@ impl Gathered {
         }
     }
 
+    /// Takes note that there may be changes that are not told one by one.
     fn miss(&mut self) {
         self.since.get_or_insert_with(Instant::now);
         self.missed = true;

@@ -17,7 +17,7 @@ use axum::Router;
 use axum::routing::get;
 
 use crate::gateway::Gateway;
-use oidc::SignIns;
+use oidc::Providers;
 use overview::Snapshots;
 pub(in crate::http) use signin::no_store;
 use tries::Tries;
@@ -28,7 +28,7 @@ const MOST_FAILURES: u32 = 10;
 /// What the console keeps in memory.
 pub struct Console {
     tries: Tries,
-    sign_ins: SignIns,
+    providers: Providers,
     snapshots: Snapshots,
 }
 
@@ -36,7 +36,7 @@ impl Default for Console {
     fn default() -> Self {
         Self {
             tries: Tries::new(MOST_FAILURES),
-            sign_ins: SignIns::default(),
+            providers: Providers::default(),
             snapshots: Snapshots::default(),
         }
     }

@@ -1,10 +1,11 @@
 //! Signing in through an identity provider: OpenID Connect Core 1.0, code flow, with PKCE (RFC 7636).
 //!
-//! What a sign-in under way has to remember lies in the store for ten minutes, under a hash of the `state` and of a cookie together:
-//! only the browser that began it can end it, and only once. The way back always leads to `/`.
+//! Of a sign-in under way nothing is stored ([`under_way`]): only the browser that began it can end it, within ten minutes, and only
+//! once. The way back always leads to `/`.
 
 mod provider;
 pub(super) mod rules;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,42 +16,27 @@ use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::Oidc;
+use ring::hmac;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use provider::Fault;
 pub(super) use provider::Providers;
-use provider::{Fault, Went};
+use under_way::SignIn;
 
 use super::browser;
 use super::signin::{audit, begin, no_store};
-use super::tries::Tries;
 use crate::gateway::Gateway;
-use crate::http::server::Remote;
 use crate::http::{docs, layers};
 use crate::refusal::Refusal;
-use crate::sessions::{By, Kept, SignIn, Token};
-use crate::store::signed;
+use crate::sessions::{By, Kept, Token};
+use crate::store::{Digest, name_and_id, signed};
 
 /// How long a sign-in may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// So many sign-ins may be begun from one address in a minute: each is a row in the store.
-const MOST: u32 = 60;
-
-/// What the sign-in through a provider keeps in memory.
-pub(super) struct SignIns {
-    begun: Tries,
-    providers: Providers,
-}
-
-impl Default for SignIns {
-    fn default() -> Self {
-        Self {
-            begun: Tries::new(MOST),
-            providers: Providers::default(),
-        }
-    }
-}
+/// What the key of sign-ins under way is derived for.
+const PURPOSE: &str = "oidc-sign-in";
 
 /// Why somebody is not signed in, for a page that people read.
 struct Page {
@@ -128,35 +114,26 @@ impl IntoResponse for Page {
 }
 
 /// Sends somebody to the provider.
-pub(super) async fn login(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let remote = request.extensions().get::<Remote>();
-    match leave(&gateway, remote).await {
+pub(super) async fn login(State(gateway): State<Arc<Gateway>>) -> Response {
+    match leave(&gateway).await {
         Ok(response) => response,
         Err(page) => page.into_response(),
     }
 }
 
-async fn leave(gateway: &Gateway, remote: Option<&Remote>) -> Result<Response, Page> {
-    let oidc = configured(gateway)?;
-    let sign_ins = &gateway.console.sign_ins;
-    // It stays counted: nobody can tell yet whether it will succeed.
-    let _ = sign_ins.begun.take(remote.map(|remote| remote.0.ip()))?;
-    let (state, browser_token) = (Token::generate()?, Token::generate()?);
-    let Went {
-        to,
-        nonce,
-        verifier,
-    } = sign_ins
+async fn leave(gateway: &Gateway) -> Result<Response, Page> {
+    let (oidc, key) = configured(gateway)?;
+    let cookie = Token::generate()?;
+    let end = Timestamp::now()
+        .checked_add(signed(PATIENCE))
+        .unwrap_or(Timestamp::MAX);
+    let sign_in = SignIn::begin(&key, &cookie, end);
+    let to = gateway
+        .console
         .providers
-        .leave(gateway, oidc, &state.reveal())
+        .leave(gateway, oidc, &sign_in)
         .await?;
-    let record = Kept::SignIn(SignIn { nonce, verifier }).record(
-        state.hash_with(&browser_token),
-        Timestamp::now(),
-        signed(PATIENCE),
-    )?;
-    gateway.store.insert_session(record).await?;
-    let cookie = browser::sign_in_cookie(gateway, &browser_token, PATIENCE);
+    let cookie = browser::sign_in_cookie(gateway, &cookie, PATIENCE);
     Ok(see_other(to.as_str(), [cookie]))
 }
 
@@ -184,10 +161,18 @@ pub(super) async fn callback(State(gateway): State<Arc<Gateway>>, request: Reque
 }
 
 async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
-    let oidc = configured(gateway)?;
+    let (oidc, key) = configured(gateway)?;
     let (parts, _) = request.into_parts();
     let Query(back) = Query::<Back>::try_from_uri(&parts.uri).map_err(|_| strayed())?;
-    let sign_in = remembered(gateway, &parts.headers, back.state.as_deref()).await?;
+    let now = Timestamp::now();
+    let cookie = browser::sign_in_token(gateway, &parts.headers).ok_or_else(strayed)?;
+    let state = back.state.as_deref().and_then(Token::parse);
+    let state = state.ok_or_else(strayed)?;
+    let sign_in = SignIn::end(&key, &cookie, &state, now).ok_or_else(strayed)?;
+    let once = state.hash_with(&cookie);
+    if gateway.store.find_session(once, now).await?.is_some() {
+        return Err(strayed());
+    }
     if back.iss.is_some_and(|iss| iss != oidc.issuer.as_str()) {
         return Err(Fault::Refused.into());
     }
@@ -197,17 +182,20 @@ async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
     };
     let claims = gateway
         .console
-        .sign_ins
         .providers
         .arrive(gateway, oidc, code, &sign_in)
         .await?;
+    // Only now, when the provider has said who it is: strangers write nothing into the store. Of two at once, one gets in.
+    let ended = Kept::Ended.record(once, now, signed(PATIENCE))?;
+    gateway.store.insert_session(ended).await?;
     let subject = rules::text(claims.get("sub"))
         .ok_or(Fault::Refused)?
         .to_owned();
+    confirmed(oidc, &claims)?;
     let name = name(oidc, &claims)?;
     layers::set_caller(&rules::caller(&name));
     let values = rules::values(oidc, &claims);
-    if rules::scopes(oidc, &name, &values).is_empty() {
+    if rules::scopes(oidc, &subject, &name, &values).is_empty() {
         return Err(Page::new(
             Code::Forbidden,
             "You may not use this gateway",
@@ -217,45 +205,26 @@ async fn arrive(gateway: &Gateway, request: Request) -> Result<Response, Page> {
             ),
         ));
     }
+    same_person(gateway, oidc, &name, &subject).await?;
+    let target = name_and_id(&rules::caller(&name), &subject);
     let by = By::Oidc {
-        subject: subject.clone(),
+        subject,
         issuer: oidc.issuer.as_str().to_owned(),
         name,
         values,
     };
     let (cookie, _) = begin(gateway, &parts, by).await?;
-    audit(gateway, "session.sign-in", &format!("oidc:{subject}")).await;
+    audit(gateway, "session.sign-in", &target).await;
     Ok(see_other(
         "/",
         [Some(cookie), browser::no_sign_in_cookie(gateway)],
     ))
 }
 
-/// What the sign-in under way remembers: asked for once, and by the browser that began it.
-async fn remembered(
-    gateway: &Gateway,
-    headers: &http::HeaderMap,
-    state: Option<&str>,
-) -> Result<SignIn, Page> {
-    let token = browser::sign_in_token(gateway, headers);
-    let (Some(token), Some(state)) = (token, state.and_then(Token::parse)) else {
-        return Err(strayed());
-    };
-    let record = gateway
-        .store
-        .remove_session(state.hash_with(&token))
-        .await?;
-    match record {
-        Some(record) if record.expires > Timestamp::now() => match Kept::of(&record) {
-            Some(Kept::SignIn(sign_in)) => Ok(sign_in),
-            Some(Kept::Person(_)) | None => Err(strayed()),
-        },
-        _ => Err(strayed()),
-    }
-}
-
-fn configured(gateway: &Gateway) -> Result<&Oidc, Page> {
-    gateway.config.console.oidc.as_ref().ok_or_else(|| {
+/// The provider, and the key of the sign-ins under way.
+fn configured(gateway: &Gateway) -> Result<(&Oidc, hmac::Key), Page> {
+    let oidc = gateway.config.console.oidc.as_ref();
+    oidc.zip(gateway.auth.derive(PURPOSE)).ok_or_else(|| {
         Page::new(
             Code::NotFound,
             "There is no identity provider",
@@ -298,17 +267,55 @@ fn turned_away(error: Option<&str>) -> Page {
     )
 }
 
+/// Refuses an email address of which the provider does not say that it is the person's, where the address decides anything: whoever may
+/// write any address into their profile could be anybody (OpenID Connect Core section 5.7).
+fn confirmed(oidc: &Oidc, claims: &Map<String, Value>) -> Result<(), Page> {
+    let is_email = |claim: &str| claim.trim_start_matches('/') == "email";
+    let decides = is_email(&oidc.name_claim) || oidc.scope_claim.as_deref().is_some_and(is_email);
+    let confirmed = claims.get("email_verified") == Some(&Value::Bool(true));
+    if confirmed || !decides || oidc.unverified_email {
+        return Ok(());
+    }
+    Err(Page::new(
+        Code::Forbidden,
+        "Your email address is not confirmed",
+        "The identity provider does not say that your email address, by which this gateway knows people, is confirmed \
+         (email_verified). Confirm it there first. Where the provider never says it, whoever runs the gateway can name another claim in \
+         console.oidc.name_claim, or set console.oidc.unverified_email.",
+    ))
+}
+
+/// Refuses a name by which somebody else was here before: a mailbox may be given to another person, who must not find the jobs of the
+/// one before. The provider's `sub` is a person's for ever (OpenID Connect Core section 5.7), and the first one that comes by a name keeps
+/// it. The store holds hashes of both only.
+async fn same_person(
+    gateway: &Gateway,
+    oidc: &Oidc,
+    name: &str,
+    subject: &str,
+) -> Result<(), Page> {
+    let whose = Digest::of(format!("{}\0{name}", oidc.issuer.as_str()).as_bytes());
+    let own = Digest::of(subject.as_bytes()).0.to_vec();
+    let settled = gateway
+        .store
+        .settle(&format!("oidc-person-{whose}"), own.clone())
+        .await?;
+    if settled == own || rules::names(&oidc.successors, subject) {
+        return Ok(());
+    }
+    Err(Page::new(
+        Code::Forbidden,
+        "Somebody else was here by your name",
+        format!(
+            "The identity provider knows you as {name}, but the person who came by that name before is another one to it. Whoever runs \
+             the gateway can let you take over the name and its jobs: \"sub:{subject}\" in console.oidc.successors."
+        ),
+    ))
+}
+
 /// The person's name, from the claim that the configuration names.
 fn name(oidc: &Oidc, claims: &Map<String, Value>) -> Result<String, Page> {
     let claim = &oidc.name_claim;
-    let unverified = claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false));
-    if unverified {
-        return Err(Page::new(
-            Code::Forbidden,
-            "Your email address is not confirmed",
-            "The identity provider has not confirmed your email address, by which this gateway knows people. Confirm it there first.",
-        ));
-    }
     rules::text(rules::find(claims, claim))
         .filter(|name| !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control))
         .map(str::to_owned)

@@ -2,7 +2,7 @@
 //!
 //! Rates and times are this gateway's own, of the last minute. What waits is the store's, of all gateways.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Json;
@@ -27,12 +27,24 @@ use crate::store::{Counts, EndpointStatus, StoreError};
 /// How old what the store said may be.
 const FRESH: Duration = Duration::from_millis(900);
 
+/// The machine's name; empty where it has none that can be read.
+static HOST: LazyLock<String> = LazyLock::new(|| {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+});
+
 /// The overview of one caller.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Overview {
     version: &'static str,
     uptime_s: u64,
-    owner: String,
+    /// The machine's name, for people.
+    host: String,
+    /// Where the gateway listens.
+    listen: String,
+    /// Whether other gateways may use the store too.
+    shared: bool,
     accepting: bool,
     reason: Option<String>,
     window_s: u64,
@@ -120,7 +132,9 @@ impl Overview {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: gateway.started.elapsed().as_secs(),
-            owner: gateway.owner.clone(),
+            host: HOST.clone(),
+            listen: gateway.config.server.listen.to_string(),
+            shared: gateway.store.is_shared(),
             accepting: readiness.is_ok(),
             reason: readiness.err(),
             window_s: WINDOW,

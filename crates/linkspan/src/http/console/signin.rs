@@ -20,7 +20,7 @@ use crate::keys::Caller;
 use crate::logging;
 use crate::refusal::Refusal;
 use crate::sessions::{By, Kept, Person, Token};
-use crate::store::{AuditLine, signed};
+use crate::store::{AuditLine, name_and_id, signed};
 
 /// The largest request to sign in.
 const MAX_BODY: usize = 4096;
@@ -90,7 +90,6 @@ pub(super) async fn sign_in(
     let (parts, body) = request.into_parts();
     from_the_console(&parts, &gateway)?;
     let remote = parts.extensions.get::<Remote>().map(|remote| remote.0.ip());
-    let tried = gateway.console.tries.take(remote)?;
     let body = tokio::time::timeout(
         gateway.config.server.body_idle_timeout,
         axum::body::to_bytes(body, MAX_BODY),
@@ -108,15 +107,21 @@ pub(super) async fn sign_in(
     let caller = gateway
         .auth
         .holder(&*gateway.store, &key, layers::set_caller)
-        .await?;
-    tried.succeeded();
+        .await
+        .or_else(|refusal| {
+            // A store that cannot be asked is no failure of whoever shows the key.
+            if refusal.code() == Code::Unauthenticated {
+                gateway.console.tries.failed(remote)?;
+            }
+            Err(refusal)
+        })?;
     let Some(id) = caller.key_id.clone() else {
         // Without authentication nobody signs in.
         let view = SessionView::of(&gateway, Some(&caller), "");
         return Ok(no_store(Json(view).into_response()));
     };
     let (cookie, csrf) = begin(&gateway, &parts, By::Key { id: id.clone() }).await?;
-    audit(&gateway, "session.sign-in", &id).await;
+    audit(&gateway, "session.sign-in", &name_and_id(&caller.name, &id)).await;
     let view = SessionView::of(&gateway, Some(&caller), &csrf);
     let mut response = no_store(Json(view).into_response());
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -126,9 +131,9 @@ pub(super) async fn sign_in(
 /// Signs out: the session is gone on every gateway of the store.
 pub(super) async fn sign_out(session: Session) -> Result<Response, Refusal> {
     let gateway = &session.gateway;
-    if let Proof::Cookie { hash, .. } = &session.proof {
+    if let Proof::Cookie { hash, target, .. } = &session.proof {
         gateway.store.remove_session(*hash).await?;
-        audit(gateway, "session.sign-out", &session.caller.name).await;
+        audit(gateway, "session.sign-out", target).await;
     }
     let mut response = no_store(StatusCode::NO_CONTENT.into_response());
     if let Some(cookie) = browser::no_session_cookie(gateway) {

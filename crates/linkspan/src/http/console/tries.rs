@@ -1,4 +1,5 @@
-//! How often an address may fail to sign in.
+//! How often an address may fail to sign in. Only failures count, and only a failure is refused: a right key always lets in. For behind
+//! a proxy all people have one address, and who fails there must not shut out the others.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,7 +16,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// So many addresses are remembered at once; the rest share one count.
 const ADDRESSES: usize = 10_000;
 
-/// The tries of all addresses. Each gateway counts for itself.
+/// The failures of all addresses. Each gateway counts for itself.
 pub(super) struct Tries {
     most: u32,
     counts: Mutex<HashMap<IpAddr, Count>>,
@@ -24,17 +25,11 @@ pub(super) struct Tries {
 #[derive(Clone, Copy)]
 struct Count {
     since: Instant,
-    tries: u32,
-}
-
-/// A try that counts, unless it is taken back.
-pub(super) struct Try<'t> {
-    tries: &'t Tries,
-    address: IpAddr,
+    failures: u32,
 }
 
 impl Tries {
-    /// So many tries a minute.
+    /// So many failures a minute.
     pub(super) fn new(most: u32) -> Self {
         Self {
             most,
@@ -42,16 +37,16 @@ impl Tries {
         }
     }
 
-    /// Counts a try.
+    /// Counts a failure.
     ///
     /// # Errors
     ///
-    /// 429, with the time until tries count anew.
-    pub(super) fn take(&self, remote: Option<IpAddr>) -> Result<Try<'_>, Refusal> {
-        self.take_at(remote, Instant::now())
+    /// 429, with the time until failures count anew: there were too many, and this one is told nothing.
+    pub(super) fn failed(&self, remote: Option<IpAddr>) -> Result<(), Refusal> {
+        self.failed_at(remote, Instant::now())
     }
 
-    fn take_at(&self, remote: Option<IpAddr>, now: Instant) -> Result<Try<'_>, Refusal> {
+    fn failed_at(&self, remote: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut address = remote.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), whole);
         if counts.len() >= ADDRESSES && !counts.contains_key(&address) {
@@ -62,39 +57,22 @@ impl Tries {
         }
         let fresh = Count {
             since: now,
-            tries: 0,
+            failures: 0,
         };
         let count = counts.entry(address).or_insert(fresh);
         if now.duration_since(count.since) >= WINDOW {
             *count = fresh;
         }
-        if count.tries >= self.most {
+        if count.failures >= self.most {
             let wait = WINDOW.saturating_sub(now.duration_since(count.since));
             return Err(Refusal::new(
                 Code::RateLimited,
-                "too many tries to sign in from this address; wait a minute",
+                "too many tries to sign in failed from this address, and this one as well; wait a minute",
             )
             .retry_after(wait));
         }
-        count.tries += 1;
-        Ok(Try {
-            tries: self,
-            address,
-        })
-    }
-}
-
-impl Try<'_> {
-    /// Takes the try back: it did not fail.
-    pub(super) fn succeeded(self) {
-        let mut counts = self
-            .tries
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            count.tries = count.tries.saturating_sub(1);
-        }
+        count.failures += 1;
+        Ok(())
     }
 }
 
@@ -111,20 +89,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_tries_are_bounded_for_each_address_and_count_anew_after_a_while() {
+    fn failures_are_bounded_for_each_address_and_count_anew_after_a_while() {
         let tries = Tries::new(10);
         let now = Instant::now();
         let (one, other) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
-        for _ in 0..50 {
-            tries.take_at(one, now).unwrap().succeeded();
-        }
         for _ in 0..10 {
-            assert!(tries.take_at(one, now).is_ok());
+            assert!(tries.failed_at(one, now).is_ok());
         }
-        let refused = tries.take_at(one, now).err().unwrap();
+        let refused = tries.failed_at(one, now).err().unwrap();
         assert_eq!(refused.code(), Code::RateLimited);
-        assert!(tries.take_at(other, now).is_ok());
-        assert!(tries.take_at(one, now + WINDOW).is_ok());
+        assert!(tries.failed_at(other, now).is_ok());
+        assert!(tries.failed_at(one, now + WINDOW).is_ok());
     }
 
     #[test]
@@ -133,10 +108,10 @@ mod tests {
         let now = Instant::now();
         for host in 0..10 {
             let address = format!("2001:db8::{host:x}").parse().ok();
-            assert!(tries.take_at(address, now).is_ok());
+            assert!(tries.failed_at(address, now).is_ok());
         }
-        assert!(tries.take_at("2001:db8::ffff".parse().ok(), now).is_err());
-        assert!(tries.take_at("2001:db8:0:1::1".parse().ok(), now).is_ok());
+        assert!(tries.failed_at("2001:db8::ffff".parse().ok(), now).is_err());
+        assert!(tries.failed_at("2001:db8:0:1::1".parse().ok(), now).is_ok());
     }
 
     #[test]
@@ -144,7 +119,7 @@ mod tests {
         let tries = Tries::new(10);
         let now = Instant::now();
         for address in 0..u32::try_from(ADDRESSES).unwrap() + 500 {
-            let _ = tries.take_at(Some(IpAddr::V4(address.into())), now);
+            let _ = tries.failed_at(Some(IpAddr::V4(address.into())), now);
         }
         assert!(tries.counts.lock().unwrap().len() <= ADDRESSES + 1);
     }

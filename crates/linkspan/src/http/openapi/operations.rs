@@ -63,7 +63,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         parameters: &[
             ("query", "integration", "Only this integration's."),
             ("query", "state", "Only in this state."),
-            ("query", "caller", "Only this caller's, for administrators."),
+            (
+                "query",
+                "caller",
+                "Only this caller's; of others for administrators, within what they administer.",
+            ),
             (
                 "query",
                 "q",
@@ -164,7 +168,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/jobs/{id}/preview",
         id: "getPreview",
         summary: "A picture (PNG) of a page of a job's document.",
-        parameters: &[JOB, ("query", "page", "The page, from 1.")],
+        parameters: &[
+            JOB,
+            ("query", "page", "The page, from 1."),
+            (
+                "query",
+                "turn",
+                "How far it is turned, clockwise: 0, 90, 180 or 270.",
+            ),
+        ],
         answers: &[("200", "The picture.", None)],
     },
     Operation {
@@ -194,10 +206,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[("200", "The delivery.", Some("Delivery"))],
     },
     Operation {
+        method: "get",
+        path: "/v1/deliveries/{id}/content",
+        id: "getDeliveryContent",
+        summary: "What a delivery carries: the result document, or what the channel's map makes of it.",
+        parameters: &[DELIVERY],
+        answers: &[("200", "The content, JSON.", None)],
+    },
+    Operation {
         method: "post",
         path: "/v1/deliveries/{id}/replay",
         id: "replayDelivery",
-        summary: "Send a delivered or dead one again, with the same id.",
+        summary: "Send a delivered or dead one again, with the same id, or try a pending one now.",
         parameters: &[DELIVERY],
         answers: &[("200", "The delivery.", Some("Delivery"))],
     },
@@ -213,7 +233,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/v1/deliveries/replay",
         id: "replayDeliveries",
-        summary: "Send many again, by integration or time of making, for administrators.",
+        summary: "Send many again, or now, by integration or time of making, for administrators.",
         parameters: &[],
         answers: &[("200", "How many.", Some("Replayed"))],
     },
@@ -270,7 +290,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/audit",
         id: "listAudit",
         summary: "The audit log, newest first, for administrators.",
-        parameters: &[AFTER, ("query", "limit", "Lines a page.")],
+        parameters: &[
+            ("query", "actor", "Only what this caller did."),
+            (
+                "query",
+                "action",
+                "Only this: `key.add`, `request.refused` …",
+            ),
+            (
+                "query",
+                "from",
+                "Only what was done then or later (RFC 3339).",
+            ),
+            (
+                "query",
+                "until",
+                "Only what was done before then (RFC 3339).",
+            ),
+            AFTER,
+            ("query", "limit", "Lines a page."),
+        ],
         answers: &[("200", "A page.", Some("AuditLines"))],
     },
     Operation {

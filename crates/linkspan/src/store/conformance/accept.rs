@@ -5,7 +5,9 @@ use std::io::Read;
 use linkspan_model::{InvocationId, JobState};
 
 use super::{Site, at, bill, clerk, content, held, key, seconds};
-use crate::store::{AuditLine, Content, Counts, Enqueued, Filter, KeyRecord, Tally};
+use crate::store::{
+    Actor, AuditLine, AuditQuery, Content, Counts, Enqueued, Filter, KeyRecord, Sight, Tally,
+};
 
 pub(in crate::store) async fn an_accepted_job_is_there_after_a_restart(site: &dyn Site) {
     for size in [0, 10, 64 * 1024, 64 * 1024 + 1, 900_000] {
@@ -195,7 +197,43 @@ pub(in crate::store) async fn a_filter_narrows_the_list_and_the_counts_agree(sit
     assert!(list(Some("sales"), Some("bills"), None).await.is_empty());
 
     let any = Filter::default;
+    let of =
+        |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    let sight = |own: Option<&[&str]>, whole: &[&str]| Filter {
+        sight: Some(Sight {
+            caller: "finance".to_owned(),
+            own: own.map(of),
+            whole: of(whole),
+        }),
+        ..Filter::default()
+    };
     let narrowed = [
+        (sight(None, &[]), vec![second.id, mine.id]),
+        (sight(Some(&["bills"]), &[]), vec![second.id, mine.id]),
+        (sight(Some(&["letters"]), &[]), vec![]),
+        (sight(Some(&[]), &["letters"]), vec![letter.id]),
+        (
+            sight(None, &["letters"]),
+            vec![second.id, mine.id, letter.id],
+        ),
+        (
+            sight(Some(&[]), &["letters", "bills"]),
+            vec![second.id, mine.id, letter.id],
+        ),
+        (
+            Filter {
+                caller: Some("sales".to_owned()),
+                ..sight(None, &["letters"])
+            },
+            vec![letter.id],
+        ),
+        (
+            Filter {
+                caller: Some("sales".to_owned()),
+                ..sight(None, &[])
+            },
+            vec![],
+        ),
         (
             Filter {
                 request_id: Some("r-9".to_owned()),
@@ -330,13 +368,18 @@ pub(in crate::store) async fn keys_and_their_audit_lines_go_together(site: &dyn 
         ..record
     };
     assert_eq!(open.store.list_keys().await.unwrap(), [expected]);
-    let lines = open.store.list_audit(None, 10).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(10))
+        .await
+        .unwrap()
+        .lines;
     let actions: Vec<_> = lines.iter().map(|line| line.action.as_str()).collect();
     assert_eq!(actions, ["key.revoke", "key.expire", "key.add"]);
     assert!(
         lines
             .iter()
-            .all(|line| line.target == "k1" && line.actor == clerk())
+            .all(|line| line.target == "finance (k1)" && line.actor == clerk())
     );
 }
 
@@ -352,8 +395,12 @@ pub(in crate::store) async fn an_audit_log_is_read_page_by_page(site: &dyn Site)
         };
         open.store.append_audit(line).await.unwrap();
     }
-    let first = open.store.list_audit(None, 3).await.unwrap();
-    let second = open.store.list_audit(first.next, 3).await.unwrap();
+    let first = open.store.list_audit(AuditQuery::newest(3)).await.unwrap();
+    let next = AuditQuery {
+        after: first.next,
+        ..AuditQuery::newest(3)
+    };
+    let second = open.store.list_audit(next).await.unwrap();
     let times: Vec<_> = first
         .lines
         .iter()
@@ -362,13 +409,91 @@ pub(in crate::store) async fn an_audit_log_is_read_page_by_page(site: &dyn Site)
         .collect();
     assert_eq!(times, [at(4), at(3), at(2), at(1), at(0)]);
     assert_eq!((first.lines.len(), second.next), (3, None));
+    let other = AuditLine {
+        at: at(6),
+        actor: Actor {
+            name: "root".to_owned(),
+            ..Actor::default()
+        },
+        action: "key.add".to_owned(),
+        target: "crm (k1)".to_owned(),
+        outcome: "done".to_owned(),
+    };
+    open.store.append_audit(other).await.unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let any = || AuditQuery::newest(10);
+    for (query, found) in [
+        (
+            AuditQuery {
+                actor: text("root"),
+                ..any()
+            },
+            vec![6],
+        ),
+        (
+            AuditQuery {
+                actor: text("nobody"),
+                ..any()
+            },
+            vec![],
+        ),
+        (
+            AuditQuery {
+                action: text("key.add"),
+                ..any()
+            },
+            vec![6],
+        ),
+        (
+            AuditQuery {
+                action: text("request.refused"),
+                limit: 2,
+                ..any()
+            },
+            vec![4, 3],
+        ),
+        (
+            AuditQuery {
+                from: Some(at(4)),
+                ..any()
+            },
+            vec![6, 4],
+        ),
+        (
+            AuditQuery {
+                until: Some(at(2)),
+                ..any()
+            },
+            vec![1, 0],
+        ),
+        (
+            AuditQuery {
+                actor: text(&clerk().name),
+                from: Some(at(1)),
+                until: Some(at(3)),
+                after: first.next,
+                ..any()
+            },
+            vec![1],
+        ),
+    ] {
+        let page = open.store.list_audit(query.clone()).await.unwrap();
+        let times: Vec<_> = page.lines.iter().map(|line| line.at).collect();
+        let found: Vec<_> = found.into_iter().map(at).collect();
+        assert_eq!(times, found, "{query:?}");
+    }
     let retention = crate::store::Retention {
         rows: seconds(1),
         audit: seconds(10),
     };
     assert_eq!(open.store.sweep(retention, at(12)).await.unwrap().audit, 3);
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
-        2
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
+        3
     );
 }

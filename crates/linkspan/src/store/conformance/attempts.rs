@@ -5,8 +5,8 @@ use linkspan_model::{Code, JobState};
 use super::{Site, at, bill, held, key, problem, seconds};
 use crate::store::jobs::REMEMBERED_ATTEMPTS;
 use crate::store::{
-    AttemptOutcome, Claim, Command, Commanded, Content, Detach, Enqueued, Filter, Finished,
-    Outcome, Places,
+    AttemptOutcome, AuditQuery, Claim, Command, Commanded, Content, Detach, Enqueued, Filter,
+    Finished, Outcome, Places,
 };
 
 pub(in crate::store) async fn due_jobs_start_in_order_and_within_their_places(site: &dyn Site) {
@@ -413,7 +413,12 @@ pub(in crate::store) async fn a_command_that_does_not_fit_changes_nothing_and_is
         open.command(job.id, Command::Delete, 5).await,
         Commanded::NotFound
     ));
-    let lines = open.store.list_audit(None, 10).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(10))
+        .await
+        .unwrap()
+        .lines;
     let found: Vec<_> = lines
         .iter()
         .map(|line| (line.action.as_str(), line.outcome.as_str()))

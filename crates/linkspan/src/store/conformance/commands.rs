@@ -6,8 +6,8 @@ use super::deliveries::{by, succeeded};
 use super::retention::sweep;
 use super::{Open, Site, at, bill, clerk};
 use crate::store::{
-    Command, DeliveriesCommanded, DeliveryCommand, DeliveryOutcome, DeliveryQuery, Endpoint,
-    Finished, NewDelivery, Start, TryOutcome,
+    AuditQuery, Command, DeliveriesCommanded, DeliveryCommand, DeliveryOutcome, DeliveryQuery,
+    Endpoint, Finished, NewDelivery, Sight, Start, TryOutcome,
 };
 
 pub(in crate::store) fn crm() -> Endpoint {
@@ -84,11 +84,6 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         let id = open.ended(outcome, 1).await;
         let before = open.delivery(id).await;
         assert_eq!(open.replay(only(id), 50).await, changed(1, 0));
-        assert_eq!(
-            open.replay(only(id), 51).await,
-            changed(0, 1),
-            "it is pending already"
-        );
         let after = open.delivery(id).await;
         assert_eq!(
             (after.state, after.attempts, after.due, after.finished),
@@ -99,6 +94,11 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         let sent = open.send("crm", 50).await.remove(0);
         assert_eq!((sent.delivery.id, sent.delivery.attempts), (id, 1));
         assert!(sent.result.is_some());
+        assert_eq!(
+            open.replay(only(id), 51).await,
+            changed(0, 1),
+            "it is under way"
+        );
         assert!(open.end(sent.attempt, DeliveryOutcome::Delivered, 52).await);
         let done = open.delivery(id).await;
         assert_eq!(done.tries.len(), 2);
@@ -106,7 +106,12 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
     }
     let unknown = open.replay(only(DeliveryId::new()), 60).await;
     assert_eq!(unknown, changed(0, 0));
-    let lines = open.store.list_audit(None, 3).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(3))
+        .await
+        .unwrap()
+        .lines;
     let found: Vec<_> = lines
         .iter()
         .map(|line| (line.action.as_str(), line.outcome.as_str()))
@@ -117,6 +122,26 @@ pub(in crate::store) async fn a_replay_sends_the_same_delivery_again(site: &dyn 
         ("delivery.replay", "done"),
     ];
     assert_eq!(found, expected);
+}
+
+pub(in crate::store) async fn a_replay_tries_now_what_waits_and_its_schedule_goes_on(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let id = open
+        .ended(DeliveryOutcome::Retry { due: at(9000) }, 1)
+        .await;
+    let before = open.delivery(id).await;
+    assert!(open.send("crm", 50).await.is_empty());
+    assert_eq!(open.replay(only(id), 50).await, changed(1, 0));
+    let after = open.delivery(id).await;
+    assert_eq!(
+        (after.state, after.attempts, after.due),
+        (DeliveryState::Pending, before.attempts, at(50))
+    );
+    assert_eq!((after.tries, after.reason), (before.tries, before.reason));
+    let sent = open.send("crm", 50).await.remove(0);
+    assert_eq!((sent.delivery.id, sent.delivery.attempts), (id, 2));
 }
 
 pub(in crate::store) async fn what_has_no_result_any_more_is_not_replayed(site: &dyn Site) {
@@ -195,7 +220,12 @@ pub(in crate::store) async fn a_command_goes_through_page_by_page(site: &dyn Sit
     assert_eq!(open.give_up(query, 2).await, changed(5, 0));
     assert!(open.send("crm", 3).await.is_empty());
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
         2
     );
 }
@@ -230,7 +260,33 @@ pub(in crate::store) async fn a_query_narrows_the_list_page_by_page(site: &dyn S
     let (other, last) = (other.id, last.id);
     let text = |text: &str| Some(text.to_owned());
     let any = DeliveryQuery::default;
+    let sight = |own: Option<Vec<String>>, whole: &[&str]| DeliveryQuery {
+        sight: Some(Sight {
+            caller: "finance".to_owned(),
+            own,
+            whole: whole.iter().map(|one| (*one).to_owned()).collect(),
+        }),
+        ..DeliveryQuery::default()
+    };
     let cases = [
+        (sight(None, &[]), vec![last, mail, crm]),
+        (sight(Some(vec![]), &["letters"]), vec![other]),
+        (sight(None, &["letters"]), vec![last, other, mail, crm]),
+        (sight(Some(vec!["letters".to_owned()]), &[]), vec![]),
+        (
+            DeliveryQuery {
+                job: Some(job),
+                ..sight(Some(vec![]), &["letters"])
+            },
+            vec![],
+        ),
+        (
+            DeliveryQuery {
+                job: Some(job),
+                ..sight(None, &["letters"])
+            },
+            vec![mail, crm],
+        ),
         (any(), vec![last, other, mail, crm]),
         (
             DeliveryQuery {

@@ -379,6 +379,7 @@ pub(in crate::store) async fn an_attempt_without_a_sign_of_life_is_made_again(si
     );
     let lost = open.delivery(ids[0]).await;
     assert_eq!((lost.due, lost.attempts, lost.tries.len()), (at(65), 1, 1));
+    assert_eq!(lost.cut_off, 1);
     assert_eq!(
         (lost.tries[0].outcome, lost.tries[0].at),
         (TryOutcome::Lost, at(5))
@@ -386,6 +387,7 @@ pub(in crate::store) async fn an_attempt_without_a_sign_of_life_is_made_again(si
     assert_eq!(lost.reason.as_deref(), Some(lost.tries[0].detail.as_str()));
     let again = open.send("crm", 65).await;
     assert_eq!((again.len(), again[0].delivery.attempts), (1, 2));
+    assert_eq!(again[0].delivery.cut_off, 1);
     drop(open);
 
     let open = site.open();

@@ -64,6 +64,7 @@ struct Modelled {
     channel: usize,
     state: DeliveryState,
     attempts: u32,
+    cut_off: u32,
     attempt: Option<DeliveryAttempt>,
     due: i64,
     lease: i64,
@@ -203,6 +204,7 @@ impl Model {
                     DeliveryState::Pending
                 },
                 attempts: 0,
+                cut_off: 0,
                 attempt: None,
                 due,
                 lease: 0,
@@ -367,6 +369,7 @@ impl Model {
         for delivery in &mut self.deliveries {
             if delivery.state == DeliveryState::Sending && (all || delivery.lease <= now) {
                 delivery.tries += 1;
+                delivery.cut_off += 1;
                 delivery.postpone(now, &self.paused);
                 count += 1;
             }
@@ -402,9 +405,13 @@ impl Model {
         let fits = delivery.state.after(event).is_some();
         prop_assert_eq!((got.changed, got.left), (u64::from(fits), u64::from(!fits)));
         if fits {
+            let waited = delivery.state == DeliveryState::Pending;
             delivery.step(event);
-            if command == DeliveryCommand::Replay {
+            if command == DeliveryCommand::Replay && waited {
+                delivery.due = now;
+            } else if command == DeliveryCommand::Replay {
                 delivery.attempts = 0;
+                delivery.cut_off = 0;
                 delivery.due = now;
                 if self.paused[delivery.channel] {
                     delivery.step(DeliveryEvent::Pause);
@@ -462,9 +469,10 @@ impl Model {
         for delivery in &mut self.deliveries {
             let stored = open.delivery(delivery.id).await;
             prop_assert_eq!(
-                (stored.state, stored.attempts, stored.tries.len()),
-                (delivery.state, delivery.attempts, delivery.tries)
+                (stored.state, stored.attempts, stored.cut_off),
+                (delivery.state, delivery.attempts, delivery.cut_off)
             );
+            prop_assert_eq!(stored.tries.len(), delivery.tries);
             if stored.state == DeliveryState::Pending {
                 prop_assert_eq!(stored.due, at(delivery.due));
             }

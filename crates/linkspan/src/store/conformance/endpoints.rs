@@ -5,7 +5,9 @@ use linkspan_model::DeliveryState;
 use super::commands::{changed, crm, only, refused};
 use super::deliveries::by;
 use super::{Site, at, clerk};
-use crate::store::{Command, DeliveryOutcome, Endpoint, EndpointStatus, NewDelivery, Pause};
+use crate::store::{
+    AuditQuery, Command, DeliveryOutcome, Endpoint, EndpointStatus, NewDelivery, Pause,
+};
 
 pub(in crate::store) async fn a_receiver_that_wants_no_more_pauses_its_endpoint(site: &dyn Site) {
     let open = site.open();
@@ -96,7 +98,12 @@ pub(in crate::store) async fn an_operator_pauses_an_endpoint_and_lets_it_go_on(s
     );
     assert_eq!(open.set_pause(None, 10).await, 1);
     assert_eq!(open.send("crm", 10).await.len(), 1);
-    let lines = open.store.list_audit(None, 10).await.unwrap().lines;
+    let lines = open
+        .store
+        .list_audit(AuditQuery::newest(10))
+        .await
+        .unwrap()
+        .lines;
     let pauses = lines.iter().filter(|line| line.action == "endpoint.pause");
     assert_eq!(pauses.clone().count(), 2);
     assert!(
@@ -151,4 +158,16 @@ pub(in crate::store) async fn an_endpoints_health_agrees_with_its_deliveries(sit
     check(1, 1, &[6, 70]).await;
     open.command(job, Command::Delete, 7).await;
     check(1, 1, &[6]).await;
+}
+
+pub(in crate::store) async fn a_pause_takes_every_delivery_along_however_many(site: &dyn Site) {
+    let open = site.open();
+    let deliveries: Vec<_> = (0..2100).map(|_| by("crm")).collect();
+    open.sent_out(&deliveries, 0).await;
+    let tallies = async || open.store.endpoints().await.unwrap()[0].tallies.clone();
+    assert_eq!(open.set_pause(Some("upkeep"), 1).await, 2100);
+    assert_eq!(tallies().await, [(DeliveryState::Paused, 2100)]);
+    assert_eq!(open.set_pause(None, 2).await, 2100);
+    assert_eq!(tallies().await, [(DeliveryState::Pending, 2100)]);
+    assert_eq!(open.claim_of(&[("crm", 9)], 2).await.claimed.len(), 9);
 }

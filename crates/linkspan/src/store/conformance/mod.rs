@@ -79,6 +79,7 @@ macro_rules! conformance {
                 a_blob_on_its_way_to_a_row_is_not_swept
                 results_expire_and_rows_follow
                 a_result_is_kept_while_a_delivery_needs_it
+                a_dead_letter_can_be_replayed_for_a_retention_after_its_end
                 a_delivery_that_never_arrives_is_given_up_with_its_result
                 a_body_is_the_same_in_memory_and_in_a_file;
             model:
@@ -97,6 +98,7 @@ macro_rules! conformance {
                 an_attempt_without_a_sign_of_life_is_made_again;
             commands:
                 a_replay_sends_the_same_delivery_again
+                a_replay_tries_now_what_waits_and_its_schedule_goes_on
                 what_has_no_result_any_more_is_not_replayed
                 a_delivery_that_is_given_up_is_not_tried_again
                 a_command_goes_through_page_by_page
@@ -104,6 +106,7 @@ macro_rules! conformance {
             endpoints:
                 a_receiver_that_wants_no_more_pauses_its_endpoint
                 an_operator_pauses_an_endpoint_and_lets_it_go_on
+                a_pause_takes_every_delivery_along_however_many
                 an_endpoints_health_agrees_with_its_deliveries;
             delivery_model:
                 any_sequence_of_calls_on_deliveries_agrees_with_the_model;
@@ -244,7 +247,7 @@ impl Open {
         let recover = Recover {
             all,
             backoff: Arc::new(|_| seconds(10)),
-            outbox: Arc::new(|_, _| Vec::new()),
+            outbox: Arc::new(|_| Box::pin(async { Vec::new() })),
             now: at(now),
         };
         let recovered = self.store.recover(recover).await.unwrap();

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use linkspan_model::{DeliveryState, JobState};
 
-use super::deliveries::by;
-use super::{Open, Site, at, bill, content, key};
+use super::commands::{only, refused};
+use super::deliveries::{by, succeeded};
+use super::{Open, Site, at, bill, content, key, seconds};
 use crate::store::blobs::INLINE_LIMIT;
 use crate::store::{
-    Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind, Intake,
-    IntakeError, Outcome, Retention, Swept,
+    AuditQuery, Command, Commanded, Content, DeliveryOutcome, Digest, DocumentRef, ErrorKind,
+    Intake, IntakeError, Outcome, Retention, Start, Swept,
 };
 
 const RETENTION: Retention = Retention {
@@ -84,7 +85,12 @@ pub(in crate::store) async fn a_deleted_job_leaves_no_byte_behind(site: &dyn Sit
         );
     }
     assert_eq!(
-        open.store.list_audit(None, 10).await.unwrap().lines.len(),
+        open.store
+            .list_audit(AuditQuery::newest(10))
+            .await
+            .unwrap()
+            .lines
+            .len(),
         2,
         "the audit lines stay"
     );
@@ -265,6 +271,58 @@ pub(in crate::store) async fn a_result_is_kept_while_a_delivery_needs_it(site: &
         open.states(&[slow, quick]).await,
         [DeliveryState::Delivered; 2]
     );
+}
+
+pub(in crate::store) async fn a_dead_letter_can_be_replayed_for_a_retention_after_its_end(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let mut new = bill();
+    new.keep = seconds(100);
+    new.start = Some(Start {
+        owner: "gateway".to_owned(),
+        lease: seconds(60),
+        held: false,
+    });
+    let (job, attempt) = open.created(new).await;
+    let letter = by("crm");
+    open.finish_with(
+        attempt.unwrap(),
+        succeeded(),
+        std::slice::from_ref(&letter),
+        0,
+    )
+    .await;
+    for (died, replayed) in [(90, 189), (200, 299)] {
+        let sent = open.send("crm", died).await.remove(0);
+        assert!(sent.result.is_some());
+        assert!(open.end(sent.attempt, refused(), died).await);
+        assert_eq!(sweep(&open, replayed).await.expired, 0);
+        assert_eq!(open.replay(only(letter.id), replayed).await.changed, 1);
+    }
+    let sent = open.send("crm", 300).await.remove(0);
+    assert!(open.end(sent.attempt, refused(), 300).await);
+    assert_eq!(sweep(&open, 399).await.expired, 0);
+    assert_eq!(sweep(&open, 400).await.expired, 1);
+    assert_eq!(open.job(job.id).await.state, JobState::Expired);
+    let dead = open.delivery(letter.id).await;
+    assert_eq!(
+        (dead.state, dead.finished),
+        (DeliveryState::Dead, Some(at(300)))
+    );
+    assert_eq!(open.replay(only(letter.id), 401).await.left, 1);
+
+    let letter = by("crm");
+    let job = open.sent_out(std::slice::from_ref(&letter), 401).await;
+    let sent = open.send("crm", 4900).await.remove(0);
+    assert!(open.end(sent.attempt, refused(), 4900).await);
+    assert_eq!(sweep(&open, 5000).await.expired, 0);
+    assert_eq!(
+        sweep(&open, 5001).await.expired,
+        1,
+        "for as long as a row is kept, at most"
+    );
+    assert!(open.store.get(job).await.unwrap().is_none());
 }
 
 pub(in crate::store) async fn a_delivery_that_never_arrives_is_given_up_with_its_result(

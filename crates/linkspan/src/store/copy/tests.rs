@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use linkspan_model::{InvocationId, JobState};
 use linkspan_testkit::PostgresServer;
 
-use super::{Copied, Export as _, Progress, copy};
+use super::{Copied, Export as _, IN_USE, Import as _, Progress, copy};
 use crate::store::conformance::deliveries::by;
 use crate::store::conformance::{Open, at, bill, clerk, content, key};
 use crate::store::{
-    AttemptEnd, AuditLine, Blobs, Command, DeliveryQuery, Digest, Endpoint, FileBlobs, Idempotency,
-    KeyRecord, NewJob, Outcome, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore,
+    AttemptEnd, AuditLine, AuditQuery, Blobs, Command, DeliveryQuery, Digest, Endpoint, ErrorKind,
+    FileBlobs, Idempotency, KeyRecord, NewJob, Outcome, PostgresOptions, PostgresStore,
+    SqliteOptions, SqliteStore, StoreError,
 };
 
 struct Move {
@@ -56,13 +57,16 @@ impl Move {
 
     /// What `linkspan store copy` does.
     async fn copy(&self) -> Copied {
-        let from = SqliteStore::open_beside(self.path("old.db")).unwrap();
+        self.try_copy("old.db", true).await.unwrap()
+    }
+
+    async fn try_copy(&self, file: &str, documents: bool) -> Result<Copied, StoreError> {
+        let from = SqliteStore::open_beside(self.path(file)).unwrap();
         let to = PostgresStore::open_beside(&self.url).await.unwrap();
         let old = FileBlobs::open_beside(self.path("old"));
         let new: Arc<dyn Blobs> = Arc::new(FileBlobs::open(self.path("new")).unwrap());
-        copy("sqlite:old.db", &from, &to, Some((&old, &new)), |_| {})
-            .await
-            .unwrap()
+        let places: (&dyn Blobs, _) = (&old, &new);
+        copy(&from, &to, documents.then_some(places), |_| {}).await
     }
 }
 
@@ -172,7 +176,12 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
         old.store.counts().await.unwrap(),
     );
     let endpoints = old.store.endpoints().await.unwrap();
-    let audit = old.store.list_audit(None, 100).await.unwrap().lines;
+    let audit = old
+        .store
+        .list_audit(AuditQuery::newest(100))
+        .await
+        .unwrap()
+        .lines;
     drop(old);
     let new = site.new_home().await;
     for (id, before) in ids.iter().zip(&before) {
@@ -181,7 +190,14 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
     assert_eq!(new.store.list_keys().await.unwrap(), keys);
     assert_eq!(new.store.counts().await.unwrap(), counts);
     assert_eq!(new.store.endpoints().await.unwrap(), endpoints);
-    assert_eq!(new.store.list_audit(None, 100).await.unwrap().lines, audit);
+    assert_eq!(
+        new.store
+            .list_audit(AuditQuery::newest(100))
+            .await
+            .unwrap()
+            .lines,
+        audit
+    );
     let settled = new.store.settle("secret", vec![9]).await.unwrap();
     assert_eq!(settled, [1, 2, 3]);
     // Jobs that waited run; what ran in the old gateway is recovered; a key still brings its first job.
@@ -260,11 +276,72 @@ async fn a_second_run_takes_over_what_changed_and_removes_what_is_gone() {
     let claimed = new.claim(100, 400).await;
     let one = claimed.iter().find(|one| one.job.id == added).unwrap();
     new.succeed(one.attempt, 401).await;
+    new.store.settle(IN_USE, vec![1]).await.unwrap();
+    let revoked = new.store.revoke_key("k1", clerk(), at(402)).await.unwrap();
+    assert!(revoked);
     drop(new);
-    site.copy().await;
+    let refused = site.try_copy("old.db", true).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Foreign);
+    assert!(
+        refused
+            .source
+            .unwrap()
+            .to_string()
+            .contains("a gateway has worked")
+    );
     let new = site.new_home().await;
     assert!(new.store.get(mine).await.unwrap().is_some());
     assert_eq!(new.job(added).await.state, JobState::Succeeded);
+    assert!(new.store.list_keys().await.unwrap()[0].revoked.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_did_not_bring_refuses_its_copy_and_stays_as_it_is() {
+    let site = Move::new();
+    let old = site.old();
+    everything(&old).await;
+    // Made here before the first copy.
+    let new = site.new_home().await;
+    let mine = new.created(bill()).await.0.id;
+    drop(new);
+    let refused = site.try_copy("old.db", true).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Foreign);
+    let new = site.new_home().await;
+    assert!(new.store.list_keys().await.unwrap().is_empty());
+    assert_eq!(new.job(mine).await.state, JobState::Queued);
+    drop((old, new));
+
+    let site = Move::new();
+    let old = site.old();
+    everything(&old).await;
+    site.copy().await;
+    // Another installation's, at whatever address.
+    let refused = site.try_copy("other.db", true).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Foreign);
+    // A key that is revoked before the new gateway starts stays so.
+    let new = site.new_home().await;
+    assert!(new.store.revoke_key("k1", clerk(), at(5)).await.unwrap());
+    drop(new);
+    assert_eq!(site.copy().await.removed, 0);
+    let new = site.new_home().await;
+    assert_eq!(new.store.list_keys().await.unwrap()[0].revoked, Some(at(5)));
+    let counts = old.store.counts().await.unwrap();
+    assert_eq!(new.store.counts().await.unwrap(), counts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_a_copy_left_behind_are_told_and_follow_with_the_next() {
+    let site = Move::new();
+    let old = site.old();
+    everything(&old).await;
+    let first = site.try_copy("old.db", false).await.unwrap();
+    assert_eq!((first.blobs, first.left, first.differences), (0, 3, vec![]));
+    let second = site.copy().await;
+    assert_eq!(
+        (second.blobs, second.left, second.differences),
+        (3, 0, vec![])
+    );
+    assert_eq!(site.copy().await.jobs, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,23 +353,21 @@ async fn a_copy_that_was_cut_off_goes_on_where_it_ended() {
     }
     let from = SqliteStore::open_beside(site.path("old.db")).unwrap();
     let to = PostgresStore::open_beside(&site.url).await.unwrap();
+    let source = from.identity().await.unwrap();
+    to.begin(&source).await.unwrap();
     let page = from.jobs(0, 200).await.unwrap();
     let progress = Progress {
         position: page[199].position,
         ..Progress::default()
     };
-    super::Import::take_jobs(&to, page.clone(), "sqlite:old.db", progress)
-        .await
-        .unwrap();
+    to.take_jobs(page.clone(), &source, progress).await.unwrap();
     // The same once more, as after a crash before the answer: nothing is there twice.
-    super::Import::take_jobs(&to, page, "sqlite:old.db", Progress::default())
+    to.take_jobs(page, &source, Progress::default())
         .await
         .unwrap();
-    super::Import::take_jobs(&to, Vec::new(), "sqlite:old.db", progress)
-        .await
-        .unwrap();
+    to.take_jobs(Vec::new(), &source, progress).await.unwrap();
     let mut first = Vec::new();
-    let copied = copy("sqlite:old.db", &from, &to, None, |step| first.push(step))
+    let copied = copy(&from, &to, None, |step| first.push(step))
         .await
         .unwrap();
     assert_eq!(copied.differences, []);

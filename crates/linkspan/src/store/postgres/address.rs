@@ -4,6 +4,7 @@
 //! - without `sslmode`, TLS is required unless every host is this machine (a loopback address, `localhost`, a socket's folder);
 //! - `require`, `verify-ca` and `verify-full` are one thing here: the server's certificate and its name are always checked, against
 //!   the system's roots or the certificates of the file `sslrootcert`;
+//! - without `target_session_attrs`, it is `read-write`: of several hosts, the one that can be written to;
 //! - `options=-c search_path=NAME` names the schema of the tables; without it, it is `linkspan`.
 
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The schema of the tables where the address names none.
@@ -51,6 +52,9 @@ pub(super) fn read(url: &str) -> Result<Address, String> {
             return Err("sslmode in the store's address is disable, prefer or require".to_owned());
         }
     });
+    if !text.contains("target_session_attrs=") {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_application_name().is_none() {
         config.application_name("linkspan");
     }

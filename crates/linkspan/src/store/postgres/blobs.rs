@@ -9,6 +9,9 @@
 //! mark, and looks whether the blob is there: it is where it was uploaded anew. Else the change is refused as `Busy`, and its caller
 //! sends it again. The mark is durable before the removal, so a crash between the two loses nothing.
 //! A mark stays for [`MARKED`], longer than any upload is under way. In one process the pins hold as well; they save the question.
+//! One blob is removed at a time, each in a transaction of its own: whoever wants to name another does not wait for it, and the one that
+//! is being removed is waited for no longer than its store takes, which is bounded.
+//!
 //! A delete erases at once. A blob that never had a row is removed when it is [`ORPHAN_AGE`] old.
 
 use std::collections::HashSet;
@@ -34,9 +37,6 @@ const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
 /// How long it is remembered that a blob was erased.
 const MARKED: SignedDuration = SignedDuration::from_hours(1);
-
-/// How many blobs are removed under one set of locks.
-const AT_ONCE: usize = 20;
 
 pub(super) const SWEEPING: &str = "sweep";
 
@@ -165,73 +165,56 @@ impl PostgresStore {
             .await?
             .into_iter()
             .collect();
-        let mut rest = condemned
-            .into_iter()
-            .filter(|condemned| unnamed.contains(&condemned.digest()));
         let mut removed = 0;
-        loop {
-            let few: Vec<Condemned> = rest.by_ref().take(AT_ONCE).collect();
-            if few.is_empty() {
-                return Ok(removed);
+        for condemned in condemned {
+            if unnamed.contains(&condemned.digest()) {
+                removed += remove(&self.db, &*blobs, condemned)
+                    .await
+                    .map_err(|fault| fault.at(SWEEPING))?;
             }
-            removed += remove(&self.db, &*blobs, few)
-                .await
-                .map_err(|fault| fault.at(SWEEPING))?;
         }
+        Ok(removed)
     }
 }
 
-/// Removes blobs whose mark is still there, under the locks on their digests.
-async fn remove(db: &Db, blobs: &dyn Blobs, condemned: Vec<Condemned>) -> Result<u64, Fault> {
+/// Removes a blob whose mark is still there, under the lock on its digest. Gives 1 where it was there.
+async fn remove(db: &Db, blobs: &dyn Blobs, condemned: Condemned) -> Result<u64, Fault> {
+    let digest = condemned.digest();
     let mut client = db.pool.get().await?;
     let tx = client.transaction().await?;
-    let digests: Vec<Digest> = condemned.iter().map(Condemned::digest).collect();
-    let digests: Vec<&[u8]> = digests.iter().map(|digest| &digest.0[..]).collect();
-    let keys = keys(condemned.iter().map(Condemned::digest));
-    tx.query(
-        "SELECT pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS t (key)",
-        &[&keys],
-    )
-    .await?;
-    let rows = tx
+    // The removal is bounded here; ended by the server, the lock would go while it is under way.
+    tx.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        .await?;
+    tx.query("SELECT pg_advisory_xact_lock($1)", &[&key(digest)])
+        .await?;
+    let marked = tx
         .query(
-            "SELECT digest FROM trash t WHERE digest = ANY($1) AND erased IS NOT NULL \
+            "SELECT digest FROM trash t WHERE digest = $1 AND erased IS NOT NULL \
              AND NOT EXISTS (SELECT FROM blob_uses u WHERE u.digest = t.digest)",
-            &[&digests],
+            &[&&digest.0[..]],
         )
         .await?;
-    let marked: HashSet<Digest> = column::<&[u8]>(&rows)?
-        .into_iter()
-        .map(digest)
-        .collect::<Result<_, _>>()?;
-    let (mut removed, mut left) = (0, Vec::new());
-    for condemned in condemned {
-        let digest = condemned.digest();
-        if !marked.contains(&digest) {
-            continue;
-        }
-        match blobs.erase(condemned).await {
-            Ok(there) => removed += u64::from(there),
-            Err(error) => {
-                left.push(digest);
-                if error.kind != ErrorKind::Busy {
-                    tracing::warn!(
-                        error = crate::logging::chain(&error),
-                        "a blob without a row could not be removed"
-                    );
-                }
+    if marked.is_empty() {
+        return Ok(0);
+    }
+    let removed = match blobs.erase(condemned).await {
+        Ok(there) => u64::from(there),
+        Err(error) => {
+            if error.kind != ErrorKind::Busy {
+                tracing::warn!(
+                    error = crate::logging::chain(&error),
+                    "a blob without a row could not be removed"
+                );
             }
+            // Without the mark it is trash as before: the next sweep tries again.
+            tx.execute(
+                "UPDATE trash SET erased = NULL WHERE digest = $1",
+                &[&&digest.0[..]],
+            )
+            .await?;
+            0
         }
-    }
-    if !left.is_empty() {
-        // Without the mark they are trash as before: the next sweep tries again.
-        let left: Vec<&[u8]> = left.iter().map(|digest| &digest.0[..]).collect();
-        tx.execute(
-            "UPDATE trash SET erased = NULL WHERE digest = ANY($1)",
-            &[&left],
-        )
-        .await?;
-    }
+    };
     tx.commit().await?;
     Ok(removed)
 }

@@ -8,21 +8,30 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::fault::Fault;
 use super::partitions::{Bucket, Family};
-use super::pool::{Change, Scope, query};
+use super::pool::{Change, Scope, lock_key, query};
 use super::rows::column;
-use crate::store::copy::{Counts, Extent, Import, JobRows, Progress, Rest, Row};
-use crate::store::error::StoreError;
+use crate::store::copy::{Counts, Extent, IN_USE, Import, JobRows, Progress, Rest, Row};
+use crate::store::error::{ErrorKind, StoreError};
 
 const COPYING: &str = "copy the store";
 
 /// What is counted, by kind.
 const COUNTS: &str = "SELECT 'jobs', count(*) FROM jobs UNION ALL SELECT 'documents', count(*) FROM documents \
-    UNION ALL SELECT 'results', count(*) FROM results UNION ALL SELECT 'deliveries', count(*) FROM deliveries \
+    UNION ALL SELECT 'large documents', count(*) FROM documents WHERE digest IS NOT NULL UNION ALL SELECT 'results', count(*) FROM results UNION ALL SELECT 'deliveries', count(*) FROM deliveries \
     UNION ALL SELECT 'pauses', count(*) FROM pauses UNION ALL SELECT 'keys', count(*) FROM keys \
     UNION ALL SELECT 'audit lines', count(*) FROM audit WHERE at BETWEEN $1 AND $2 \
     UNION ALL SELECT 'idempotency keys', count(*) FROM idempotency WHERE expires > $3 \
     UNION ALL SELECT 'jobs in state ' || state, count(*) FROM jobs GROUP BY state \
     UNION ALL SELECT 'deliveries in state ' || state, count(*) FROM deliveries GROUP BY state";
+
+const USED: &str = "a gateway has worked on the target since the copy began, and a copy would undo what it did: if the move is over, copy \
+                    no more; to move anew, copy into an empty database or schema";
+
+const OTHERS: &str = "the target holds what this source did not bring (another store's copy, or jobs, keys or audit lines of its own): copy \
+                      into an empty database or schema";
+
+/// Begins a copy, by the name of its progress.
+struct Begin(String);
 
 struct TakeJobs {
     jobs: Vec<JobRows>,
@@ -38,6 +47,10 @@ struct Remove(Vec<Uuid>);
 
 #[async_trait]
 impl Import for PostgresStore {
+    async fn begin(&self, source: &str) -> Result<(), StoreError> {
+        self.db.change(Begin(progress_name(source))).await
+    }
+
     async fn count(&self, extent: Extent) -> Result<Counts, StoreError> {
         self.db
             .read(COPYING, move |client| async move {
@@ -129,6 +142,36 @@ impl Import for PostgresStore {
     }
 }
 
+impl Change for Begin {
+    type Out = ();
+    const DOING: &'static str = COPYING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        let key = lock_key(&scope.db.address.schema, "copy");
+        scope
+            .query("SELECT pg_advisory_xact_lock($1)", &[&key])
+            .await?;
+        unused(scope).await?;
+        let begun = scope
+            .query("SELECT 1 FROM settled WHERE name = $1", &[&self.0])
+            .await?;
+        if !begun.is_empty() {
+            return Ok(());
+        }
+        let found = scope
+            .query(
+                "SELECT EXISTS (SELECT FROM settled) OR EXISTS (SELECT FROM jobs) OR EXISTS (SELECT FROM keys) \
+                 OR EXISTS (SELECT FROM audit)",
+                &[],
+            )
+            .await?;
+        if column::<bool>(&found)?.contains(&true) {
+            return Err(Fault::Kind(ErrorKind::Foreign, OTHERS));
+        }
+        note(scope, &(self.0.clone(), Progress::default())).await
+    }
+}
+
 impl Change for TakeJobs {
     type Out = ();
     const DOING: &'static str = COPYING;
@@ -146,6 +189,7 @@ impl Change for TakeJobs {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        unused(scope).await?;
         let (ids, versions): (Vec<Uuid>, Vec<i64>) = self
             .jobs
             .iter()
@@ -235,6 +279,7 @@ impl Change for TakeAudit {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        unused(scope).await?;
         scope
             .execute(
                 "INSERT INTO audit (at, actor, request_id, remote, action, target, outcome) \
@@ -252,11 +297,13 @@ impl Change for Rest {
     const DOING: &'static str = COPYING;
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        unused(scope).await?;
         scope.execute("DELETE FROM pauses", &[]).await?;
         for (statement, rows) in [
             (
                 "INSERT INTO keys SELECT * FROM json_populate_recordset(NULL::keys, $1::text::json) \
-                 ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, revoked = excluded.revoked",
+                 ON CONFLICT (id) DO UPDATE SET expires = least(keys.expires, excluded.expires), \
+                 revoked = least(keys.revoked, excluded.revoked)",
                 &self.keys,
             ),
             (
@@ -264,7 +311,8 @@ impl Change for Rest {
                 &self.pauses,
             ),
             (
-                "INSERT INTO settled SELECT * FROM json_populate_recordset(NULL::settled, $1::text::json) ON CONFLICT DO NOTHING",
+                "INSERT INTO settled SELECT * FROM json_populate_recordset(NULL::settled, $1::text::json) \
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 &self.settings,
             ),
         ] {
@@ -279,7 +327,20 @@ impl Change for Remove {
     const DOING: &'static str = COPYING;
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        unused(scope).await?;
         remove(scope, &self.0).await
+    }
+}
+
+/// Refuses where a gateway has worked on the store.
+async fn unused(scope: &Scope<'_>) -> Result<(), Fault> {
+    let used = scope
+        .query("SELECT 1 FROM settled WHERE name = $1", &[&IN_USE])
+        .await?;
+    if used.is_empty() {
+        Ok(())
+    } else {
+        Err(Fault::Kind(ErrorKind::Foreign, USED))
     }
 }
 

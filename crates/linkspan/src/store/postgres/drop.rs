@@ -1,4 +1,5 @@
-//! What the sweep drops: whole partitions, under a lock that holds up the others for no longer than the drop.
+//! What the sweep drops: whole partitions. While their rows are counted, only who would change these rows waits; the lock that holds up
+//! everybody is taken last, and held for no longer than the drop.
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -86,7 +87,7 @@ impl PostgresStore {
             .await
     }
 
-    /// Drops a bucket's partitions, unless something `held` it: asked before and, as the answer may change, again under the lock. Gives
+    /// Drops a bucket's partitions, unless something `held` it: asked before and, as the answer may change, again under a lock. Gives
     /// how many rows its first table had; none where it is held, or the lock is not to be had soon.
     async fn drop_bucket(
         &self,
@@ -176,12 +177,16 @@ impl Change for Drop {
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Option<u64>, Fault> {
         let (from, to) = self.bucket.ids();
         let tables = self.bucket.family.tables();
-        // Who waits for a lock holds up who comes after: not for long.
+        let names = tables
+            .iter()
+            .map(|table| self.bucket.name(table))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Nothing of it changes from here on. Who waits for a lock holds up who comes after: not for long.
         scope
             .tx
             .batch_execute(&format!(
-                "SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE",
-                tables.join(", ONLY ")
+                "SET LOCAL lock_timeout = '1s'; LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE",
+                names.join(", ONLY ")
             ))
             .await?;
         let rows = scope
@@ -198,7 +203,7 @@ impl Change for Drop {
         {
             return Ok(None);
         }
-        let first = self.bucket.name(tables[0])?;
+        let first = names[0].clone();
         let removed = match self.bucket.family {
             Family::Jobs => {
                 scope
@@ -213,13 +218,15 @@ impl Change for Drop {
             Family::Audit => count(scope, &first).await?,
             Family::Content => 0,
         };
-        for table in tables {
-            let name = self.bucket.name(table)?;
-            scope
-                .tx
-                .batch_execute(&format!("DROP TABLE {name}"))
-                .await?;
-        }
+        // All that is asked is asked: now everybody waits, for an instant.
+        scope
+            .tx
+            .batch_execute(&format!(
+                "LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE; DROP TABLE {}",
+                tables.join(", ONLY "),
+                names.join(", ")
+            ))
+            .await?;
         Ok(Some(removed))
     }
 }

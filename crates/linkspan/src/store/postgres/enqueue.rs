@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jiff::SignedDuration;
 use linkspan_model::JobState;
 use uuid::Uuid;
 
@@ -48,7 +49,8 @@ impl Change for Enqueue {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<Vec<Enqueued>, Fault> {
-        let mut rows: Vec<Row> = self.0.iter().map(row).collect();
+        let ahead = scope.db.ahead();
+        let mut rows: Vec<Row> = self.0.iter().map(|new| row(new, ahead)).collect();
         let found = self.take_keys(scope, &rows).await?;
         let mut taken = found.iter();
         rows.retain(|_| matches!(taken.next(), Some(None)));
@@ -130,8 +132,8 @@ impl Enqueue {
     }
 }
 
-/// A new job's row.
-fn row(new: &NewJob) -> Row {
+/// A new job's row. `ahead`: by how much the server's clock is.
+fn row(new: &NewJob, ahead: SignedDuration) -> Row {
     let job = Job {
         id: new.id,
         integration: text(&new.integration),
@@ -154,7 +156,7 @@ fn row(new: &NewJob) -> Row {
     };
     let mut row = Row::new(job, new.keep);
     if let Some(start) = &new.start {
-        row.start(&start.owner, start.lease, new.now);
+        row.start(&start.owner, start.lease.saturating_add(ahead), new.now);
     }
     row
 }

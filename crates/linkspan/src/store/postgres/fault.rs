@@ -20,6 +20,9 @@ pub(super) enum Fault {
     /// The connection was lost, or never there.
     #[error("no connection to the server")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server did not answer, and the connection did not break either.
+    #[error("the server did not answer in time")]
+    Late,
     /// Every connection is in use for too long.
     #[error("every connection to the server is in use")]
     Crowded,
@@ -59,7 +62,7 @@ impl Fault {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
             Self::Server { code, .. } => kind_of(code),
-            Self::Connection(_) => ErrorKind::Unreachable,
+            Self::Connection(_) | Self::Late => ErrorKind::Unreachable,
             Self::Crowded => ErrorKind::Busy,
             Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Value(_) => ErrorKind::Internal,
@@ -73,13 +76,24 @@ impl Fault {
             Self::Server { code, .. } => match code.as_str() {
                 // A deadlock, a serialization failure: the other one has gone on.
                 "40001" | "40P01" => Again::Yes,
-                // Shut down, crashed, or become a standby: the pool makes a new connection.
-                "57P01" | "57P02" | "25006" => Again::Yes,
+                // Shut down, crashed, or become a standby; a transaction that somebody left behind: on a new connection.
+                "57P01" | "57P02" | "25006" | "25P02" => Again::Yes,
                 // No partition for the row, or a table that is gone: a partition was dropped, or is not there yet.
                 "23514" | "42P01" => Again::Partitions,
                 _ => Again::No,
             },
             _ => Again::No,
+        }
+    }
+
+    /// Whether the connection, and those that were made before it, are of no use any more though they may be open.
+    pub(super) fn spoils(&self) -> bool {
+        match self {
+            Self::Late => true,
+            Self::Server { code, .. } => {
+                code.starts_with("57P") || matches!(code.as_str(), "25006" | "25P02")
+            }
+            _ => false,
         }
     }
 }
@@ -94,8 +108,8 @@ fn kind_of(code: &str) -> ErrorKind {
         "28P01" | "28000" | "3D000" | "42501" => ErrorKind::Unusable,
         // A standby: nothing can be written here, another server took over.
         "25006" => ErrorKind::Unreachable,
-        // Too many connections, no memory, a lock or a statement that took too long, an I/O error that undid the transaction.
-        "55P03" | "57014" | "40001" | "40P01" | "58030" => ErrorKind::Busy,
+        // A transaction that somebody left behind, too many connections, no memory, a lock or a statement that took too long, an I/O error that undid the transaction.
+        "25P02" | "55P03" | "57014" | "40001" | "40P01" | "58030" => ErrorKind::Busy,
         code if code.starts_with("53") => ErrorKind::Busy,
         // Shutting down, starting, connection exceptions.
         code if code.starts_with("57P") || code.starts_with("08") => ErrorKind::Unreachable,

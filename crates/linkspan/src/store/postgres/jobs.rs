@@ -18,7 +18,7 @@ use crate::store::audit::{Actor, AuditLine};
 use crate::store::blobs::DocumentRef;
 use crate::store::error::StoreError;
 use crate::store::jobs::{
-    AttemptOutcome, Command, Commanded, Enqueued, Filter, Job, JobStore, NewJob, Page,
+    AttemptOutcome, Command, Commanded, Enqueued, Filter, Job, JobStore, NewJob, Page, Sight,
 };
 
 #[async_trait]
@@ -225,6 +225,35 @@ impl Conditions {
         }
     }
 
+    /// Keeps rows within sight.
+    pub(super) fn within(&mut self, sight: Option<&Sight>) {
+        let Some(sight) = sight else { return };
+        let mut any = Self {
+            texts: Vec::new(),
+            values: std::mem::take(&mut self.values),
+        };
+        any.add("caller =", Some(text(&sight.caller)));
+        if let Some(own) = &sight.own {
+            any.one_of("integration", own);
+        }
+        let own = any.text();
+        if sight.whole.is_empty() {
+            self.texts.push(own);
+        } else {
+            any.texts.clear();
+            any.one_of("integration", &sight.whole);
+            self.texts.push(format!("({own} OR {})", any.text()));
+        }
+        self.values = any.values;
+    }
+
+    fn one_of(&mut self, column: &str, texts: &[String]) {
+        let texts: Vec<String> = texts.iter().map(|one| text(one)).collect();
+        self.values.push(Box::new(texts));
+        let number = self.values.len();
+        self.texts.push(format!("{column} = ANY(${number})"));
+    }
+
     /// As they stand after WHERE.
     pub(super) fn text(&self) -> String {
         if self.texts.is_empty() {
@@ -245,6 +274,7 @@ impl Conditions {
 async fn list(client: &deadpool_postgres::Client, filter: &Filter) -> Result<Page, Fault> {
     let limit = filter.limit.clamp(1, 1000) as usize;
     let mut conditions = Conditions::default();
+    conditions.within(filter.sight.as_ref());
     conditions.add("caller =", filter.caller.as_deref().map(text));
     conditions.add("integration =", filter.integration.as_deref().map(text));
     conditions.add("state =", filter.state.map(code));

@@ -6,10 +6,11 @@ use tokio_postgres::Row as Columns;
 
 use super::PostgresStore;
 use super::fault::Fault;
+use super::jobs::Conditions;
 use super::partitions::{Bucket, Family};
 use super::pool::{Change, Scope, query};
-use super::rows::{micro, optional_time, text, time, unsigned};
-use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage};
+use super::rows::{column, micro, optional_time, text, time, unsigned};
+use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage, AuditQuery, name_and_id};
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyRecord, KeyStore};
 
@@ -97,30 +98,42 @@ impl AuditLog for PostgresStore {
         self.db.change(line).await
     }
 
-    async fn list_audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, StoreError> {
-        let limit = limit.clamp(1, 1000) as usize;
-        let after = after.map_or(i64::MAX, |after| i64::try_from(after).unwrap_or(i64::MAX));
+    async fn list_audit(&self, wanted: AuditQuery) -> Result<AuditPage, StoreError> {
         self.db
-            .read("list the audit lines", move |client| async move {
-                let asked = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-                let rows = query(
-                    &client,
-                    "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE seq < $1 \
-                     ORDER BY seq DESC LIMIT $2",
-                    &[&after, &asked],
-                )
-                .await?;
-                let mut lines = rows.iter().map(read_line).collect::<Result<Vec<_>, _>>()?;
-                let more = lines.len() > limit;
-                lines.truncate(limit);
-                let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
-                Ok(AuditPage {
-                    lines: lines.into_iter().map(|(_, line)| line).collect(),
-                    next,
-                })
+            .read("list the audit lines", move |client| {
+                let wanted = wanted.clone();
+                async move { list(&client, &wanted).await }
             })
             .await
     }
+}
+
+async fn list(client: &deadpool_postgres::Client, wanted: &AuditQuery) -> Result<AuditPage, Fault> {
+    let limit = wanted.limit.clamp(1, 1000) as usize;
+    let mut conditions = Conditions::default();
+    conditions.add("actor =", wanted.actor.as_deref().map(text));
+    conditions.add("action =", wanted.action.as_deref().map(text));
+    conditions.add("at >=", wanted.from.map(micro));
+    conditions.add("at <", wanted.until.map(micro));
+    let after = wanted
+        .after
+        .map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+    conditions.add("seq <", after);
+    // One more than asked for says whether there is a next page.
+    let statement = format!(
+        "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE {} ORDER BY seq DESC LIMIT {}",
+        conditions.text(),
+        limit + 1
+    );
+    let rows = client.query(&statement, &conditions.values()).await?;
+    let mut lines = rows.iter().map(read_line).collect::<Result<Vec<_>, _>>()?;
+    let more = lines.len() > limit;
+    lines.truncate(limit);
+    let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
+    Ok(AuditPage {
+        lines: lines.into_iter().map(|(_, line)| line).collect(),
+        next,
+    })
 }
 
 /// A change of a key. Gives whether there was something to change.
@@ -146,38 +159,41 @@ impl Change for KeyChange {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<bool, Fault> {
-        let (action, changed) = match &self.what {
-            What::Add(key) => ("key.add", add(scope, key).await?),
-            What::Revoke => (
-                "key.revoke",
-                scope
-                    .execute(
-                        "UPDATE keys SET revoked = $2 WHERE id = $1 AND revoked IS NULL",
+        let (action, name) = match &self.what {
+            What::Add(key) => {
+                let added = add(scope, key).await? > 0;
+                ("key.add", added.then(|| key.name.clone()))
+            }
+            What::Revoke => {
+                let rows = scope
+                    .query(
+                        "UPDATE keys SET revoked = $2 WHERE id = $1 AND revoked IS NULL RETURNING name",
                         &[&self.id, &micro(self.now)],
                     )
-                    .await?,
-            ),
-            What::Expire(expires) => (
-                "key.expire",
-                scope
-                    .execute(
-                        "UPDATE keys SET expires = $2 WHERE id = $1",
+                    .await?;
+                ("key.revoke", column(&rows)?.pop())
+            }
+            What::Expire(expires) => {
+                let rows = scope
+                    .query(
+                        "UPDATE keys SET expires = $2 WHERE id = $1 RETURNING name",
                         &[&self.id, &expires.map(micro)],
                     )
-                    .await?,
-            ),
+                    .await?;
+                ("key.expire", column(&rows)?.pop())
+            }
         };
-        if changed > 0 {
+        if let Some(name) = &name {
             let line = AuditLine {
                 at: self.now,
                 actor: self.actor.clone(),
                 action: action.to_owned(),
-                target: self.id.clone(),
+                target: name_and_id(name, &self.id),
                 outcome: "done".to_owned(),
             };
             write_audit(scope, &line).await?;
         }
-        Ok(changed > 0)
+        Ok(name.is_some())
     }
 }
 

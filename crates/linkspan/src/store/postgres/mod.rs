@@ -5,7 +5,7 @@
 //!   row, by the rules of the model: the statements only read and write.
 //! - No transaction waits for another's count, notification or vacuum: counts are added as rows ([`tallies`]), other gateways are woken
 //!   aside ([`waking`]), and old rows go with their partitions ([`partitions`]).
-//! - Locks are taken in one order, by id: jobs, then deliveries, then endpoints. Where two transactions meet crosswise all the same
+//! - Locks are taken in one order, by id: jobs, then deliveries, then pauses. Where two transactions meet crosswise all the same
 //!   (a key changes hands), the server ends one, and it is made again.
 //!
 //! **What expires.** A job's content is hidden from everybody at its time, and its blob is removed then. Its document and result in the
@@ -22,6 +22,7 @@
 
 mod address;
 mod batch;
+mod beat;
 mod blobs;
 mod copy;
 mod deliveries;
@@ -50,7 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::blobs::{Blobs, Digest, FileBlobs};
 use super::error::{ErrorKind, StoreError};
@@ -61,10 +62,17 @@ use fault::Fault;
 use finish::Finish;
 use pool::Db;
 pub use schema::Migrated;
+use schema::Which;
 use sweep::Closing;
 
 /// The least version of the server: 13.
 const LEAST: i32 = 130_000;
+
+/// How long the server may take to be found fit.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// How long it is waited whether a pooler answers while another transaction is open.
+const POOLED: Duration = Duration::from_secs(5);
 
 const OPENING: &str = "open the job store";
 
@@ -88,11 +96,17 @@ pub struct PostgresStore {
 pub struct PostgresOptions {
     /// The most connections of this gateway, without the one that listens.
     pub connections: usize,
+    /// How long a change or a read may take before the server counts as unreachable: more than the minute that the server itself gives
+    /// a statement.
+    pub patience: Duration,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { connections: 16 }
+        Self {
+            connections: 16,
+            patience: Duration::from_secs(75),
+        }
     }
 }
 
@@ -109,17 +123,21 @@ impl PostgresStore {
         options: PostgresOptions,
         blobs: Arc<dyn Blobs>,
     ) -> Result<Self, StoreError> {
-        Self::assemble(url, options.connections.max(2), Some(blobs)).await
+        Self::assemble(url, options, Some(blobs)).await
     }
 
     /// Opens the same store for the command line's `keys`, and for looking. What is deleted through it leaves its blobs to a gateway's
-    /// next sweep.
+    /// next sweep. Tables that are there are left as they are.
     ///
     /// # Errors
     ///
-    /// As [`PostgresStore::open`].
+    /// As [`PostgresStore::open`]; `Unusable` where the tables are an earlier version's.
     pub async fn open_beside(url: &str) -> Result<Self, StoreError> {
-        Self::assemble(url, 2, None).await
+        let options = PostgresOptions {
+            connections: 2,
+            ..PostgresOptions::default()
+        };
+        Self::assemble(url, options, None).await
     }
 
     /// Brings the tables to this program's form, where they are not; called by [`PostgresStore::open`] too.
@@ -131,7 +149,7 @@ impl PostgresStore {
         const DOING: &str = "migrate the job store";
         let address = read(url, DOING)?;
         let mut client = connect(&address).await.map_err(|fault| fault.at(DOING))?;
-        schema::migrate(&mut client, &address.schema)
+        schema::migrate(&mut client, &address.schema, Which::All)
             .await
             .map_err(|fault| fault.at(DOING))
     }
@@ -151,23 +169,39 @@ impl PostgresStore {
 
     async fn assemble(
         url: &str,
-        connections: usize,
+        mut options: PostgresOptions,
         blobs: Option<Arc<dyn Blobs>>,
     ) -> Result<Self, StoreError> {
         let address = read(url, OPENING)?;
         let at = |fault: Fault| fault.at(OPENING);
-        let mut client = connect(&address).await.map_err(at)?;
-        check(&client).await.map_err(at)?;
-        schema::migrate(&mut client, &address.schema)
+        let opening = async {
+            let client = connect(&address).await?;
+            keeps_sessions(&address, &client).await?;
+            check(&client).await?;
+            let ahead = beat::clock(&client).await?;
+            Ok((client, ahead))
+        };
+        let (mut client, ahead) = tokio::time::timeout(OPEN, opening)
+            .await
+            .unwrap_or(Err(Fault::Late))
+            .map_err(at)?;
+        let which = if blobs.is_some() {
+            Which::All
+        } else {
+            Which::New
+        };
+        schema::migrate(&mut client, &address.schema, which)
             .await
             .map_err(at)?;
         drop(client);
+        options.connections = options.connections.max(2);
         let is_gateway = blobs.is_some();
         let weak: Weak<dyn Blobs> = match &blobs {
             Some(blobs) => Arc::downgrade(blobs),
             None => Weak::<FileBlobs>::new(),
         };
-        let db = Arc::new(Db::new(address, connections, weak)?);
+        let db = Arc::new(Db::new(address, options, weak)?);
+        db.set_ahead(ahead);
         let oldest = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::new();
         if is_gateway {
@@ -176,6 +210,7 @@ impl PostgresStore {
                 db.spawn(waking::send(Arc::clone(&db))),
                 db.spawn(waking::listen(Arc::clone(&db))),
                 db.spawn(waking::poll(Arc::clone(&db))),
+                db.spawn(beat::watch(Arc::clone(&db))),
                 db.spawn(waking::look(Arc::clone(&db))),
                 db.spawn(upkeep::keep(Arc::clone(&db), Arc::clone(&oldest))),
             ];
@@ -222,6 +257,38 @@ async fn connect(address: &Address) -> Result<Client, Fault> {
             })?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// Refuses a pooler that gives a session another connection of the server for each transaction: what a session is set to would be lost,
+/// that a commit is durable among it. While another session is in a transaction, this one's connection must still be its own.
+async fn keeps_sessions(address: &Address, client: &Client) -> Result<(), Fault> {
+    const PID: &str = "SELECT pg_backend_pid()";
+    let other = connect(address).await?;
+    let own = simple(client, PID).await?;
+    for _ in 0..3 {
+        simple(&other, "BEGIN").await?;
+        simple(&other, PID).await?;
+        // Where a pooler has no other connection left, it waits for the end of that transaction.
+        let again = tokio::time::timeout(POOLED, simple(client, PID)).await;
+        simple(&other, "ROLLBACK").await?;
+        if again.ok().transpose()?.is_none_or(|again| again != own) {
+            return Err(Fault::Kind(
+                ErrorKind::Unusable,
+                "a pooler stands before the server that changes connections between transactions; set it to pool sessions \
+                 (pool_mode = session), or name the server itself",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first column of a statement's first row, without preparing it: that, too, a pooler can lose.
+async fn simple(client: &Client, statement: &str) -> Result<Option<String>, Fault> {
+    let messages = client.simple_query(statement).await?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 /// Whether the server is one that keeps what it acknowledges.

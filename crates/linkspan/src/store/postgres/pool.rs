@@ -5,19 +5,25 @@
 //!   few times, on the state as it is then;
 //! - a connection that is lost while the commit is under way: it is unknown whether the change was made. The caller is told
 //!   `Unreachable`, so nothing is acknowledged that may not be durable;
-//! - no connection: `Unreachable`; health is red until a probe, one a second, finds the server again. Nothing needs a restart.
+//! - no answer at all: the caller is told `Unreachable` after a while, longer than the server itself gives a statement;
+//! - no connection: `Unreachable`; health is red until the server is found again ([`beat`](super::beat)). Nothing needs a restart.
+//!
+//! A server that hangs, ends, or takes no changes any more leaves connections that are open and of no use. After such a fault all that
+//! are there by then are replaced when they are wanted next: they lead to the same server.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction,
 };
+use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 
+use super::PostgresOptions;
 use super::address::Address;
 use super::fault::{Again, Fault};
 use super::partitions::{Bucket, Partitions};
@@ -31,7 +37,7 @@ use crate::store::watch::{Event, Watchers};
 /// How often a change is made anew before its fault is told.
 const TRIES: u32 = 5;
 
-/// How long a caller waits for a connection.
+/// How long a caller waits for a connection, and for how long a change or a read is made anew.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// What every connection is set to. Every search path begins with the schema. Durability is never the server's default's business.
@@ -58,6 +64,12 @@ pub(super) struct Db {
     home: Handle,
     condition: AtomicU8,
     commits: AtomicU64,
+    /// How long a change or a read may take.
+    patience: Duration,
+    /// Connections that were made before are not used any more.
+    retired: Arc<Mutex<Instant>>,
+    /// How far the server's clock is ahead of this machine's, in seconds.
+    ahead: AtomicI64,
 }
 
 /// A change. Made again after some failures: each time on the state as it is then.
@@ -106,7 +118,7 @@ enum Failed {
 impl Db {
     pub(super) fn new(
         address: Address,
-        connections: usize,
+        options: PostgresOptions,
         blobs: Weak<dyn Blobs>,
     ) -> Result<Self, StoreError> {
         let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
@@ -119,9 +131,11 @@ impl Db {
                 recycling_method: RecyclingMethod::Fast,
             },
         );
-        let session: Arc<str> = format!("{SESSION}{}", address.schema).into();
+        let session: Arc<str> = session(&address.schema).into();
+        let retired = Arc::new(Mutex::new(Instant::now()));
+        let since = Arc::clone(&retired);
         let pool = Pool::builder(manager)
-            .max_size(connections)
+            .max_size(options.connections)
             .wait_timeout(Some(WAIT))
             .create_timeout(Some(WAIT))
             .runtime(Runtime::Tokio1)
@@ -134,6 +148,12 @@ impl Db {
                         .map_err(HookError::Backend)
                 })
             }))
+            .pre_recycle(Hook::sync_fn(move |_, metrics| {
+                if metrics.created < *since.lock().unwrap_or_else(PoisonError::into_inner) {
+                    return Err(HookError::message("it was retired"));
+                }
+                Ok(())
+            }))
             .build()
             .map_err(|error| unusable(error.into()))?;
         Ok(Self {
@@ -145,6 +165,9 @@ impl Db {
             home: Handle::try_current().map_err(|error| unusable(error.into()))?,
             condition: AtomicU8::new(ACCEPTING),
             commits: AtomicU64::new(0),
+            patience: options.patience,
+            retired,
+            ahead: AtomicI64::new(0),
             address,
         })
     }
@@ -163,10 +186,13 @@ impl Db {
 
     /// Makes a change in the caller's task.
     pub(super) async fn make<C: Change>(&self, change: &C) -> Result<C::Out, Fault> {
+        let began = Instant::now();
         let mut left = TRIES;
         loop {
             left -= 1;
-            let fault = match self.attempt(change).await {
+            let attempt = async { Ok(self.attempt(change).await) };
+            let outcome = self.within(self.patience, attempt).await;
+            let fault = match outcome.unwrap_or_else(|late| Err(Failed::Unknown(late))) {
                 Ok(out) => {
                     self.note(None);
                     return Ok(out);
@@ -177,8 +203,10 @@ impl Db {
                 }
                 Err(Failed::Undone(fault)) => fault,
             };
+            self.retire_after(&fault);
             let again = fault.again();
-            if again == Again::No || left == 0 || self.is_closed() {
+            let over = left == 0 || began.elapsed() > WAIT;
+            if again == Again::No || over || self.is_closed() {
                 self.note(Some(&fault));
                 return Err(fault);
             }
@@ -192,31 +220,35 @@ impl Db {
     }
 
     /// Reads, on a connection of its own. Sees every change that was acknowledged before.
-    pub(super) async fn read<T, F, W>(&self, doing: &'static str, query: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, F, W>(
+        self: &Arc<Self>,
+        doing: &'static str,
+        query: F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(Client) -> W + Send + 'static,
+        F: Fn(Client) -> W + Send + Sync + 'static,
         W: Future<Output = Result<T, Fault>> + Send,
     {
-        let pool = self.pool.clone();
+        let db = Arc::clone(self);
+        let reading = async move {
+            let began = Instant::now();
+            let mut left = TRIES;
+            loop {
+                left -= 1;
+                let fault = match db.within(db.patience, db.read_once(&query)).await {
+                    Ok(found) => return Ok(found),
+                    Err(fault) => fault,
+                };
+                if left == 0 || began.elapsed() > WAIT || fault.again() != Again::Yes {
+                    return Err(fault);
+                }
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
+            }
+        };
         let outcome = self
             .home
-            .spawn(async move {
-                let mut left = TRIES;
-                loop {
-                    left -= 1;
-                    let outcome = match pool.get().await {
-                        Ok(client) => query(client).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    match outcome {
-                        Err(fault) if left > 0 && fault.again() == Again::Yes => {
-                            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
-                        }
-                        outcome => return outcome,
-                    }
-                }
-            })
+            .spawn(reading)
             .await
             .map_err(|join| StoreError::new(ErrorKind::Internal, doing).because(join))?;
         match outcome {
@@ -262,29 +294,58 @@ impl Db {
         self.condition.store(CLOSED, Ordering::Release);
     }
 
-    /// Finds out whether the server can be written to, by a real commit of some size.
-    pub(super) async fn probe(&self) {
-        let outcome = async {
-            let client = self.pool.get().await?;
-            client
-                .batch_execute(
-                    "BEGIN; INSERT INTO probe VALUES (decode(repeat('00', 65536), 'hex')); COMMIT; DELETE FROM probe",
-                )
-                .await?;
-            Ok(())
-        };
-        match outcome.await {
-            Ok(()) => {
-                for state in [UNREACHABLE, FULL, UNUSABLE] {
-                    self.become_if(state, ACCEPTING);
-                }
-            }
-            Err(fault) => self.note(Some(&fault)),
+    /// Waits for work on connections for so long. What is left of it then is given up, and so are the connections that are there.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let mut work = std::pin::pin!(work);
+        let outcome = tokio::time::timeout(limit, &mut work).await;
+        let outcome = outcome.unwrap_or(Err(Fault::Late));
+        if let Err(fault) = &outcome {
+            // Before the work gives its connection back.
+            self.retire_after(fault);
+        }
+        outcome
+    }
+
+    /// Replaces every connection that is there by now, when it is wanted next.
+    pub(super) fn retire(&self) {
+        *self.retired.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn retire_after(&self, fault: &Fault) {
+        if fault.spoils() {
+            self.retire();
+        }
+    }
+
+    /// How far the server's clock is ahead of this machine's, to the second: what leases are stored by.
+    pub(super) fn ahead(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// A moment of this machine's clock by the server's.
+    pub(super) fn by_server(&self, time: Timestamp) -> Timestamp {
+        time.checked_add(self.ahead()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Sets how far the server's clock is ahead. Gives what it was before.
+    pub(super) fn set_ahead(&self, ahead: SignedDuration) -> SignedDuration {
+        let before = self.ahead.swap(ahead.as_secs(), Ordering::Relaxed);
+        SignedDuration::from_secs(before)
+    }
+
+    /// The server was written to.
+    pub(super) fn accept(&self) {
+        for state in [UNREACHABLE, FULL, UNUSABLE] {
+            self.become_if(state, ACCEPTING);
         }
     }
 
     /// Learns from an outcome how the server is.
-    fn note(&self, fault: Option<&Fault>) {
+    pub(super) fn note(&self, fault: Option<&Fault>) {
         let Some(fault) = fault else {
             self.become_if(UNREACHABLE, ACCEPTING);
             return;
@@ -312,6 +373,14 @@ impl Db {
             tracing::info!("the job store accepts again");
         }
         changed
+    }
+
+    async fn read_once<T, F, W>(&self, query: &F) -> Result<T, Fault>
+    where
+        F: Fn(Client) -> W,
+        W: Future<Output = Result<T, Fault>>,
+    {
+        query(self.pool.get().await?).await
     }
 
     async fn attempt<C: Change>(&self, change: &C) -> Result<C::Out, Failed> {
@@ -423,6 +492,11 @@ pub(super) async fn query(
 ) -> Result<Vec<tokio_postgres::Row>, Fault> {
     let statement = client.prepare_cached(statement).await?;
     Ok(client.query(&statement, values).await?)
+}
+
+/// What sets up a connection for a schema.
+pub(super) fn session(schema: &str) -> String {
+    format!("{SESSION}{schema}")
 }
 
 /// The advisory lock of a thing in a schema: of two schemas in one database, each has its own.

@@ -1,24 +1,26 @@
 //! The runner's side: [`JobQueue`] on PostgreSQL.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
+use linkspan_model::JobState;
 use linkspan_model::job::JobEvent;
-use linkspan_model::{Code, JobState, Problem, ResultDocument};
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::deliveries::outbox;
 use super::fault::Fault;
 use super::partitions::{Bucket, Family};
-use super::pool::{Change, Scope};
+use super::pool::{Change, Scope, query};
 use super::requests::{self, NewRequest, insert_results, release_keys};
 use super::rows::{self, COLUMNS, Row, big, micro, optional_time, text, uuid};
 use crate::store::error::StoreError;
 use crate::store::jobs::AttemptOutcome;
 use crate::store::queue::{
-    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Places, Recover,
-    Recovered,
+    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Ending, Finished, JobQueue, Places,
+    Recover, Recovered,
 };
 
 #[async_trait]
@@ -44,26 +46,75 @@ impl JobQueue for PostgresStore {
         self.db
             .change(Renew {
                 attempts,
-                until: now.checked_add(lease).unwrap_or(Timestamp::MAX),
+                until: self
+                    .db
+                    .by_server(now)
+                    .checked_add(lease)
+                    .unwrap_or(Timestamp::MAX),
             })
             .await
     }
 
     async fn recover(&self, recover: Recover) -> Result<Recovered, StoreError> {
         let mut all = Recovered::default();
+        let mut after = Uuid::nil();
         loop {
-            let (recovered, more) = self.db.change(recover.clone()).await?;
+            let found = self.dead_after(after, &recover).await?;
+            let Some(last) = found.last() else {
+                return Ok(all);
+            };
+            after = last.uuid();
+            let jobs = found.into_iter().map(|row| {
+                let (id, token) = (row.job.id, row.token);
+                (Attempt { id, token }, row.job)
+            });
+            // The deliveries are made here: filters are slow, and no lock waits for them.
+            let endings = recover.endings(jobs.collect()).await?;
+            let recover = recover.clone();
+            let recovered = self.db.change(RecoverPiece { recover, endings }).await?;
             all.waiting += recovered.waiting;
             all.failed += recovered.failed;
-            if !more {
-                return Ok(all);
-            }
         }
     }
 }
 
+impl PostgresStore {
+    /// The next jobs whose attempts are dead, by id.
+    async fn dead_after(&self, after: Uuid, recover: &Recover) -> Result<Vec<Row>, StoreError> {
+        let statement = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {} AND id > $2 ORDER BY id LIMIT $3",
+            dead(recover)
+        );
+        let now = micro(self.db.by_server(recover.now));
+        self.db
+            .read("recover jobs", move |client| {
+                let statement = statement.clone();
+                async move {
+                    let found = query(&client, &statement, &[&now, &after, &PIECE]).await?;
+                    found.iter().map(Row::read).collect()
+                }
+            })
+            .await
+    }
+}
+
+/// Which attempts are dead, at a time.
+fn dead(recover: &Recover) -> &'static str {
+    if recover.all {
+        "$1::int8 >= 0"
+    } else {
+        "lease <= $1"
+    }
+}
+
 /// How many jobs are recovered in one transaction.
-const PIECE: i64 = 500;
+const PIECE: i64 = 100;
+
+/// Jobs whose attempts are dead, and how they end.
+struct RecoverPiece {
+    recover: Recover,
+    endings: Vec<(Attempt, Option<Ending>)>,
+}
 
 struct Renew {
     attempts: Vec<Attempt>,
@@ -85,11 +136,12 @@ impl Change for Claim {
         )
         .await?;
         let mut rows: Vec<Row> = due.into_iter().flatten().collect();
+        let lease = self.lease.saturating_add(scope.db.ahead());
         for row in &mut rows {
             if row.job.state == JobState::Waiting {
                 row.advance(JobEvent::Requeue, self.now);
             }
-            row.start(&self.owner, self.lease, self.now);
+            row.start(&self.owner, lease, self.now);
         }
         rows::save(scope, &mut rows, self.now).await?;
         let ids: Vec<Uuid> = rows.iter().map(Row::uuid).collect();
@@ -224,85 +276,67 @@ impl Change for Renew {
     }
 }
 
-impl Change for Recover {
-    type Out = (Recovered, bool);
+impl Change for RecoverPiece {
+    type Out = Recovered;
     const DOING: &'static str = "recover jobs";
 
     fn buckets(&self) -> Vec<Bucket> {
         vec![Family::Deliveries.of_time(Timestamp::now())]
     }
 
-    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(Recovered, bool), Fault> {
-        let which = if self.all {
-            "$1::int8 >= 0"
-        } else {
-            "lease <= $1"
-        };
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Recovered, Fault> {
+        let recover = &self.recover;
+        let ids: Vec<Uuid> = self.endings.iter().map(|(one, _)| uuid(one.id)).collect();
         let found = scope
             .query(
                 &format!(
-                    "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {which} ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
+                    "SELECT {COLUMNS} FROM jobs WHERE id = ANY($2) AND state = 1 AND {} ORDER BY id FOR UPDATE SKIP LOCKED",
+                    dead(recover)
                 ),
-                &[&micro(self.now), &PIECE],
+                &[&micro(scope.db.by_server(recover.now)), &ids],
             )
             .await?;
+        let endings: HashMap<Attempt, &Option<Ending>> = self
+            .endings
+            .iter()
+            .map(|(attempt, ending)| (*attempt, ending))
+            .collect();
         let mut rows = found.iter().map(Row::read).collect::<Result<Vec<_>, _>>()?;
-        let more = i64::try_from(rows.len()).is_ok_and(|count| count >= PIECE);
+        // Those whose attempt is still theirs.
+        let ending_of = |row: &Row| {
+            let (id, token) = (row.job.id, row.token);
+            endings.get(&Attempt { id, token }).copied()
+        };
+        rows.retain(|row| ending_of(row).is_some());
         let mut recovered = Recovered::default();
         let (mut results, mut free, mut outbox) = (Vec::new(), Vec::new(), Vec::new());
         for row in &mut rows {
-            let verdict = verdict(row);
-            row.remember(AttemptOutcome::Lost, None, self.now);
-            match verdict {
-                Some(problem) => {
-                    row.advance(JobEvent::Fail, self.now);
-                    row.job.problem = Some(problem.clone());
-                    let result = ResultDocument::failed(row.job.id, &row.job.integration, problem);
-                    results.push((row.uuid(), serde_json::to_string(&result)?));
+            let ending = ending_of(row).and_then(Option::as_ref);
+            row.remember(AttemptOutcome::Lost, None, recover.now);
+            match ending {
+                Some(ending) => {
+                    row.advance(JobEvent::Fail, recover.now);
+                    row.job.problem = Some(ending.problem.clone());
+                    results.push((row.uuid(), ending.result.clone()));
                     if row.job.held {
                         free.push(row.uuid());
-                    } else {
-                        outbox.push((row.job.clone(), (self.outbox)(&row.job, &result)));
                     }
+                    outbox.push((row.job.clone(), &ending.deliveries[..], recover.now));
                     recovered.failed += 1;
                 }
                 None => {
-                    row.advance(JobEvent::Postpone, self.now);
-                    let wait = (self.backoff)(&row.job);
-                    row.job.due = self.now.checked_add(wait).unwrap_or(Timestamp::MAX);
+                    row.advance(JobEvent::Postpone, recover.now);
+                    let wait = (recover.backoff)(&row.job);
+                    row.job.due = recover.now.checked_add(wait).unwrap_or(Timestamp::MAX);
                     recovered.waiting += 1;
                 }
             }
         }
         insert_results(scope, &results).await?;
         release_keys(scope, &free).await?;
-        rows::save(scope, &mut rows, self.now).await?;
-        let outbox: Vec<_> = outbox
-            .iter()
-            .map(|(job, deliveries)| (job.clone(), &deliveries[..], self.now))
-            .collect();
+        rows::save(scope, &mut rows, recover.now).await?;
         outbox::send_out(scope, &outbox).await?;
-        Ok((recovered, more))
-    }
-}
-
-/// Why a job whose attempt is dead fails; none where it is tried again.
-fn verdict(row: &Row) -> Option<Problem> {
-    if row.job.held {
-        Some(Problem::new(
-            Code::ShuttingDown,
-            "the gateway ended while it worked on the request; send it again",
-        ))
-    } else if row.job.attempts >= row.job.max_attempts {
-        Some(Problem::new(
-            Code::EngineCrashed,
-            format!(
-                "the gateway ended during each of the {} attempts at this document; it is not tried again by itself",
-                row.job.attempts
-            ),
-        ))
-    } else {
-        None
+        Ok(recovered)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) const COLUMNS: &str = "id, integration, caller, state, version, token
 pub(super) struct Row {
     pub(super) token: u64,
     pub(super) keep: SignedDuration,
-    /// Who runs it, until when; set for a running job only.
+    /// Who runs it, until when by the server's clock; set for a running job only.
     pub(super) lease: Option<(String, Timestamp)>,
     pub(super) job: Job,
     /// The state that is stored.

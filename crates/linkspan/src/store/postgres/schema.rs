@@ -10,7 +10,7 @@ use super::pool::lock_key;
 use crate::store::error::ErrorKind;
 
 const STEPS: &[&str] = &[
-    // 1: everything.
+    // 1: nearly everything.
     "
     CREATE TABLE jobs (
         id           uuid NOT NULL PRIMARY KEY,
@@ -171,9 +171,15 @@ const STEPS: &[&str] = &[
         outcome    text NOT NULL,
         PRIMARY KEY (seq, at)
     ) PARTITION BY RANGE (at);
+    CREATE INDEX audit_by_actor  ON audit (actor, seq);
+    CREATE INDEX audit_by_action ON audit (action, seq);
 
     -- What a probe for space writes and removes.
     CREATE TABLE probe (filler bytea NOT NULL);
+    ",
+    // 2: attempts of deliveries that the gateway's end cut off.
+    "
+    ALTER TABLE deliveries ADD COLUMN cut_off int4 NOT NULL DEFAULT 0;
     ",
 ];
 
@@ -194,8 +200,21 @@ pub struct Migrated {
     pub to: u32,
 }
 
+/// Which tables are brought to this program's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// An earlier version's too.
+    All,
+    /// Only those that are not there yet. An earlier version's are refused: its gateways may be running.
+    New,
+}
+
 /// Brings the tables of a schema to this program's form, under a lock: of several that start at once, one does it.
-pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, Fault> {
+pub(super) async fn migrate(
+    client: &mut Client,
+    schema: &str,
+    which: Which,
+) -> Result<Migrated, Fault> {
     let tx = client.transaction().await?;
     let key = lock_key(schema, "migrate");
     tx.execute("SELECT pg_advisory_xact_lock($1)", &[&key])
@@ -225,12 +244,7 @@ pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<Migrate
         .await?;
         0_i32
     };
-    if from > VERSION {
-        return Err(Fault::Kind(
-            ErrorKind::Newer,
-            "the tables are of a later version of linkspan",
-        ));
-    }
+    fits(from, VERSION, which)?;
     let done = usize::try_from(from).map_err(Fault::damaged)?;
     for step in STEPS.iter().skip(done) {
         tx.batch_execute(step).await?;
@@ -244,4 +258,43 @@ pub(super) async fn migrate(client: &mut Client, schema: &str) -> Result<Migrate
         from: u32::try_from(from).map_err(Fault::damaged)?,
         to: VERSION.unsigned_abs(),
     })
+}
+
+/// Whether tables of one version may be brought to another.
+fn fits(from: i32, to: i32, which: Which) -> Result<(), Fault> {
+    if from > to {
+        return Err(Fault::Kind(
+            ErrorKind::Newer,
+            "the tables are of a later version of linkspan",
+        ));
+    }
+    if which == Which::New && 0 < from && from < to {
+        return Err(Fault::Kind(
+            ErrorKind::Unusable,
+            "the tables are of an earlier version of linkspan; when all gateways on them can be replaced, run linkspan migrate",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_may_upgrades_tables_that_are_there() {
+        let cases = [
+            (0, Which::All, None),
+            (0, Which::New, None),
+            (1, Which::All, None),
+            (1, Which::New, Some(ErrorKind::Unusable)),
+            (2, Which::New, None),
+            (3, Which::All, Some(ErrorKind::Newer)),
+            (3, Which::New, Some(ErrorKind::Newer)),
+        ];
+        for (from, which, refused) in cases {
+            let kind = fits(from, 2, which).err().map(|fault| fault.kind());
+            assert_eq!(kind, refused, "from {from}, {which:?}");
+        }
+    }
 }

@@ -27,7 +27,19 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How long it is believed when the content of a day will be over.
 const BELIEVED: Duration = Duration::from_secs(3600);
 
-/// When the content of which day will be over: the latest time of its jobs. None where one of them has not ended.
+/// Whether a delivery `d` needs the result of its job `j`: it is open, or died within a retention and may be replayed.
+macro_rules! needs {
+    ($now:literal) => {
+        concat!(
+            "(d.state IN (0, 1, 4) OR (d.state = 3 AND d.finished > ",
+            $now,
+            " - j.keep))"
+        )
+    };
+}
+
+/// When the content of which day will be over: the latest time of its jobs. None where nobody knows: one of them has not ended, or is
+/// kept by a delivery.
 #[derive(Debug, Default)]
 pub(super) struct Closing(Mutex<HashMap<Bucket, (Option<Timestamp>, Instant)>>);
 
@@ -148,8 +160,12 @@ impl PostgresStore {
             .read(SWEEPING, move |client| async move {
                 let rows = query(
                     &client,
-                    "SELECT id, keep FROM jobs j WHERE state IN (3, 4, 5) AND expires <= $1 AND (expires <= $2 \
-                     OR NOT EXISTS (SELECT FROM deliveries d WHERE d.job = j.id AND d.state IN (0, 1, 4))) LIMIT $3",
+                    concat!(
+                        "SELECT id, keep FROM jobs j WHERE state IN (3, 4, 5) AND expires <= $1 AND (expires <= $2 \
+                         OR NOT EXISTS (SELECT FROM deliveries d WHERE d.job = j.id AND ",
+                        needs!("$1"),
+                        ")) LIMIT $3"
+                    ),
                     &[&micro(now), &micro(before), &limit()],
                 )
                 .await?;
@@ -164,7 +180,7 @@ impl PostgresStore {
         let mut left = HashSet::new();
         for (id, keep) in &over {
             let bucket = Family::Content.of_id(id.as_bytes());
-            let closes = self.closes(bucket).await?;
+            let closes = self.closes(bucket, now).await?;
             if closes.is_some_and(|at| at.duration_since(now) <= *keep / 4 && bucket.ends() <= now)
             {
                 left.insert(*id);
@@ -181,7 +197,11 @@ impl PostgresStore {
     }
 
     /// When the content of a day will be over.
-    async fn closes(&self, bucket: Bucket) -> Result<Option<Timestamp>, StoreError> {
+    async fn closes(
+        &self,
+        bucket: Bucket,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let known = self.closing.days().get(&bucket).copied();
         if let Some((at, asked)) = known
             && asked.elapsed() < BELIEVED
@@ -194,8 +214,13 @@ impl PostgresStore {
             .read(SWEEPING, move |client| async move {
                 let rows = query(
                     &client,
-                    "SELECT CASE WHEN bool_and(state >= 3) THEN max(expires) END FROM jobs WHERE id >= $1 AND id < $2 AND state < 6",
-                    &[&from, &to],
+                    concat!(
+                        "SELECT CASE WHEN bool_and(state >= 3) AND NOT EXISTS (SELECT FROM jobs j JOIN deliveries d ON d.job = j.id \
+                             WHERE j.id >= $1 AND j.id < $2 AND j.state IN (3, 4, 5) AND j.expires <= $3 AND ",
+                        needs!("$3"),
+                        ") THEN max(expires) END FROM jobs WHERE id >= $1 AND id < $2 AND state < 6"
+                    ),
+                    &[&from, &to, &micro(now)],
                 )
                 .await?;
                 rows.first().map_or(Ok(None), |row| rows::optional_time(row, 0))
@@ -236,14 +261,18 @@ impl Change for Expire {
                 && row.job.expires.is_some_and(|expires| expires <= self.now)
         });
         let ids: Vec<Uuid> = locked.values().map(Row::uuid).collect();
-        let open = scope
+        let needed = scope
             .query(
-                "SELECT DISTINCT job FROM deliveries WHERE job = ANY($1) AND id >= $2 AND state IN (0, 1, 4)",
-                &[&ids, &outbox::earliest(ids.iter().copied())],
+                concat!(
+                    "SELECT DISTINCT d.job FROM deliveries d JOIN jobs j ON j.id = d.job WHERE d.job = ANY($1) AND j.id = ANY($1) \
+                     AND d.id >= $2 AND ",
+                    needs!("$3")
+                ),
+                &[&ids, &outbox::earliest(ids.iter().copied()), &micro(self.now)],
             )
             .await?;
-        // A delivery may have been sent again since the job was found.
-        for job in column::<Uuid>(&open)?.into_iter().map(invocation) {
+        // A delivery may have been sent again, or have died, since the job was found.
+        for job in column::<Uuid>(&needed)?.into_iter().map(invocation) {
             if locked
                 .get(&job)
                 .is_some_and(|row| row.job.expires.is_some_and(|at| at > self.before))

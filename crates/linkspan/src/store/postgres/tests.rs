@@ -15,9 +15,9 @@ use uuid::Uuid;
 use super::{Migrated, PostgresOptions, PostgresStore};
 use crate::store::conformance::{Open, Site, at, bill, conformance, content, key, seconds};
 use crate::store::{
-    AttemptEnd, Blobs, Claim, Claimed, Command, Content, DeliveryStore, Enqueued, ErrorKind,
-    FileBlobs, Health, JobQueue, JobStore, NewDelivery, NewJob, Outcome, Places, Retention,
-    StoreError, Upkeep,
+    AttemptEnd, Blobs, Claim, Claimed, Command, Content, DeliveryQueue, DeliveryStore, Enqueued,
+    ErrorKind, FileBlobs, Health, JobQueue, JobStore, NewDelivery, NewJob, Outcome, Places,
+    Retention, StoreError, Upkeep,
 };
 
 /// A database of its own on the server that all tests share, and a folder of blobs.
@@ -725,4 +725,281 @@ async fn a_closed_store_has_made_what_waited_and_refuses_more() {
         site.sql("SELECT count(*) FROM linkspan.jobs"),
         accepted.to_string()
     );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_open_and_of_no_use_is_replaced() {
+    let site = Database::new();
+    let store = site.gateway().await;
+    // A transaction that somebody left behind, and a server that takes no changes any more.
+    for spoil in [
+        "BEGIN; SELECT 1 / 0",
+        "SET default_transaction_read_only = on",
+    ] {
+        let mut all = Vec::new();
+        for _ in 0..PostgresOptions::default().connections - 2 {
+            all.push(store.db.pool.get().await.unwrap());
+        }
+        for client in &all {
+            let _ = client.batch_execute(spoil).await;
+        }
+        drop(all);
+        // Often enough that each of them has its turn.
+        for _ in 0..20 {
+            let job = bill();
+            let id = job.id;
+            store.enqueue(job).await.unwrap();
+            assert!(store.get(id).await.unwrap().is_some(), "after {spoil}");
+        }
+        assert_eq!(store.health(), Health::Accepting);
+    }
+}
+
+/// Stands before a server, and can hold back all that goes to and fro: then the server hangs, with every connection open.
+struct Middle {
+    port: u16,
+    frozen: tokio::sync::watch::Sender<bool>,
+}
+
+impl Middle {
+    async fn before(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let (frozen, seen) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = tokio::net::TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .unwrap();
+                let (near, far) = (near.into_split(), far.into_split());
+                tokio::spawn(pass(near.0, far.1, seen.clone()));
+                tokio::spawn(pass(far.0, near.1, seen.clone()));
+            }
+        });
+        Self { port: own, frozen }
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut frozen: tokio::sync::watch::Receiver<bool>,
+) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if frozen.wait_for(|frozen| !frozen).await.is_err()
+            || to.write_all(&bytes[..count]).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_seen_by_itself_and_holds_nobody_for_long() {
+    let site = Database::new();
+    let url = PostgresServer::shared().url(&site.name);
+    let port = url::Url::parse(&url).unwrap().port().unwrap();
+    let middle = Middle::before(port).await;
+    let url = url.replace(&port.to_string(), &middle.port.to_string());
+    let options = PostgresOptions {
+        patience: Duration::from_secs(2),
+        ..PostgresOptions::default()
+    };
+    let store = PostgresStore::open(&url, options, site.blobs())
+        .await
+        .unwrap();
+    let job = bill();
+    let id = job.id;
+    store.enqueue(job).await.unwrap();
+    middle.frozen.send(true).unwrap();
+    assert_eq!(kind(store.get(id).await), ErrorKind::Unreachable);
+    assert_eq!(
+        kind(store.enqueue(bill()).await),
+        ErrorKind::Unreachable,
+        "whether it was made is unknown"
+    );
+    middle.frozen.send(false).unwrap();
+    until("health", async || store.health() == Health::Accepting).await;
+    store.enqueue(bill()).await.unwrap();
+    // And where nobody asks for anything.
+    middle.frozen.send(true).unwrap();
+    until("red", async || store.health() != Health::Accepting).await;
+    assert_eq!(store.health(), Health::Refusing(ErrorKind::Unreachable));
+    middle.frozen.send(false).unwrap();
+    until("health", async || store.health() == Health::Accepting).await;
+    assert!(store.get(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_gateway_with_a_wrong_clock_takes_nobodys_work() {
+    let site = Database::new();
+    // Without tasks of their own: nothing sets the clock meanwhile.
+    let right = PostgresStore::open_beside(&site.url).await.unwrap();
+    let ahead = PostgresStore::open_beside(&site.url).await.unwrap();
+    assert_eq!(right.db.ahead(), SignedDuration::ZERO, "on one machine");
+    let hour = SignedDuration::from_hours(1);
+    ahead.db.set_ahead(-hour);
+    // What each one's clock shows.
+    let on = |store: &PostgresStore, second: i64| {
+        if std::ptr::eq(store, &raw const ahead) {
+            at(second) + hour
+        } else {
+            at(second)
+        }
+    };
+    for (own, other) in [(&right, &ahead), (&ahead, &right)] {
+        let job = NewJob {
+            now: at(0),
+            due: at(0),
+            ..bill()
+        };
+        own.enqueue(job).await.unwrap();
+        let claims = own
+            .claim(Claim {
+                now: on(own, 0),
+                ..claim("own", 1)
+            })
+            .await
+            .unwrap();
+        let attempt = claims.claimed[0].attempt;
+        let recovered = async |store: &PostgresStore, second| {
+            let now = on(store, second);
+            let recovered = store.recover(recover(now)).await.unwrap();
+            recovered.waiting + recovered.failed
+        };
+        assert_eq!(recovered(other, 59).await, 0);
+        let lost = own
+            .renew(vec![attempt], seconds(60), on(own, 50))
+            .await
+            .unwrap();
+        assert!(lost.is_empty());
+        assert_eq!(recovered(other, 109).await, 0);
+        assert_eq!(recovered(other, 111).await, 1, "its gateway is dead");
+    }
+}
+
+fn recover(now: Timestamp) -> crate::store::Recover {
+    crate::store::Recover {
+        all: false,
+        now,
+        backoff: Arc::new(|_| seconds(1)),
+        outbox: Arc::new(|_| Box::pin(async { Vec::new() })),
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_endpoint_that_is_being_paused() {
+    let site = Database::new();
+    let store = site.gateway().await;
+    let end = async |number: u64| {
+        store.enqueue(bill()).await.unwrap();
+        let claims = store.claim(claim("gateway", 1)).await.unwrap();
+        let end = AttemptEnd {
+            deliveries: vec![NewDelivery {
+                id: DeliveryId::new(),
+                channel: "crm".to_owned(),
+                kind: "webhook".to_owned(),
+                receiver: number.to_string(),
+                due: at(1),
+                dead: None,
+            }],
+            ..success(&claims.claimed[0])
+        };
+        store.finish(end).await.unwrap();
+    };
+    end(0).await;
+    let (client, connection) = tokio_postgres::connect(&site.url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    client
+        .batch_execute("BEGIN; SELECT FROM linkspan.deliveries FOR UPDATE")
+        .await
+        .unwrap();
+    let crm = crate::store::Endpoint::new("bills", "crm");
+    let began = Instant::now();
+    let pause = Some("upkeep".to_owned());
+    let changed = store
+        .set_pause(crm.clone(), pause, Default::default(), at(2))
+        .await
+        .unwrap();
+    assert_eq!(changed, 1);
+    end(1).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "nobody waited for the lock"
+    );
+    drop(client);
+    connection.await.unwrap().unwrap();
+    // It has not followed yet, and is not claimed all the same.
+    let claimed = store
+        .claim_deliveries(crate::store::DeliveryClaim {
+            owner: "gateway".to_owned(),
+            places: vec![(crm, 9)],
+            lease: seconds(60),
+            now: at(9),
+        })
+        .await
+        .unwrap();
+    assert!(claimed.claimed.is_empty());
+    assert_eq!(claimed.next, None);
+    super::deliveries::pauses::follow_up(&store.db)
+        .await
+        .unwrap();
+    assert_eq!(
+        site.sql("SELECT DISTINCT state FROM linkspan.deliveries"),
+        "4"
+    );
+}
+
+#[tokio::test]
+async fn a_pooler_is_refused_where_a_session_does_not_keep_its_connection() {
+    let site = Database::new();
+    let server = url::Url::parse(&site.url).unwrap().port().unwrap();
+    for (mode, fits) in [("session", true), ("transaction", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let settings = format!(
+            "[databases]\n{} = host=127.0.0.1 port={server} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nauth_type = any\npool_mode = {mode}\nunix_socket_dir =\n",
+            site.name
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        std::fs::write(&file, settings).unwrap();
+        // It does not run as root, and reads its file before it is another. It ends when its standard input does.
+        let script = r#"
+            PATH=$PATH:/usr/sbin; user=; [ "$(id -u)" = 0 ] && user='-u nobody'
+            pgbouncer -q $user "$1" >/dev/null 2>&1 </dev/null & pooler=$!; read -r word; kill $pooler; wait $pooler
+        "#;
+        let mut pooler = std::process::Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&file)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        until("the pooler", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+        })
+        .await;
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{}", site.name);
+        match (PostgresStore::open_beside(&url).await, fits) {
+            (Ok(store), true) => assert!(store.counts().await.is_ok()),
+            (Err(error), false) => {
+                assert_eq!(error.kind, ErrorKind::Unusable);
+                let text = crate::logging::chain(&error);
+                assert!(text.contains("pool_mode = session"), "{text}");
+            }
+            (outcome, _) => panic!("{mode}: {:?}", outcome.map(drop)),
+        }
+        drop(pooler.stdin.take());
+        pooler.wait().unwrap();
+    }
 }

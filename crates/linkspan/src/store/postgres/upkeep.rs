@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::PostgresStore;
+use super::deliveries::pauses::follow_up;
 use super::fault::Fault;
 use super::partitions::Family;
 use super::pool::{Db, lock_key, query};
@@ -23,6 +24,9 @@ const OFTEN: Duration = Duration::from_secs(10);
 
 /// How many of those between looking ahead and at old transactions.
 const TURNS: u32 = 6;
+
+/// How long each of these may take: longer than the server gives a statement.
+const LIMIT: Duration = Duration::from_secs(75);
 
 /// From then on a transaction is too old, in milliseconds.
 const OLD: u64 = 600_000;
@@ -119,9 +123,9 @@ pub(super) async fn keep(db: Arc<Db>, oldest: Arc<AtomicU64>) {
         if turn.is_multiple_of(TURNS) {
             report(
                 "the next days' partitions cannot be made",
-                look_ahead(&db).await,
+                db.within(LIMIT, look_ahead(&db)).await,
             );
-            match old_transaction(&db).await {
+            match db.within(LIMIT, old_transaction(&db)).await {
                 Ok(age) => note(&oldest, age),
                 fault => report(
                     "the server's transactions cannot be looked at",
@@ -131,10 +135,17 @@ pub(super) async fn keep(db: Arc<Db>, oldest: Arc<AtomicU64>) {
         } else {
             report(
                 "the live jobs cannot be looked for",
-                db.partitions.look(&db).await,
+                db.within(LIMIT, db.partitions.look(&db)).await,
             );
         }
-        report("the counts cannot be summed up", fold(&db).await);
+        report(
+            "the counts cannot be summed up",
+            db.within(LIMIT, fold(&db)).await,
+        );
+        report(
+            "deliveries cannot follow their endpoints' pauses",
+            db.within(LIMIT, follow_up(&db)).await,
+        );
         turn = turn.wrapping_add(1);
         tokio::time::sleep(OFTEN).await;
     }

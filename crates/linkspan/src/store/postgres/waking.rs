@@ -20,7 +20,6 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::pool::{Db, query};
 use super::rows::{invocation, state, unsigned, uuid};
-use crate::store::upkeep::Health;
 use crate::store::watch::{Change, Watchers};
 
 /// How many notifications a gateway sends a second at most.
@@ -34,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How long after a lost connection the next one is tried.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How long a notification or a look may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// What the tasks are told by this process.
 pub(super) struct Bell {
@@ -116,7 +118,7 @@ pub(super) async fn send(db: Arc<Db>) {
             )
             .await
         };
-        if let Err(fault) = sent.await {
+        if let Err(fault) = db.within(LIMIT, sent).await {
             tracing::debug!(
                 error = crate::logging::chain(&fault),
                 "other gateways were not notified; they look by themselves"
@@ -139,15 +141,12 @@ pub(super) async fn listen(db: Arc<Db>) {
     }
 }
 
-/// Wakes runner and sender now and then, and looks after the server where it was lost.
+/// Wakes runner and sender now and then.
 pub(super) async fn poll(db: Arc<Db>) {
     loop {
         tokio::time::sleep(POLL).await;
         db.watchers.tell_work();
         db.watchers.tell_delivery_work();
-        if db.health() != Health::Accepting {
-            db.probe().await;
-        }
     }
 }
 
@@ -155,7 +154,7 @@ pub(super) async fn poll(db: Arc<Db>) {
 pub(super) async fn look(db: Arc<Db>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if let Err(fault) = look_once(&db).await {
+        if let Err(fault) = db.within(LIMIT, look_once(&db)).await {
             tracing::debug!(
                 error = crate::logging::chain(&fault),
                 "the watched jobs cannot be looked at"

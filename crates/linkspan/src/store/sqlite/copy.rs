@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::SqliteStore;
 use super::jobs::digest;
+use crate::store::SessionStore as _;
 use crate::store::blobs::BlobRef;
-use crate::store::copy::{Counts, Export, Extent, JobRows, Rest, Row};
+use crate::store::copy::{Counts, Export, Extent, IDENTITY, JobRows, Rest, Row};
 use crate::store::error::StoreError;
 
 const COPYING: &str = "copy the store";
@@ -22,6 +23,10 @@ const JOBS: &str = "SELECT seq AS position, lower(hex(id)) AS id, integration, c
 const COUNTS: &[(&str, &str)] = &[
     ("jobs", "SELECT count(*) FROM jobs"),
     ("documents", "SELECT count(*) FROM documents"),
+    (
+        "large documents",
+        "SELECT count(*) FROM documents WHERE digest IS NOT NULL",
+    ),
     ("results", "SELECT count(*) FROM results"),
     ("deliveries", "SELECT count(*) FROM deliveries"),
     ("pauses", "SELECT count(*) FROM pauses"),
@@ -30,6 +35,11 @@ const COUNTS: &[(&str, &str)] = &[
 
 #[async_trait]
 impl Export for SqliteStore {
+    async fn identity(&self) -> Result<String, StoreError> {
+        let id = uuid::Uuid::now_v7().as_bytes().to_vec();
+        Ok(hex(&self.settle(IDENTITY, id).await?))
+    }
+
     async fn count(&self, extent: Extent) -> Result<Counts, StoreError> {
         self.reading(move |connection| {
             let mut counts = Counts::new();
@@ -142,7 +152,11 @@ impl Export for SqliteStore {
             Ok(Rest {
                 keys: rows(connection, "SELECT * FROM keys", &[])?,
                 pauses: rows(connection, "SELECT * FROM pauses", &[])?,
-                settings: rows(connection, "SELECT * FROM settings", &[])?,
+                settings: rows(
+                    connection,
+                    "SELECT * FROM settings WHERE name <> ?1",
+                    &[&IDENTITY],
+                )?,
             })
         })
         .await
@@ -199,7 +213,7 @@ fn with_all(connection: &Connection, jobs: Vec<Row>) -> rusqlite::Result<Vec<Job
         let mut deliveries = rows(
             connection,
             "SELECT lower(hex(id)) AS id, integration, channel, caller, kind, receiver, state, version, token, attempts, created, \
-             updated, due, finished, owner, lease, tries, reason, superseded FROM deliveries WHERE job = ?1",
+             updated, due, finished, owner, lease, tries, reason, superseded, cut_off FROM deliveries WHERE job = ?1",
             &[&position],
         )?;
         for delivery in &mut deliveries {

@@ -18,6 +18,7 @@ use crate::store::blobs::{BlobRef, Content, Digest, DocumentRef};
 use crate::store::error::StoreError;
 use crate::store::jobs::{
     AttemptOutcome, Command, Commanded, Enqueued, Filter, Idempotency, Job, JobStore, NewJob, Page,
+    Sight,
 };
 use crate::store::queue::Attempt;
 
@@ -183,6 +184,27 @@ pub(super) fn digest(column: usize, bytes: &[u8]) -> rusqlite::Result<Digest> {
         .map_err(|error| damaged(column, Type::Blob, error))
 }
 
+/// The condition that keeps rows within sight; its values follow those that are there. `table` is what stands before the columns.
+pub(super) fn within(sight: &Sight, table: &str, values: &mut Vec<Box<dyn ToSql>>) -> String {
+    values.push(Box::new(sight.caller.clone()));
+    let mut own = format!("{table}caller = ?");
+    if let Some(integrations) = &sight.own {
+        own = format!("{own} AND {}", one_of(integrations, table, values));
+    }
+    if sight.whole.is_empty() {
+        return own;
+    }
+    format!("({own} OR {})", one_of(&sight.whole, table, values))
+}
+
+fn one_of(integrations: &[String], table: &str, values: &mut Vec<Box<dyn ToSql>>) -> String {
+    for integration in integrations {
+        values.push(Box::new(integration.clone()));
+    }
+    let marks = vec!["?"; integrations.len()].join(", ");
+    format!("{table}integration IN ({marks})")
+}
+
 fn enqueue(scope: &mut Scope<'_>, new: &NewJob) -> rusqlite::Result<Enqueued> {
     if let Some(idempotency) = &new.idempotency
         && let Some(found) = look_up(scope, new, idempotency)?
@@ -281,34 +303,37 @@ fn look_up(
 
 fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Page> {
     let limit = filter.limit.clamp(1, 1000) as usize;
-    let mut conditions = vec!["1"];
+    let mut conditions = vec!["1".to_owned()];
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(sight) = &filter.sight {
+        conditions.push(within(sight, "", &mut values));
+    }
     if let Some(caller) = &filter.caller {
-        conditions.push("caller = ?");
+        conditions.push("caller = ?".to_owned());
         values.push(Box::new(caller.clone()));
     }
     if let Some(integration) = &filter.integration {
-        conditions.push("integration = ?");
+        conditions.push("integration = ?".to_owned());
         values.push(Box::new(integration.clone()));
     }
     if let Some(state) = filter.state {
-        conditions.push("state = ?");
+        conditions.push("state = ?".to_owned());
         values.push(Box::new(code(state)));
     }
     if let Some(request_id) = &filter.request_id {
-        conditions.push("request_id = ?");
+        conditions.push("request_id = ?".to_owned());
         values.push(Box::new(request_id.clone()));
     }
     if let Some(from) = filter.from {
-        conditions.push("created >= ?");
+        conditions.push("created >= ?".to_owned());
         values.push(Box::new(from.as_microsecond()));
     }
     if let Some(until) = filter.until {
-        conditions.push("created < ?");
+        conditions.push("created < ?".to_owned());
         values.push(Box::new(until.as_microsecond()));
     }
     if let Some(after) = filter.after {
-        conditions.push("id < ?");
+        conditions.push("id < ?".to_owned());
         values.push(Box::new(*after.as_bytes()));
     }
     // One more than asked for says whether there is a next page.

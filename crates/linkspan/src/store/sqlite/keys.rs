@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::SqliteStore;
 use super::rows::{optional_time, time};
 use super::writer::{Need, Scope};
-use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage};
+use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage, AuditQuery, name_and_id};
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyRecord, KeyStore};
 
@@ -33,7 +34,8 @@ impl KeyStore for SqliteStore {
                         key.expires.map(Timestamp::as_microsecond),
                         key.revoked.map(Timestamp::as_microsecond),
                     ])?;
-                settle(scope, "key.add", &key.id, added, &actor, key.created)
+                let name = (added > 0).then_some(&*key.name);
+                settle(scope, "key.add", name, &key.id, &actor, key.created)
             })
             .await
     }
@@ -65,13 +67,14 @@ impl KeyStore for SqliteStore {
         let id = id.to_owned();
         self.writer
             .write("revoke a key", Need::Little, move |scope| {
-                let revoked = scope
+                let name: Option<String> = scope
                     .connection
                     .prepare_cached(
-                        "UPDATE keys SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL",
+                        "UPDATE keys SET revoked = ?2 WHERE id = ?1 AND revoked IS NULL RETURNING name",
                     )?
-                    .execute(params![id, now.as_microsecond()])?;
-                settle(scope, "key.revoke", &id, revoked, &actor, now)
+                    .query_row(params![id, now.as_microsecond()], |row| row.get(0))
+                    .optional()?;
+                settle(scope, "key.revoke", name.as_deref(), &id, &actor, now)
             })
             .await
     }
@@ -86,11 +89,14 @@ impl KeyStore for SqliteStore {
         let id = id.to_owned();
         self.writer
             .write("set a key's expiry", Need::Little, move |scope| {
-                let changed = scope
+                let name: Option<String> = scope
                     .connection
-                    .prepare_cached("UPDATE keys SET expires = ?2 WHERE id = ?1")?
-                    .execute(params![id, expires.map(Timestamp::as_microsecond)])?;
-                settle(scope, "key.expire", &id, changed, &actor, now)
+                    .prepare_cached("UPDATE keys SET expires = ?2 WHERE id = ?1 RETURNING name")?
+                    .query_row(params![id, expires.map(Timestamp::as_microsecond)], |row| {
+                        row.get(0)
+                    })
+                    .optional()?;
+                settle(scope, "key.expire", name.as_deref(), &id, &actor, now)
             })
             .await
     }
@@ -106,41 +112,67 @@ impl AuditLog for SqliteStore {
             .await
     }
 
-    async fn list_audit(&self, after: Option<u64>, limit: u32) -> Result<AuditPage, StoreError> {
-        let limit = limit.clamp(1, 1000) as usize;
-        let after = after.map_or(i64::MAX, |after| i64::try_from(after).unwrap_or(i64::MAX));
+    async fn list_audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         self.readers
             .read("list the audit lines", move |connection| {
-                let mut lines = connection
-                    .prepare_cached(
-                        "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE seq < ?1 \
-                         ORDER BY seq DESC LIMIT ?2",
-                    )?
-                    .query_map(params![after, limit + 1], |row| {
-                        let line = AuditLine {
-                            at: time(row, 1)?,
-                            actor: Actor {
-                                name: row.get(2)?,
-                                request_id: row.get(3)?,
-                                remote: row.get(4)?,
-                            },
-                            action: row.get(5)?,
-                            target: row.get(6)?,
-                            outcome: row.get(7)?,
-                        };
-                        Ok((row.get::<_, u64>(0)?, line))
-                    })?
-                    .collect::<rusqlite::Result<Vec<_>>>()?;
-                let more = lines.len() > limit;
-                lines.truncate(limit);
-                let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
-                Ok(AuditPage {
-                    lines: lines.into_iter().map(|(_, line)| line).collect(),
-                    next,
-                })
+                list(connection, &query)
             })
             .await
     }
+}
+
+fn list(connection: &Connection, query: &AuditQuery) -> rusqlite::Result<AuditPage> {
+    let limit = query.limit.clamp(1, 1000) as usize;
+    let mut conditions = vec!["1"];
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    let mut narrow = |condition, value: Option<Box<dyn ToSql>>| {
+        if let Some(value) = value {
+            conditions.push(condition);
+            values.push(value);
+        }
+    };
+    let text = |text: &String| Box::new(text.clone()) as Box<dyn ToSql>;
+    let number = |number: i64| Box::new(number) as Box<dyn ToSql>;
+    narrow("actor = ?", query.actor.as_ref().map(text));
+    narrow("action = ?", query.action.as_ref().map(text));
+    narrow("at >= ?", query.from.map(|at| number(at.as_microsecond())));
+    narrow("at < ?", query.until.map(|at| number(at.as_microsecond())));
+    let after = query
+        .after
+        .map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+    narrow("seq < ?", after.map(number));
+    // One more than asked for says whether there is a next page.
+    let statement = format!(
+        "SELECT seq, at, actor, request_id, remote, action, target, outcome FROM audit WHERE {} ORDER BY seq DESC LIMIT {}",
+        conditions.join(" AND "),
+        limit + 1
+    );
+    let mut lines = connection
+        .prepare_cached(&statement)?
+        .query_map(params_from_iter(values), read_line)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = lines.len() > limit;
+    lines.truncate(limit);
+    let next = lines.last().filter(|_| more).map(|(seq, _)| *seq);
+    Ok(AuditPage {
+        lines: lines.into_iter().map(|(_, line)| line).collect(),
+        next,
+    })
+}
+
+fn read_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, AuditLine)> {
+    let line = AuditLine {
+        at: time(row, 1)?,
+        actor: Actor {
+            name: row.get(2)?,
+            request_id: row.get(3)?,
+            remote: row.get(4)?,
+        },
+        action: row.get(5)?,
+        target: row.get(6)?,
+        outcome: row.get(7)?,
+    };
+    Ok((row.get(0)?, line))
 }
 
 /// Writes an audit line in the change's transaction.
@@ -162,28 +194,29 @@ pub(super) fn write_audit(scope: &Scope<'_>, line: &AuditLine) -> rusqlite::Resu
     Ok(())
 }
 
-/// Writes the audit line of a key's change, where there was one.
+/// Writes the audit line of a change of the key with this name, where there was one.
 fn settle(
     scope: &Scope<'_>,
     action: &str,
+    name: Option<&str>,
     id: &str,
-    changed: usize,
     actor: &Actor,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    if changed > 0 {
-        write_audit(
-            scope,
-            &AuditLine {
-                at: now,
-                actor: actor.clone(),
-                action: action.to_owned(),
-                target: id.to_owned(),
-                outcome: "done".to_owned(),
-            },
-        )?;
-    }
-    Ok(changed > 0)
+    let Some(name) = name else {
+        return Ok(false);
+    };
+    write_audit(
+        scope,
+        &AuditLine {
+            at: now,
+            actor: actor.clone(),
+            action: action.to_owned(),
+            target: name_and_id(name, id),
+            outcome: "done".to_owned(),
+        },
+    )?;
+    Ok(true)
 }
 
 fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRecord> {

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use linkspan_model::JobState;
 use linkspan_model::job::JobEvent;
-use linkspan_model::{Code, JobState, Problem, ResultDocument};
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
 use super::deliveries::outbox::send_out;
@@ -14,9 +14,12 @@ use super::writer::{Need, Scope};
 use crate::store::error::StoreError;
 use crate::store::jobs::AttemptOutcome;
 use crate::store::queue::{
-    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Finished, JobQueue, Outcome, Recover,
-    Recovered,
+    Attempt, AttemptEnd, Claim, Claimed, Claims, Detach, Ending, Finished, JobQueue, Outcome,
+    Recover, Recovered,
 };
+
+/// How many jobs are recovered in one transaction.
+const RECOVERED_AT_ONCE: u32 = 100;
 
 #[async_trait]
 impl JobQueue for SqliteStore {
@@ -85,11 +88,37 @@ impl JobQueue for SqliteStore {
     }
 
     async fn recover(&self, recover: Recover) -> Result<Recovered, StoreError> {
-        self.writer
-            .write("recover jobs", Need::Little, move |scope| {
-                recover_dead(scope, &recover)
-            })
-            .await
+        const DOING: &str = "recover jobs";
+        let mut all = Recovered::default();
+        let mut after = Vec::new();
+        loop {
+            let (asked, from) = (recover.clone(), std::mem::take(&mut after));
+            let found = self
+                .readers
+                .read(DOING, move |connection| {
+                    dead_after(connection, &from, &asked)
+                })
+                .await?;
+            let Some(last) = found.last() else {
+                return Ok(all);
+            };
+            after = last.job.id.as_bytes().to_vec();
+            let jobs = found.into_iter().map(|row| {
+                let (id, token) = (row.job.id, row.token);
+                (Attempt { id, token }, row.job)
+            });
+            // The deliveries are made here: filters are slow, and the writer is everybody's.
+            let endings = recover.endings(jobs.collect()).await?;
+            let asked = recover.clone();
+            let recovered = self
+                .writer
+                .write(DOING, Need::Little, move |scope| {
+                    recover_dead(scope, &asked, &endings)
+                })
+                .await?;
+            all.waiting += recovered.waiting;
+            all.failed += recovered.failed;
+        }
     }
 }
 
@@ -182,50 +211,67 @@ fn finish(scope: &mut Scope<'_>, end: &AttemptEnd) -> rusqlite::Result<Finished>
     Ok(Finished::Done(row.job))
 }
 
-fn recover_dead(scope: &mut Scope<'_>, recover: &Recover) -> rusqlite::Result<Recovered> {
-    let which = if recover.all {
+/// The next jobs whose attempts are dead, by id.
+fn dead_after(
+    connection: &Connection,
+    after: &[u8],
+    recover: &Recover,
+) -> rusqlite::Result<Vec<Row>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {} AND id > ?2 ORDER BY id LIMIT ?3",
+            dead(recover)
+        ))?
+        .query_map(
+            params![recover.now.as_microsecond(), after, RECOVERED_AT_ONCE],
+            Row::read,
+        )?
+        .collect()
+}
+
+/// Which attempts are dead, at a time.
+fn dead(recover: &Recover) -> &'static str {
+    if recover.all {
         "?1 IS NOT NULL"
     } else {
         "lease <= ?1"
-    };
-    let dead = scope
-        .connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {which}"
-        ))?
-        .query_map([recover.now.as_microsecond()], Row::read)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    }
+}
+
+/// Recovers those of the jobs whose attempt is still theirs, and dead.
+fn recover_dead(
+    scope: &mut Scope<'_>,
+    recover: &Recover,
+    endings: &[(Attempt, Option<Ending>)],
+) -> rusqlite::Result<Recovered> {
     let mut recovered = Recovered::default();
-    for mut row in dead {
-        let verdict = if row.job.held {
-            Some(Problem::new(
-                Code::ShuttingDown,
-                "the gateway ended while it worked on the request; send it again",
-            ))
-        } else if row.job.attempts >= row.job.max_attempts {
-            Some(Problem::new(
-                Code::EngineCrashed,
-                format!(
-                    "the gateway ended during each of the {} attempts at this document; it is not tried again by itself",
-                    row.job.attempts
-                ),
-            ))
-        } else {
-            None
-        };
+    for (attempt, ending) in endings {
+        let row = scope
+            .connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM jobs WHERE state = 1 AND {} AND id = ?2 AND token = ?3",
+                dead(recover)
+            ))?
+            .query_row(
+                params![
+                    recover.now.as_microsecond(),
+                    attempt.id.as_bytes(),
+                    attempt.token
+                ],
+                Row::read,
+            )
+            .optional()?;
+        let Some(mut row) = row else { continue };
         row.remember(AttemptOutcome::Lost, None, recover.now);
-        match verdict {
-            Some(problem) => {
+        match ending {
+            Some(ending) => {
                 row.advance(JobEvent::Fail, recover.now);
-                row.job.problem = Some(problem.clone());
-                let result = ResultDocument::failed(row.job.id, &row.job.integration, problem);
-                store_result(scope, &row, &json(&result)?)?;
+                row.job.problem = Some(ending.problem.clone());
+                store_result(scope, &row, &ending.result)?;
                 if row.job.held {
                     release_key(scope, row.seq)?;
-                } else {
-                    let deliveries = (recover.outbox)(&row.job, &result);
-                    send_out(scope, &row, &deliveries, recover.now)?;
                 }
+                send_out(scope, &row, &ending.deliveries, recover.now)?;
                 recovered.failed += 1;
             }
             None => {
@@ -252,9 +298,4 @@ fn store_result(scope: &Scope<'_>, row: &Row, result: &str) -> rusqlite::Result<
         .prepare_cached("INSERT INTO results (seq, result) VALUES (?1, ?2)")?
         .execute(params![row.seq, result])
         .map(|_| ())
-}
-
-fn json(result: &ResultDocument) -> rusqlite::Result<String> {
-    serde_json::to_string(result)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

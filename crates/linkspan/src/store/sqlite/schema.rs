@@ -191,11 +191,18 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX sessions_by_expiry ON sessions (expires);
 
+    CREATE INDEX audit_by_actor  ON audit (actor, seq);
+    CREATE INDEX audit_by_action ON audit (action, seq);
+
     -- What all gateways on this store agree on.
     CREATE TABLE settings (
         name  TEXT PRIMARY KEY,
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
+    ",
+    // 3: attempts of deliveries that the gateway's end cut off.
+    "
+    ALTER TABLE deliveries ADD COLUMN cut_off INTEGER NOT NULL DEFAULT 0;
     ",
 ];
 

@@ -77,6 +77,7 @@ impl Upkeep for SqliteStore {
                 )
             })
             .await?;
+        self.follow_up(now).await?;
         swept.blobs = self.find_orphans().await? + self.bury().await?;
         let full = PIECE as u64;
         swept.more = [
@@ -230,9 +231,11 @@ fn count(connection: &Connection) -> rusqlite::Result<Counts> {
     })
 }
 
-/// What is to expire: jobs whose time is over and whose result no open delivery needs, or has needed for as long as a row is kept.
+/// What is to expire: jobs whose time is over and whose result is needed by no delivery that is open, or that died within a retention
+/// and may be replayed; or that such ones have kept for as long as a row is kept.
 const OVER: &str = "state IN (3, 4, 5) AND expires <= ?1 AND (expires <= ?2 \
-                    OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job = jobs.seq AND d.state IN (0, 1, 4)))";
+                    OR NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.job = jobs.seq \
+                                   AND (d.state IN (0, 1, 4) OR (d.state = 3 AND d.finished > ?1 - jobs.keep))))";
 
 /// The next jobs that are to expire. Found outside the writing thread: many jobs may be kept by a receiver that is down.
 fn over(connection: &Connection, now: Timestamp, before: i64) -> rusqlite::Result<Vec<i64>> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{SMALL, parse};
 use crate::config::deliver::{Channel, channel_names};
-use crate::config::{Deliver, FileFormat, Method, Shape};
+use crate::config::{Config, Deliver, FileFormat, Method, Reference, Shape};
 
 fn deliver(item: &str) -> Result<Deliver, String> {
     let file = format!(
@@ -79,6 +79,22 @@ fn what_is_wrong_is_named_with_its_item() {
             at(": names 2 channels (http, file); give each an item of its own"),
         ),
         (
+            r#"{ webhok = "https://a.example", secret = "${env:TOKEN}" }"#,
+            at(".webhok: unknown key; did you mean \"webhook\"?"),
+        ),
+        (
+            r#"{ kinesis = "results" }"#,
+            at(
+                ".kinesis: comes in a later release, with the patterns stream-in and full-stream; remove it",
+            ),
+        ),
+        (
+            r#"{ http = "http://a.example", headers = { authorization = "Bearer ${env:TOKEN}" } }"#,
+            at(
+                ".headers.authorization: a reference must be the whole string: put what stands around it into the value, such as \"Bearer …\" for a header",
+            ),
+        ),
+        (
             r#"{ file = "a", secrte = "b" }"#,
             at(
                 ".secrte: unknown key; the keys here are file, format, name, when, map, retry, concurrency, rate_limit, timeout",
@@ -126,13 +142,10 @@ fn what_is_wrong_is_named_with_its_item() {
 #[test]
 fn channels_have_names_of_their_own() {
     let file = |items: &str| format!("{SMALL}overflow = \"async\"\ndeliver = [{items}]\n");
-    let several = r#"{ file = "a" }, { file = "b", name = "crm" }, { file = "c" }, { http = "http://a.example" }"#;
+    let several = r#"{ file = "a", name = "all" }, { file = "b", name = "crm" }, { http = "http://a.example" }"#;
     let config = parse(&file(several)).unwrap();
     let reviews = &config.integrations["reviews"];
-    assert_eq!(
-        channel_names(&reviews.deliver),
-        ["file", "crm", "file-3", "http"]
-    );
+    assert_eq!(channel_names(&reviews.deliver), ["all", "crm", "http"]);
     assert_eq!(config.warnings, []);
     let at = "linkspan.toml:8: integration.reviews.deliver[1]";
     let twice = |name: &str| {
@@ -146,8 +159,14 @@ fn channels_have_names_of_their_own() {
             format!("{at}.name: {}", twice("file")),
         ),
         (
-            r#"{ file = "a", name = "file-2" }, { file = "b" }"#,
-            format!("{at}: {}", twice("file-2")),
+            r#"{ file = "a", name = "http" }, { http = "http://a.example" }"#,
+            format!("{at}: {}", twice("http")),
+        ),
+        (
+            r#"{ file = "a", name = "crm" }, { file = "b" }"#,
+            format!(
+                "{at}: this integration has several channels of the kind file: give each a name, by which its deliveries are known when the others change"
+            ),
         ),
         (
             r#"{ file = "a" }, { email = "a@example.com" }"#,
@@ -156,6 +175,56 @@ fn channels_have_names_of_their_own() {
     ] {
         let found = parse(&file(items)).unwrap_err().to_string();
         assert_eq!(found, fault, "{items}");
+    }
+}
+
+#[test]
+fn links_that_lead_nowhere_are_worth_a_look() {
+    let hook = |rest: &str| {
+        format!("{{ webhook = \"https://a.example\", secret = \"${{env:S}}\"{rest} }}")
+    };
+    let slack = r#"{ http = "https://a.example", shape = "slack" }"#;
+    let nowhere = |of: &str| {
+        format!(
+            "linkspan.toml:1: server.public_url: is not set, so the links of integration.reviews.deliver[{of} lead to \
+             http://127.0.0.1:8080: set it to the address at which others reach the gateway"
+        )
+    };
+    let short = "linkspan.toml:10: integration.reviews.deliver[0].link_ttl: results are kept for 1h, so links end then and not after 2h: \
+                 raise retention, or lower this";
+    for (url, items, expected) in [
+        ("", hook(""), vec![nowhere("0]")]),
+        (
+            "",
+            format!("{{ file = \"a\" }}, {slack}, {}", hook("")),
+            vec![nowhere("1] (and of 1 more)")],
+        ),
+        ("", "{ http = \"https://a.example\" }".to_owned(), vec![]),
+        (
+            "public_url = \"https://b.example\"",
+            hook(", link_ttl = \"1h\""),
+            vec![],
+        ),
+        (
+            "public_url = \"https://b.example\"",
+            hook(", link_ttl = \"2h\""),
+            vec![short.to_owned()],
+        ),
+    ] {
+        let toml = format!(
+            "[server]\n{url}\n[service.mood]\ntask = \"sentiment\"\n[integration.reviews]\npattern = \"async\"\nsteps = [\"mood\"]\n{}\n\ndeliver = [{items}]\n",
+            if items.contains("link_ttl") {
+                "retention = \"1h\""
+            } else {
+                ""
+            }
+        );
+        let config = Config::parse(&toml, "linkspan.toml", &|_: Reference<'_>| {
+            Ok("x".to_owned())
+        })
+        .unwrap();
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, expected, "{items}");
     }
 }
 

@@ -298,14 +298,16 @@ fn a_bucket_is_reached_encrypted_and_with_a_whole_key() {
 }
 
 #[test]
-fn a_shared_database_with_a_folder_of_documents_is_a_warning() {
+fn a_shared_database_with_a_folder_of_documents_or_a_file_of_results_is_a_warning() {
     let config = parse(&format!(
-        "{SMALL}[store]\njobs = \"${{env:DATABASE_URL}}\"\n"
+        "{SMALL}overflow = \"async\"\ndeliver = [{{ file = \"a\" }}]\n[store]\njobs = \"${{env:DATABASE_URL}}\"\n"
     ))
     .unwrap();
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert!(
-        warnings.len() == 1 && warnings[0].contains("a folder is one gateway's"),
+        warnings.len() == 2
+            && warnings[0].contains("deliver[0].file: a file is one gateway's")
+            && warnings[1].contains("store.blobs: a folder is one gateway's"),
         "{warnings:?}"
     );
 }
@@ -456,7 +458,9 @@ fn a_reference_is_whole_and_its_value_is_never_told() {
     );
     check(
         "store.jobs = \"sqlite:${env:DATA}/x\"",
-        &["1: store.jobs: a reference must be the whole string, with nothing before or after it"],
+        &[
+            "1: store.jobs: a reference must be the whole string: put what stands around it into the value, such as \"Bearer …\" for a header",
+        ],
     );
 }
 
@@ -504,6 +508,12 @@ fn a_provider_lets_somebody_in_and_nobody_by_mistake() {
         &[
             "11: console.oidc.scopes.staff: \"write\" is no scope; the scopes are invoke, read and admin, each alone or with :INTEGRATION",
             "11: console.oidc.scopes.staff: \"read:bills\": there is no integration \"bills\"",
+        ],
+    );
+    check_provider(
+        "admin = [\"sub:1\"]\nsuccessors = [\"sub:2\", \"ana@example.com\"]",
+        &[
+            "11: console.oidc.successors: \"ana@example.com\" is no person: write sub: and the provider's sub",
         ],
     );
 }

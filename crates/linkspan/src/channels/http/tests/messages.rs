@@ -23,6 +23,7 @@ async fn message(shape: &str, more: &str, change: impl FnOnce(&mut Parcel)) -> (
     let receiver = taking().await;
     let channel = channel(&receiver, &format!("shape = \"{shape}\"{more}"));
     let mut parcel = parcel(hostile());
+    parcel.mapped = more.contains("map");
     change(&mut parcel);
     let verdict = send(&channel, parcel.clone()).await;
     assert_eq!(verdict.kind, VerdictKind::Delivered, "{}", verdict.detail);

@@ -140,7 +140,7 @@ function frame() {
       "span",
       { class: `pulse ${state}`, role: "status" },
       h("i", { "aria-hidden": "true" }),
-      state === "live" ? "live" : state === "offline" ? "offline, trying again" : "connecting",
+      state === "live" ? "live" : state === "offline" ? ["offline", h("span", { class: "wide" }, "· trying again")] : "connecting",
     ),
     h("span", { class: "spring" }),
     themes(),

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { draw, h } from "./dom.js";
-import { Pages } from "./lists.js";
+import { Pages, filters } from "./lists.js";
 import { badge, copy, empty, loading, problem, table, time } from "./parts.js";
 import { name, visible } from "./text.js";
 
@@ -20,7 +20,7 @@ export function open(root, context) {
   const read = async () => {
     const mine = ++turn;
     try {
-      const found = await api.get(api.path("/v1/audit", { limit: 100, after: route.query.after }));
+      const found = await api.get(api.path("/v1/audit", { limit: 100, ...route.query }));
       if (mine === turn) {
         page = found;
         error = null;
@@ -40,6 +40,12 @@ export function open(root, context) {
         h("span", { class: "spring" }),
         h("button", { type: "button", onclick: read }, "Read again"),
       ),
+      filters(PARTS, route.query, [
+        { name: "actor", label: "Who", placeholder: "a name, exactly" },
+        { name: "action", label: "Did", placeholder: "such as key.revoke" },
+        { name: "from", label: "From", type: "datetime-local" },
+        { name: "until", label: "Until", type: "datetime-local" },
+      ]),
       error && problem(error, read),
       !page
         ? !error && loading("the audit")
@@ -50,7 +56,7 @@ export function open(root, context) {
               page.lines.map((line, at) => ({ ...line, key: `${line.at}:${line.action}:${line.target}:${at}` })),
               (line) => line.key,
             )
-          : empty("Nothing is written yet"),
+          : empty(Object.values(route.query).some(Boolean) ? "No line fits" : "Nothing is written yet"),
       page && pages.view(PARTS, route.query, page.next),
     ];
   }
@@ -74,7 +80,7 @@ const text = (value) => h("bdi", {}, visible(String(value ?? "")));
 const columns = [
   { title: "When", cell: (line) => time(line.at) },
   { title: "Who", class: "main", cell: (line) => name(line.actor, 40) },
-  { title: "Did", cell: (line) => text(line.action) },
+  { title: "Did", class: "name-cell", cell: (line) => text(line.action) },
   { title: "To", class: "grow", cell: (line) => h("span", { class: "wrap" }, text(line.target)) },
   {
     title: "Outcome",
@@ -88,7 +94,7 @@ const columns = [
         line.outcome,
       ),
   },
-  { title: "From", cell: (line) => (line.remote ? h("span", { class: "mono" }, text(line.remote)) : "–") },
+  { title: "Address", cell: (line) => (line.remote ? h("span", { class: "mono" }, text(line.remote)) : "–") },
   {
     title: "Request",
     cell: (line) =>

@@ -5,16 +5,20 @@ export function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
+/// A longer text does not stand in the command.
+const LONGEST = 2000;
+
+/// The body of a call whose text is too long to stand in the command, which takes it from `body.json`; else nothing.
+export const separate = ({ text, params, claim }) => (text?.length > LONGEST ? JSON.stringify({ text, params, claim }) : undefined);
+
 /// The command for a call: `{integration, asynchronous, wait, file, text, asJson, params, claim, auth}`.
 export function command({ integration, prefer, file, text, params, claim, auth, multipart }) {
   const lines = [`curl -sS ${quoted(`${location.origin}/v1/integrations/${encodeURIComponent(integration)}/invocations`)}`];
   if (auth !== "none") lines.push(`-H "Authorization: Bearer $LINKSPAN_KEY"`);
   if (prefer) lines.push(`-H ${quoted(`Prefer: ${prefer}`)}`);
   if (text !== undefined) {
-    const body = { text: text.length > 2000 ? `${text.slice(0, 2000)}…` : text };
-    if (params) body.params = params;
-    if (claim) body.claim = claim;
-    lines.push(`-H 'Content-Type: application/json'`, `--data-binary ${quoted(JSON.stringify(body))}`);
+    const data = text.length > LONGEST ? "@body.json" : quoted(JSON.stringify({ text, params, claim }));
+    lines.push(`-H 'Content-Type: application/json'`, `--data-binary ${data}`);
   } else {
     // A name that a shell or curl could take for more than a name is left to whoever runs the command.
     const path = file && /^[\p{L}\p{N} ._-]+$/u.test(file.name) && !file.name.startsWith("-") ? file.name : "document";

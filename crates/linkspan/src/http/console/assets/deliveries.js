@@ -5,7 +5,7 @@ import * as live from "./live.js";
 import { draw, h, icon, paced } from "./dom.js";
 import { count, many } from "./format.js";
 import { deliveryList, giveUp, replayOne, sign } from "./delivery.js";
-import { Pages, exact, filters } from "./lists.js";
+import { Pages, exact, filters, searched } from "./lists.js";
 import { ask, badge, empty, field, integration, link, loading, modal, problem, select, since, table, toast } from "./parts.js";
 import { name, visible } from "./text.js";
 
@@ -51,7 +51,7 @@ export function open(root, context) {
     readEndpoints();
   };
   const again = paced(1000, all);
-  const ends = [live.on("delivery", () => again()), live.on("state", (now) => now === "live" && again())];
+  const ends = [live.on("delivery", () => again()), live.on("missed", () => again()), live.on("state", (now) => now === "live" && again())];
   const tick = setInterval(redraw, 10_000);
 
   async function pause(endpoint) {
@@ -85,9 +85,11 @@ export function open(root, context) {
         ...(context.latest()?.integrations ?? []).map((one) => one.name),
         ...(state.endpoints ?? []).map((one) => one.integration),
       ]),
-    ].sort();
+    ]
+      .filter(may)
+      .sort();
     const chosen = {
-      integration: preset.integration ?? "",
+      integration: preset.integration ?? (context.admin ? "" : names[0]),
       channel: preset.channel ?? "",
       state: preset.state === "delivered" ? "delivered" : "dead",
       from: "",
@@ -128,6 +130,19 @@ export function open(root, context) {
         chosen[what] = read(event);
         recount();
       };
+    // A channel is known within its integration.
+    const channel = h("select", { onchange: set("channel") });
+    const offer = () => {
+      const known = (state.endpoints ?? []).filter((one) => one.integration === chosen.integration).map((one) => one.channel);
+      channel.disabled = !chosen.integration;
+      channel.replaceChildren(
+        h("option", { value: "" }, "all channels"),
+        ...known.map((one) => h("option", { value: one }, one)),
+      );
+      channel.value = known.includes(chosen.channel) ? chosen.channel : "";
+      chosen.channel = channel.value;
+    };
+    offer();
     const dialog = modal(
       "Replay many",
       h(
@@ -154,16 +169,17 @@ export function open(root, context) {
           { class: "columns" },
           field(
             "Integration",
-            select([["", "all integrations"], ...names.map((one) => [one, one])], chosen.integration, { onchange: set("integration") }),
+            select([...(context.admin ? [["", "all integrations"]] : []), ...names.map((one) => [one, one])], chosen.integration, {
+              onchange: (event) => {
+                Object.assign(chosen, { integration: event.target.value, channel: "" });
+                offer();
+                recount();
+              },
+            }),
           ),
           field(
             "Channel",
-            h("input", {
-              type: "text",
-              value: chosen.channel,
-              placeholder: "any",
-              onchange: set("channel", (event) => event.target.value.trim()),
-            }),
+            channel,
           ),
           field(
             "What",
@@ -180,7 +196,7 @@ export function open(root, context) {
           field("Made until", h("input", { type: "datetime-local", onchange: set("until", (event) => exact(event.target.value)) })),
         ),
         said,
-        h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Keep it as it is"), go),
+        h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go),
       ),
     );
     recount();
@@ -216,7 +232,7 @@ export function open(root, context) {
           : state.endpoints.length
             ? table("Channels and receivers", columns, state.endpoints, (one) => `${one.integration}/${one.channel}`)
             : empty(
-                "No integration delivers results yet",
+                context.admin ? "No integration delivers results yet" : "No integration that you may read delivers results",
                 'Results are read here or by polling. An integration\'s deliver = [{ webhook = "…" }] sends them out.',
               ),
       ),
@@ -236,18 +252,24 @@ export function open(root, context) {
         !state.page
           ? !state.error && loading("the deliveries")
           : state.page.deliveries.length
-            ? deliveryList(state.page.deliveries, { onreplay: (one) => replayOne(one, all), ongiveup: (one) => giveUp(one, all) })
+            ? deliveryList(state.page.deliveries, {
+                endpoints: state.endpoints ?? [],
+                onreplay: (one) => replayOne(one, all),
+                ongiveup: (one) => giveUp(one, all),
+              })
             : empty(
-                query.state === "dead" ? "No dead letters" : "No delivery fits",
-                query.state === "dead"
-                  ? "Everything has arrived, or is still tried."
-                  : "A delivery is made for each channel when a job ends.",
+                query.state === "dead" ? "No dead letter fits" : "No delivery fits",
+                searched(context, "jobs' deliveries") ??
+                  (query.state === "dead" ? "What is looked for has arrived, or is still tried." : null),
+                query.state !== "dead" && "A delivery is made for each channel when a job ends.",
               ),
         state.page && pages.view(PARTS, query, state.page.next),
       ),
     ];
   }
 
+  // How many there are is told to the integration's administrators only.
+  const told = (one, number) => (one.dead === undefined ? "–" : count(number));
   const columns = [
     {
       title: "Channel",
@@ -282,9 +304,9 @@ export function open(root, context) {
             h("span", { class: "cut quiet", title: `since ${one.paused.since}` }, h("bdi", {}, visible(one.paused.reason || ""))),
         ),
     },
-    { title: "Waiting", class: "figure", cell: (one) => count(one.pending + one.held) },
-    { title: "Sending", class: "figure", cell: (one) => count(one.sending) },
-    { title: "Arrived", class: "figure", cell: (one) => count(one.delivered) },
+    { title: "Waiting", class: "figure", cell: (one) => told(one, one.pending + one.held) },
+    { title: "Sending", class: "figure", cell: (one) => told(one, one.sending) },
+    { title: "Arrived", class: "figure", cell: (one) => told(one, one.delivered) },
     {
       title: "Dead",
       class: "figure",
@@ -294,7 +316,7 @@ export function open(root, context) {
               `/deliveries?${new URLSearchParams({ integration: one.integration, channel: one.channel, state: "dead" })}`,
               h("b", { class: "bad" }, count(one.dead)),
             )
-          : "0",
+          : told(one, 0),
     },
     { title: "Oldest due", cell: (one) => since(one.oldest_due) },
     {

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { h, icon } from "./dom.js";
 import { many, millis } from "./format.js";
-import { ask, badge, integration, link, problem, shortId, since, time, toast } from "./parts.js";
+import { ask, badge, integration, link, modal, problem, shortId, since, time, toast } from "./parts.js";
 import { name, visible } from "./text.js";
 
 const SIGNS = { webhook: "webhook", email: "email", http: "http", file: "file", kafka: "kafka", kinesis: "kafka" };
@@ -11,8 +11,8 @@ const SIGNS = { webhook: "webhook", email: "email", http: "http", file: "file", 
 /// The icon of a kind of channel.
 export const sign = (kind) => icon(SIGNS[kind] ?? "deliveries");
 
-/// Deliveries, each of which opens to its tries.
-export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup }) {
+/// Deliveries, each of which opens to its tries. `endpoints`: what is known of where they go.
+export function deliveryList(deliveries, { withJob = true, endpoints = [], onreplay, ongiveup }) {
   return h(
     "ul",
     { class: "deliveries-list" },
@@ -37,10 +37,10 @@ export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup })
           h(
             "span",
             { class: "quiet" },
-            one.state === "pending" && one.attempts > 0 && one.due ? ["next try ", since(one.due)] : since(one.updated),
+            one.state === "pending" ? next(one, endpoints) : since(one.updated),
           ),
           onreplay &&
-            ["dead", "delivered"].includes(one.state) &&
+            ["dead", "delivered", "pending"].includes(one.state) &&
             h(
               "button",
               {
@@ -51,7 +51,7 @@ export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup })
                 onclick: () => onreplay(one),
               },
               icon("again"),
-              "Replay",
+              one.state === "pending" ? "Try now" : "Replay",
             ),
           ongiveup &&
             ["pending", "sending", "paused"].includes(one.state) &&
@@ -91,6 +91,19 @@ export function deliveryList(deliveries, { withJob = true, onreplay, ongiveup })
   );
 }
 
+/// What a pending one waits for.
+function next(one, endpoints) {
+  if (new Date(one.due) > Date.now()) return [one.attempts > 0 ? "next try " : "first try ", since(one.due)];
+  const to = endpoints.find((endpoint) => endpoint.integration === one.integration && endpoint.channel === one.channel);
+  const why =
+    to?.configured === false
+      ? "due, but its channel is not configured"
+      : to?.breaker === "open"
+        ? "due, waits until its receiver answers again"
+        : "due, waits for its receiver";
+  return h("time", { datetime: one.due, title: `due since ${one.due}` }, why);
+}
+
 /// Sends one again, after a question where it had arrived.
 export async function replayOne(one, then) {
   const work = () => api.post(`/v1/deliveries/${encodeURIComponent(one.id)}/replay`);
@@ -110,7 +123,7 @@ export async function replayOne(one, then) {
       return;
     }
   }
-  toast("It is sent again");
+  toast(one.state === "pending" ? "It is tried now" : "It is sent again");
   then();
 }
 
@@ -129,5 +142,5 @@ export async function giveUp(one, then) {
 }
 
 function failed(title, error) {
-  ask({ title, action: "Close", body: problem(error), work: async () => {} });
+  modal(title, h("div", {}, problem(error)));
 }

@@ -75,6 +75,7 @@ export function open(root, context) {
   const ends = [
     live.on("job", (event) => event.id === id && again()),
     live.on("delivery", (event) => event.job === id && late()),
+    live.on("missed", () => again()),
     live.on("state", (now) => now === "live" && again()),
   ];
   const tick = setInterval(() => state.job && !state.job.finished && redraw(), 1000);
@@ -230,7 +231,7 @@ function facts(job) {
         " ",
         h("span", { class: "quiet" }, [job.document.media_type, bytes(job.document.size)].filter(Boolean).join(" · ")),
       ),
-    job.expires && fact("Erased", time(job.expires)),
+    job.expires && fact(new Date(job.expires) > new Date() ? "Kept until" : "Erased", time(job.expires)),
     job.traceparent && fact("Trace", h("span", { class: "mono wrap" }, job.traceparent.split("-")[1] ?? job.traceparent)),
   );
 }

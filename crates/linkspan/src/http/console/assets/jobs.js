@@ -4,9 +4,9 @@ import * as api from "./api.js";
 import * as live from "./live.js";
 import { draw, h, paced } from "./dom.js";
 import { millis } from "./format.js";
-import { Pages, filters } from "./lists.js";
+import { Pages, filters, searched } from "./lists.js";
 import { badge, empty, integration, link, loading, problem, shortId, since, table, time } from "./parts.js";
-import { visible } from "./text.js";
+import { name, visible } from "./text.js";
 
 export const STATES = ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "expired"];
 const PARTS = ["jobs"];
@@ -15,6 +15,7 @@ export const title = () => "Jobs";
 
 export function open(root, context) {
   let route = context.route;
+  const seesOthers = (context.session.scopes ?? []).some((scope) => /^admin(:|$)/.test(scope));
   let page = null;
   let error = null;
   let turn = 0;
@@ -42,6 +43,7 @@ export function open(root, context) {
       )
         again();
     }),
+    live.on("missed", () => again()),
     live.on("state", (state) => state === "live" && again()),
   ];
   const tick = setInterval(redraw, 10_000);
@@ -55,6 +57,7 @@ export function open(root, context) {
       filters(PARTS, query, [
         { name: "integration", label: "Integration", options: names },
         { name: "state", label: "State", options: STATES.map((state) => [state, state]) },
+        seesOthers && { name: "caller", label: "Caller", placeholder: "a key's name" },
         { name: "q", label: "Job or request", placeholder: "an id, exactly", class: "wide" },
         { name: "from", label: "From", type: "datetime-local" },
         { name: "until", label: "Until", type: "datetime-local" },
@@ -63,9 +66,10 @@ export function open(root, context) {
       !page
         ? !error && loading("the jobs")
         : page.jobs.length
-          ? table("Jobs, newest first", columns, page.jobs, (job) => job.id)
+          ? table("Jobs, newest first", seesOthers ? [...columns.slice(0, 3), caller, ...columns.slice(3)] : columns, page.jobs, (job) => job.id)
           : empty(
               Object.values(query).some(Boolean) ? "No job fits" : "There are no jobs",
+              searched(context, "jobs"),
               "An integration of the pattern async makes one for each document; any other does when a call asks for it (Prefer: respond-async).",
             ),
       page && pages.view(PARTS, query, page.next),
@@ -90,6 +94,7 @@ export function open(root, context) {
   };
 }
 
+const caller = { title: "Caller", class: "name-cell", cell: (job) => name(job.caller, 30) };
 const columns = [
   { title: "State", cell: (job) => badge(job.state) },
   { title: "Job", class: "main", cell: (job) => link(`/jobs/${encodeURIComponent(job.id)}`, shortId(job.id)) },

@@ -7,9 +7,11 @@ import { name, visible } from "./text.js";
 
 const ACTIONS = [
   ["invoke", "send documents"],
-  ["read", "see its own jobs and deliveries"],
-  ["admin", "see and change everything"],
+  ["read", "see its own jobs and deliveries; cancel, retry, delete, replay them and give them up"],
+  ["admin", "the same with everybody's; for all integrations, also keys and the audit"],
 ];
+
+const NAME_RULE = "1 to 63 letters, digits and . - _ @";
 
 export const title = () => "Keys";
 
@@ -42,7 +44,8 @@ export function open(root, context) {
 
   function add() {
     const integrations = (context.latest()?.integrations ?? []).map((one) => one.name);
-    const label = h("input", { type: "text", required: true, maxlength: "100", autocomplete: "off", placeholder: "what it is for" });
+    const label = h("input", { type: "text", required: true, maxlength: "63", pattern: "[A-Za-z0-9._@\\-]+", autocomplete: "off" });
+    label.title = NAME_RULE;
     const where = select([["", "all integrations"], ...integrations.map((one) => [one, one])], "");
     const expires = select(
       [
@@ -76,10 +79,12 @@ export function open(root, context) {
                 said,
                 problem(new api.Problem({ title: "The key may do nothing", detail: "Choose at least one thing that it may do." })),
               );
+            const wanted = label.value.trim();
+            if ((state.keys ?? []).some((key) => key.name === wanted) && !(await shared(wanted))) return undefined;
             go.disabled = true;
             try {
               const made = await api.post("/v1/keys", {
-                name: label.value.trim(),
+                name: wanted,
                 scopes,
                 expires_in: expires.value || undefined,
                 rate: Number(rate.value) || undefined,
@@ -105,7 +110,7 @@ export function open(root, context) {
             return undefined;
           },
         },
-        field("Name", label),
+        field("Name", label, `${NAME_RULE}. Keys of one name share their jobs.`),
         h(
           "fieldset",
           { class: "choices" },
@@ -121,6 +126,20 @@ export function open(root, context) {
     );
     label.focus();
   }
+
+  const shared = (wanted) =>
+    ask({
+      title: "There is a key of this name",
+      action: "Make another",
+      body: h(
+        "p",
+        {},
+        "Keys of one name share their jobs: the new one sees and may change what ",
+        h("b", {}, name(wanted, 63)),
+        " has sent so far. That is right where it replaces the other one.",
+      ),
+      work: async () => {},
+    });
 
   function view() {
     return [

@@ -1,6 +1,6 @@
 // What the lists have in common: filters that live in the address, and pages by cursor.
 
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { field, select } from "./parts.js";
 import { go } from "./route.js";
 
@@ -30,15 +30,42 @@ export class Pages {
   }
 }
 
-/// A form of filters. `fields`: `{name, label, options | type, hint}`; each change is a new address, without the cursor.
+/// What an empty list was looked for in: other callers' things are not among it for everybody.
+export function searched(context, what) {
+  if (context.admin) return null;
+  const others = (context.session.scopes ?? []).filter((scope) => scope.startsWith("admin:")).map((scope) => scope.slice(6));
+  return others.length
+    ? `Your own ${what} were looked at, and all of ${others.join(", ")}. Other callers' are not shown to this key.`
+    : `Only your own ${what} were looked at: other callers' are not shown to this key.`;
+}
+
+/// The lists whose filters are unfolded, on a phone.
+const unfolded = new Set();
+
+/// A form of filters; on a phone it is folded. `fields`: `{name, label, options | type, hint}`, or nothing; each change is a new
+/// address, without the cursor.
 export function filters(parts, query, fields) {
   const change = (name, value) => go(parts, { ...query, after: undefined, [name]: value });
-  const any = fields.some(({ name }) => query[name]);
+  fields = fields.filter(Boolean);
+  const any = fields.filter(({ name }) => query[name]).length;
+  const open = unfolded.has(parts[0]);
+  const fold = (event) => {
+    if (!unfolded.delete(parts[0])) unfolded.add(parts[0]);
+    const now = unfolded.has(parts[0]);
+    event.currentTarget.setAttribute("aria-expanded", String(now));
+    event.currentTarget.form.classList.toggle("unfolded", now);
+  };
   return h(
     "form",
-    { class: "filters row", role: "search", onsubmit: (event) => event.preventDefault() },
+    { class: `filters row${open ? " unfolded" : ""}`, role: "search", onsubmit: (event) => event.preventDefault() },
+    h(
+      "button",
+      { type: "button", class: "fold", key: "fold", "aria-expanded": String(open), onclick: fold },
+      icon("filter"),
+      any ? `Filters (${any})` : "Filters",
+    ),
     fields.map((one) => field(one.label, control(one, query, change), null, { key: one.name, class: `field ${one.class ?? ""}` })),
-    any && h("button", { type: "button", class: "small", key: "clear", onclick: () => go(parts, {}) }, "Clear"),
+    any > 0 && h("button", { type: "button", class: "small", key: "clear", onclick: () => go(parts, {}) }, "Clear"),
   );
 }
 

@@ -8,7 +8,8 @@ let hiddenSince = 0;
 let wanted = false;
 let state = "off";
 
-/// Calls `work(data)` for each event of a kind (`overview`, `job`, `delivery`), and for `state` with `live`, `offline` or `off`.
+/// Calls `work(data)` for each event of a kind (`overview`, `job`, `delivery`; `missed`: more may have changed than was told), and for
+/// `state` with `live`, `offline` or `off`.
 /// Gives the way to end that.
 export function on(kind, work) {
   if (!listeners.has(kind)) listeners.set(kind, new Set());
@@ -28,6 +29,15 @@ export function start() {
 /// Stops to listen.
 export function stop() {
   wanted = false;
+  close();
+  become("off");
+}
+
+/// So long a hidden page stays connected.
+const HIDDEN_MS = 60_000;
+
+function rest() {
+  if (!document.hidden) return;
   close();
   become("off");
 }
@@ -56,7 +66,7 @@ function connect() {
     wait = 1000;
     become("live");
   };
-  for (const kind of ["overview", "job", "delivery"]) {
+  for (const kind of ["overview", "job", "delivery", "missed"]) {
     source.addEventListener(kind, (event) => {
       let data;
       try {
@@ -79,10 +89,11 @@ function connect() {
   };
 }
 
-// A page that nobody looks at gives its connection back: a browser has few for one host.
+// A page that nobody looks at gives its connection back: a browser has few for one host. It is not live then: when it is looked at
+// again and becomes so, what it shows is read anew.
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hiddenSince);
-  if (document.hidden) hiddenSince = setTimeout(() => document.hidden && close(), 60_000);
+  if (document.hidden) hiddenSince = setTimeout(rest, HIDDEN_MS);
   else if (wanted && !source) connect();
 });
 addEventListener("online", () => wanted && state !== "live" && connect());

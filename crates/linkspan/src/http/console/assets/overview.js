@@ -105,8 +105,13 @@ function summary(data) {
   const calls = sum((one) => one.count);
   const errors = calls ? sum((one) => one.count * one.error_share) / calls : 0;
   const oldest = Math.max(...all.map((one) => one.oldest_waiting_s ?? -1), -1);
-  const dead = (data.endpoints ?? []).reduce((total, one) => total + one.dead, 0);
-  const open = (data.endpoints ?? []).reduce((total, one) => total + one.pending + one.sending + one.held, 0);
+  // Only an integration's administrators are told how many deliveries there are.
+  const endpoints = data.endpoints ?? [];
+  const told = endpoints.filter((one) => one.dead !== undefined);
+  const dead = told.reduce((total, one) => total + one.dead, 0);
+  const open = told.reduce((total, one) => total + one.pending + one.sending + one.held, 0);
+  // Others share the store, and with it the jobs and the deliveries; calls are counted by each for itself.
+  const here = data.shared ? ", this gateway" : "";
   const tile = (label, value, note, tone, href) =>
     h(
       href ? "a" : "div",
@@ -121,11 +126,11 @@ function summary(data) {
     tile(
       "Gateway",
       data.accepting ? "accepting" : "not accepting",
-      data.owner ? h("bdi", { class: "cut", title: data.owner }, data.owner) : "",
+      h("bdi", { title: `${data.host} ${data.listen}` }, [data.host, data.listen].filter(Boolean).join(" · ")),
       data.accepting ? "good" : "bad",
     ),
-    tile("Calls", `${rate(sum((one) => one.rate))}/s`, `${count(calls)} in the last ${data.window_s} s`),
-    tile("Errors", percent(errors), calls ? "of these calls" : "no calls to judge by", errors >= 0.05 ? "bad" : errors > 0 ? "warn" : ""),
+    tile(`Calls${here}`, `${rate(sum((one) => one.rate))}/s`, `${count(calls)} in the last ${data.window_s} s`),
+    tile(`Errors${here}`, percent(errors), calls ? "of these calls" : "no calls to judge by", errors >= 0.05 ? "bad" : errors > 0 ? "warn" : ""),
     tile(
       "Jobs",
       count(sum((one) => one.queued + one.running + one.waiting)),
@@ -135,8 +140,8 @@ function summary(data) {
     ),
     tile(
       "Deliveries",
-      count(open),
-      dead ? `${count(dead)} dead` : "none dead",
+      endpoints.length && !told.length ? "–" : count(open),
+      endpoints.length && !told.length ? "your own are in the list" : dead ? `${count(dead)} dead` : "none dead",
       dead ? "bad" : "",
       dead ? "#/deliveries?state=dead" : "#/deliveries",
     ),
@@ -150,7 +155,7 @@ function section(pattern, order, integrations, endpoints) {
     for (const channel of one.deliver ?? []) if (!kinds.has(channel.kind)) kinds.set(channel.kind, { open: 0, dead: 0 });
   for (const endpoint of endpoints) {
     const tally = names.has(endpoint.integration) && kinds.get(endpoint.kind);
-    if (!tally) continue;
+    if (!tally || endpoint.dead === undefined) continue;
     tally.open += endpoint.pending + endpoint.sending + endpoint.held;
     tally.dead += endpoint.dead;
   }

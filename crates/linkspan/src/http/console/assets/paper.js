@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 import { draw, h, icon, s } from "./dom.js";
 import { bytes } from "./format.js";
-import { loading, problem } from "./parts.js";
-import { long, name } from "./text.js";
+import { field, loading, problem } from "./parts.js";
+import { long, name, visible } from "./text.js";
 
 const SHOWN_BY_BROWSER = /^image\/(png|jpeg|webp|gif)$/;
 const TEXT = /^(text\/|application\/(json|xml|csv)$)/;
@@ -14,6 +14,9 @@ const OCR_DPI = 300;
 /// So much of a text document is shown.
 const TEXT_BYTES = 6 * 1024 * 1024;
 
+/// How the view stands after a refusal that says more of the document than of the call.
+const KINDS = { "unsupported-media-type": "none", "password-required": "locked" };
+
 /// A document that lies in the page. `blob` has a type and perhaps a name.
 export const local = (blob) => ({
   id: `${blob.name ?? "text"}:${blob.size}:${blob.lastModified ?? 0}`,
@@ -21,11 +24,11 @@ export const local = (blob) => ({
   type: blob.type,
   size: blob.size,
   picture: SHOWN_BY_BROWSER.test(blob.type) ? async () => blob : null,
-  page: (number, signal) =>
+  page: (number, signal, password) =>
     api.raw("POST", `/console/preview?page=${number}`, {
       body: blob,
       signal,
-      headers: { "content-type": blob.type || "application/octet-stream" },
+      headers: { "content-type": blob.type || "application/octet-stream", ...withPassword(password) },
     }),
   text: () => blob.slice(0, TEXT_BYTES).text(),
 });
@@ -38,12 +41,17 @@ export const stored = (job) => ({
   size: job.document?.size,
   href: job.links.document ?? `/v1/jobs/${job.id}/document`,
   picture: null,
-  page: (number, signal) => api.raw("GET", `/v1/jobs/${job.id}/preview?page=${number}`, { signal }),
+  page: (number, signal, password) =>
+    api.raw("GET", `/v1/jobs/${job.id}/preview?page=${number}`, { signal, headers: withPassword(password) }),
   text: async () => (await (await api.raw("GET", job.links.document ?? `/v1/jobs/${job.id}/document`)).blob()).slice(0, TEXT_BYTES).text(),
 });
 
-/// The view of a document: `{node, read(pages, mediaType), select(page, line), onpage, onpick, close()}`.
-export function paper(source) {
+const withPassword = (password) =>
+  password ? { "linkspan-document-password": btoa(String.fromCharCode(...new TextEncoder().encode(password))) } : {};
+
+/// The view of a document, with its password where one is known: `{node, read(pages, mediaType), select(page, line), onpage, onpick,
+/// close()}`.
+export function paper(source, password = "") {
   const root = h("section", { class: "paper card", "aria-label": "The document" });
   const stop = new AbortController();
   const view = { node: root, onpage: null, onpick: null, page: 1 };
@@ -99,7 +107,7 @@ export function paper(source) {
         cache.set(wanted, await fetched(wanted));
       } catch (error) {
         if (error.name === "AbortError" || mine !== turn) return undefined;
-        state = [404, 410, 415, 422].includes(error.status) ? { kind: "none", error } : { kind: "problem", error };
+        state = { kind: KINDS[error.code] ?? "problem", error };
         return redraw();
       }
     }
@@ -123,7 +131,7 @@ export function paper(source) {
       // The browser turns a photo as its camera noted, and so does the engine before it reads.
       return { url, width: picture.naturalWidth, height: picture.naturalHeight, pages: 1 };
     }
-    const response = await source.page(page, stop.signal);
+    const response = await source.page(page, stop.signal, password);
     const header = (name) => Number(response.headers.get(name)) || 0;
     const url = URL.createObjectURL(await response.blob());
     let [width, height] = [header("linkspan-page-width"), header("linkspan-page-height")];
@@ -134,6 +142,29 @@ export function paper(source) {
       [width, height] = [picture.naturalWidth, picture.naturalHeight];
     }
     return { url, width, height, pages: header("linkspan-pages") || 1 };
+  }
+
+  function unlock() {
+    const entered = h("input", { type: "password", autocomplete: "off", required: true });
+    return h(
+      "form",
+      {
+        class: "unlock",
+        onsubmit: (event) => {
+          event.preventDefault();
+          password = event.target.querySelector("input").value;
+          load();
+        },
+      },
+      h(
+        "p",
+        { role: "status" },
+        password
+          ? h("bdi", {}, visible(state.error.detail))
+          : "The document is encrypted: its pages are shown with its password.",
+      ),
+      h("div", { class: "row fill" }, field("Password", entered), h("button", { type: "submit" }, "Show the pages")),
+    );
   }
 
   const lines = () => answer.find((page) => page.number === view.page);
@@ -211,6 +242,7 @@ export function paper(source) {
     if (state.kind === "problem") return problem(state.error, load);
     if (state.kind === "none")
       return h("p", { class: "quiet note" }, "There is no picture of this kind of document; what was read stands beside.");
+    if (state.kind === "locked") return unlock();
     if (state.kind === "text") return long(state.text, { id: `paper:${source.id}`, label: "document's text", first: 20_000 });
     const page = lines();
     const scale = unit(page);

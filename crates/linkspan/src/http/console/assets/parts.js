@@ -126,7 +126,7 @@ const retrySentence = (said) =>
 
 /// What stands where nothing is.
 export const empty = (title, ...rest) =>
-  h("div", { class: "empty" }, h("strong", {}, title), ...rest.map((part) => (typeof part === "string" ? h("p", {}, part) : part)));
+  h("div", { class: "empty" }, h("strong", {}, title), ...rest.filter(Boolean).map((part) => (typeof part === "string" ? h("p", {}, part) : part)));
 
 /// What stands where something will be.
 export const loading = (what) => h("p", { class: "quiet loading", role: "status" }, `Reading ${what}…`);
@@ -235,7 +235,7 @@ export function ask({ title, body, action, danger = false, work }) {
           },
           body,
           said,
-          h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Keep it as it is"), go),
+          h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go),
         ),
       ],
       () => resolve(done),

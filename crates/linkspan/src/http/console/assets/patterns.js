@@ -62,6 +62,7 @@ const OUTPUTS = [
   ["web", "Web application", null],
   ["email", "Messages", ["email"]],
   ["http", "External API calls", ["webhook", "http"]],
+  ["file", "Files", ["file"]],
   ["polling", "Polling", null],
 ];
 

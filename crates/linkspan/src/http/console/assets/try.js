@@ -6,10 +6,10 @@ import { draw, h, icon, keep, say } from "./dom.js";
 import { bytes, millis, words } from "./format.js";
 import { answers } from "./answer.js";
 import { followed, made } from "./call.js";
-import { command } from "./curl.js";
+import { command, separate } from "./curl.js";
 import { droppable } from "./drop.js";
 import { local, paper } from "./paper.js";
-import { badge, code, empty, field, loading, problem, segments, select } from "./parts.js";
+import { badge, code, copy, empty, field, loading, problem, segments, select } from "./parts.js";
 import { go } from "./route.js";
 import { name } from "./text.js";
 
@@ -77,6 +77,15 @@ export function open(root, context) {
     redraw();
   });
 
+  /// The document's password, where the parameters have one.
+  const password = () => {
+    try {
+      return JSON.parse(state.params || "{}").password;
+    } catch {
+      return undefined;
+    }
+  };
+
   /// The call as the form stands.
   const call = (one) =>
     made({ ...state, one, asynchronous: mode(one) === "async", typed: input(one) === "text", auth: context.session.auth });
@@ -90,7 +99,7 @@ export function open(root, context) {
     try {
       const { document, ...request } = call(one);
       sheet?.close();
-      sheet = paper(local(document));
+      sheet = paper(local(document), password());
       Object.assign(state, { phase: "sending", progress: 0, problem: null, result: null, job: null, took: null });
       redraw();
       say("Sending");
@@ -174,12 +183,6 @@ export function open(root, context) {
 
   function composer(one) {
     const from = input(one);
-    let curl = "";
-    try {
-      curl = command(call(one).curl);
-    } catch {
-      /* Shown when it is sent. */
-    }
     const picker = h("input", {
       type: "file",
       class: "unseen",
@@ -353,7 +356,7 @@ export function open(root, context) {
         "details",
         { class: "options" },
         h("summary", {}, "The same call with curl"),
-        h("div", { class: "same" }, code(curl, "the command")),
+        h("div", { class: "same" }, same(one)),
       ),
       h(
         "div",
@@ -368,13 +371,28 @@ export function open(root, context) {
 
   // The command follows what is typed, without a redraw of what is typed in.
   function recurl(one) {
-    let curl = "";
+    draw(root.querySelector(".same"), same(one));
+  }
+
+  function same(one) {
+    let curl;
     try {
-      curl = command(call(one).curl);
+      ({ curl } = call(one));
     } catch {
-      return;
+      // What is missing is shown when it is sent.
+      return h("p", { class: "quiet" }, "The command stands here when the form is complete.");
     }
-    draw(root.querySelector(".same"), code(curl, "the command"));
+    const body = separate(curl);
+    return [
+      body &&
+        h(
+          "p",
+          { class: "row" },
+          h("span", {}, `The text is long. Save the body (${bytes(new Blob([body]).size)}) as body.json first:`),
+          copy(body, "Copy the body"),
+        ),
+      code(command(curl), "the command"),
+    ];
   }
 
   function status() {

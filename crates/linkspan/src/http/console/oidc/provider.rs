@@ -21,11 +21,11 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::under_way::SignIn;
 use crate::gateway::Gateway;
 use crate::links::Links;
 use crate::logging;
 use crate::outbound::{CallError, Outbound};
-use crate::sessions::SignIn;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(10);
@@ -77,13 +77,6 @@ struct Published {
     metadata: Arc<CoreProviderMetadata>,
 }
 
-/// Where somebody is sent, and what is remembered of it.
-pub(super) struct Went {
-    pub(super) to: Url,
-    pub(super) nonce: String,
-    pub(super) verifier: String,
-}
-
 /// Why nobody is signed in. The log says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -110,28 +103,25 @@ impl Providers {
         &self,
         gateway: &Gateway,
         oidc: &Oidc,
-        state: &str,
-    ) -> Result<Went, Fault> {
+        sign_in: &SignIn,
+    ) -> Result<Url, Fault> {
         let published = self.published(gateway, oidc, FRESH).await?;
         let client = client(gateway, oidc, &published)?;
-        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        let state = CsrfToken::new(state.to_owned());
+        let verifier = PkceCodeVerifier::new(sign_in.verifier.clone());
+        let state = CsrfToken::new(sign_in.state.reveal());
+        let nonce = Nonce::new(sign_in.nonce.clone());
         let mut request = client
             .authorize_url(
                 CoreAuthenticationFlow::AuthorizationCode,
                 move || state,
-                Nonce::new_random,
+                move || nonce,
             )
-            .set_pkce_challenge(challenge);
+            .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
         for scope in &oidc.request_scopes {
             request = request.add_scope(Scope::new(scope.clone()));
         }
-        let (to, _, nonce) = request.url();
-        Ok(Went {
-            to,
-            nonce: nonce.secret().clone(),
-            verifier: verifier.into_secret(),
-        })
+        let (to, ..) = request.url();
+        Ok(to)
     }
 
     /// The claims of whoever comes back with a code: those of an ID token that is the provider's, for this gateway, of this sign-in and

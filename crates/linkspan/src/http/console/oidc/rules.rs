@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::keys::Scope;
 
+/// What an entry begins with that names a person by the provider's `sub`, not by their name.
+const SUB: &str = "sub:";
+
 /// The caller's name of a person; jobs belong to it. No key can have it: their names hold no colon.
 pub(in crate::http::console) fn caller(name: &str) -> String {
     format!("oidc:{name}")
@@ -27,8 +30,14 @@ pub(super) fn values(oidc: &Oidc, claims: &Map<String, Value>) -> Vec<String> {
 }
 
 /// What the rules give to a person with these values; nothing: not let in.
-pub(in crate::http::console) fn scopes(oidc: &Oidc, name: &str, values: &[String]) -> Vec<Scope> {
-    let named: Vec<&str> = if oidc.admin.iter().any(|admin| admin == name) {
+pub(in crate::http::console) fn scopes(
+    oidc: &Oidc,
+    subject: &str,
+    name: &str,
+    values: &[String],
+) -> Vec<Scope> {
+    let by_name = |admin: &String| admin == name && !admin.starts_with(SUB);
+    let named: Vec<&str> = if oidc.admin.iter().any(by_name) || names(&oidc.admin, subject) {
         vec!["admin"]
     } else {
         let rules = oidc.scopes.iter().flat_map(Grants::iter);
@@ -44,6 +53,13 @@ pub(in crate::http::console) fn scopes(oidc: &Oidc, name: &str, values: &[String
         }
     }
     scopes
+}
+
+/// Whether one of the entries is `sub:` and this subject.
+pub(super) fn names(entries: &[String], subject: &str) -> bool {
+    entries
+        .iter()
+        .any(|entry| entry.strip_prefix(SUB) == Some(subject))
 }
 
 /// A claim by its name, or by a JSON Pointer (RFC 6901) where the name begins with a slash.

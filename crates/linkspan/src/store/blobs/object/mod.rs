@@ -195,6 +195,9 @@ impl Blobs for ObjectBlobs {
     }
 }
 
+/// How long it may take to erase one.
+const ERASE: Duration = Duration::from_secs(20);
+
 const ERASING: &str = "remove a document";
 
 impl Shared {
@@ -388,12 +391,18 @@ impl Shared {
     async fn erase(&self, digest: Digest) -> Result<bool, StoreError> {
         self.cache.forget(digest);
         let key = self.key(digest);
-        // Some stores say nothing of whether there was one.
-        let there = self.head(&key, ERASING).await?.is_some();
-        match self.bucket.delete(&key).await {
-            Err(error) if is_missing(&error) => Ok(false),
-            told => self.told(told, ERASING).map(|()| there),
-        }
+        let erasing = async {
+            // Some stores say nothing of whether there was one.
+            let there = self.head(&key, ERASING).await?.is_some();
+            match self.bucket.delete(&key).await {
+                Err(error) if is_missing(&error) => Ok(false),
+                told => self.told(told, ERASING).map(|()| there),
+            }
+        };
+        // Others may wait for the lock under which it is erased.
+        let late =
+            |_| StoreError::new(ErrorKind::Busy, ERASING).because("the bucket takes too long");
+        tokio::time::timeout(ERASE, erasing).await.map_err(late)?
     }
 
     async fn list(

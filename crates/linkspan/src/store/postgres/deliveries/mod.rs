@@ -2,11 +2,13 @@
 //! expiry do to them in [`outbox`].
 
 pub(super) mod outbox;
-mod pauses;
+pub(super) mod pauses;
 mod people;
 pub(super) mod rows;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -19,12 +21,17 @@ use super::PostgresStore;
 use super::fault::Fault;
 use super::pool::{Change, Scope};
 use super::rows::{big, invocation, micro, optional_time, text, unsigned, uuid};
+use crate::logging::in_ms;
 use crate::store::deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims, DeliveryEnd, DeliveryOutcome,
     DeliveryQueue, Endpoint, Try, TryOutcome,
 };
 use crate::store::error::StoreError;
+use pauses::follow;
 use rows::{COLUMNS, DeliveryRow, delivery_uuid};
+
+/// For how long an attempt that pauses its endpoint waits for the others to follow.
+const SOON: Duration = Duration::from_millis(500);
 
 /// How many deliveries are recovered in one transaction.
 const PIECE: i64 = 500;
@@ -40,7 +47,22 @@ impl DeliveryQueue for PostgresStore {
         ends: Vec<DeliveryEnd>,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
-        self.db.change(Finish { ends, now }).await
+        let (stored, paused) = self.db.change(Finish { ends, now }).await?;
+        for endpoint in paused {
+            // In a task of its own: the pause holds already, and there may be very many.
+            let db = Arc::clone(&self.db);
+            let following = self
+                .db
+                .spawn(async move { follow(&db, &endpoint, now).await });
+            let soon = tokio::time::timeout(SOON, following).await;
+            if let Ok(Ok(Err(fault))) = soon {
+                tracing::warn!(
+                    error = crate::logging::chain(&fault),
+                    "the deliveries of a paused endpoint follow with the next upkeep"
+                );
+            }
+        }
+        Ok(stored)
     }
 
     async fn renew_deliveries(
@@ -52,7 +74,11 @@ impl DeliveryQueue for PostgresStore {
         self.db
             .change(Renew {
                 attempts,
-                until: now.checked_add(lease).unwrap_or(Timestamp::MAX),
+                until: self
+                    .db
+                    .by_server(now)
+                    .checked_add(lease)
+                    .unwrap_or(Timestamp::MAX),
             })
             .await
     }
@@ -79,6 +105,14 @@ struct Renew {
     until: Timestamp,
 }
 
+/// What a delivery has of its job.
+#[derive(Clone, Default)]
+struct Carried {
+    result: Option<String>,
+    traceparent: Option<String>,
+    kept_until: Option<Timestamp>,
+}
+
 struct Recover {
     all: bool,
     now: Timestamp,
@@ -99,16 +133,20 @@ impl Change for DeliveryClaim {
         )
         .await?;
         let mut rows: Vec<DeliveryRow> = due.into_iter().flatten().collect();
+        let lease = self.lease.saturating_add(scope.db.ahead());
         for row in &mut rows {
-            row.start(&self.owner, self.lease, self.now);
+            row.start(&self.owner, lease, self.now);
         }
         rows::save(scope, &mut rows, self.now).await?;
         let mut claimed = Vec::with_capacity(rows.len());
         if !rows.is_empty() {
             let carried = carried(scope, &rows).await?;
             for row in rows {
-                let (result, traceparent) =
-                    carried.get(&row.delivery.job).cloned().unwrap_or_default();
+                let Carried {
+                    result,
+                    traceparent,
+                    kept_until,
+                } = carried.get(&row.delivery.job).cloned().unwrap_or_default();
                 claimed.push(ClaimedDelivery {
                     attempt: DeliveryAttempt {
                         id: row.delivery.id,
@@ -117,6 +155,7 @@ impl Change for DeliveryClaim {
                     delivery: row.delivery,
                     result,
                     traceparent,
+                    kept_until,
                 });
             }
         }
@@ -149,7 +188,7 @@ async fn due(
         .query(
             &format!(
                 "SELECT {COLUMNS} FROM deliveries WHERE integration = $1 AND channel = $2 AND state = 0 AND due <= $3 AND id >= $4 \
-                 ORDER BY due, id LIMIT $5 FOR UPDATE SKIP LOCKED"
+                 AND NOT EXISTS (SELECT FROM pauses WHERE integration = $1 AND channel = $2) ORDER BY due, id LIMIT $5 FOR UPDATE SKIP LOCKED"
             ),
             &[
                 &text(&endpoint.integration),
@@ -171,7 +210,8 @@ async fn next(
 ) -> Result<Option<Timestamp>, Fault> {
     let rows = scope
         .query(
-            "SELECT due FROM deliveries WHERE integration = $1 AND channel = $2 AND state = 0 AND id >= $3 ORDER BY due LIMIT 1",
+            "SELECT due FROM deliveries WHERE integration = $1 AND channel = $2 AND state = 0 AND id >= $3 \
+             AND NOT EXISTS (SELECT FROM pauses WHERE integration = $1 AND channel = $2) ORDER BY due LIMIT 1",
             &[&text(&endpoint.integration), &text(&endpoint.channel), &first],
         )
         .await?;
@@ -182,12 +222,12 @@ async fn next(
 async fn carried(
     scope: &Scope<'_>,
     rows: &[DeliveryRow],
-) -> Result<HashMap<InvocationId, (Option<String>, Option<String>)>, Fault> {
+) -> Result<HashMap<InvocationId, Carried>, Fault> {
     let jobs: HashSet<Uuid> = rows.iter().map(|row| uuid(row.delivery.job)).collect();
     let jobs: Vec<Uuid> = jobs.into_iter().collect();
     let found = scope
         .query(
-            "SELECT j.id, j.traceparent, r.result FROM jobs j LEFT JOIN results r ON r.id = j.id AND r.id = ANY($1) AND j.state <> 6 \
+            "SELECT j.id, j.traceparent, r.result, j.expires FROM jobs j LEFT JOIN results r ON r.id = j.id AND r.id = ANY($1) AND j.state <> 6 \
              WHERE j.id = ANY($1)",
             &[&jobs],
         )
@@ -196,34 +236,31 @@ async fn carried(
         .iter()
         .map(|row| {
             let job = invocation(row.try_get(0)?);
-            Ok((job, (row.try_get(2)?, row.try_get(1)?)))
+            let carried = Carried {
+                result: row.try_get(2)?,
+                traceparent: row.try_get(1)?,
+                kept_until: optional_time(row, 3)?,
+            };
+            Ok((job, carried))
         })
         .collect()
 }
 
 impl Change for Finish {
-    type Out = Vec<bool>;
+    type Out = (Vec<bool>, Vec<Endpoint>);
     const DOING: &'static str = "end deliveries";
 
-    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Vec<bool>, Fault> {
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Self::Out, Fault> {
         let ids: Vec<Uuid> = self
             .ends
             .iter()
             .map(|end| delivery_uuid(end.attempt.id))
             .collect();
         let mut locked = rows::lock(scope, &ids).await?;
-        let pausing: BTreeSet<Endpoint> = self
-            .ends
-            .iter()
-            .filter(|end| matches!(end.outcome, DeliveryOutcome::Pause { .. }))
-            .filter_map(|end| locked.get(&end.attempt.id))
-            .map(|row| row.delivery.endpoint.clone())
-            .collect();
         let endpoints = locked.values().map(|row| &row.delivery.endpoint);
-        let others = endpoints.filter(|endpoint| !pausing.contains(endpoint));
-        let mut paused = pauses::lock(scope, others, false).await?;
-        paused.extend(pauses::lock(scope, pausing.iter(), true).await?);
-        let mut reasons: Vec<(Endpoint, String)> = Vec::new();
+        let mut paused = pauses::paused(scope, endpoints).await?;
+        // In order: two who pause the same ones wait for each other one way.
+        let mut reasons: BTreeMap<Endpoint, String> = BTreeMap::new();
         let mut ended: HashSet<DeliveryId> = HashSet::new();
         let mut stored = Vec::with_capacity(self.ends.len());
         for end in &self.ends {
@@ -236,7 +273,7 @@ impl Change for Finish {
             };
             if let Some((endpoint, reason)) = finish(row, end, &paused, self.now) {
                 paused.insert(endpoint.clone());
-                reasons.push((endpoint, reason));
+                reasons.insert(endpoint, reason);
             }
             ended.insert(end.attempt.id);
             stored.push(true);
@@ -248,7 +285,7 @@ impl Change for Finish {
         for (endpoint, reason) in &reasons {
             pauses::pause(scope, endpoint, reason, self.now).await?;
         }
-        Ok(stored)
+        Ok((stored, reasons.into_keys().collect()))
     }
 }
 
@@ -351,7 +388,7 @@ impl Change for Recover {
                 &format!(
                     "SELECT {COLUMNS} FROM deliveries WHERE state = 1 AND {which} ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
                 ),
-                &[&micro(self.now), &PIECE],
+                &[&micro(scope.db.by_server(self.now)), &PIECE],
             )
             .await?;
         let mut rows = found
@@ -359,19 +396,20 @@ impl Change for Recover {
             .map(DeliveryRow::read)
             .collect::<Result<Vec<_>, _>>()?;
         let endpoints = rows.iter().map(|row| &row.delivery.endpoint);
-        let paused = pauses::lock(scope, endpoints, false).await?;
+        let paused = pauses::paused(scope, endpoints).await?;
         for row in &mut rows {
             let detail = "the gateway ended during the attempt; whether it arrived is unknown";
             // Nothing but its start has changed a delivery that is sending.
             let started = row.delivery.updated;
             row.remember(Try {
                 at: started,
-                took_ms: self.now.duration_since(started).as_secs_f64() * 1000.0,
+                took_ms: in_ms(self.now.duration_since(started).unsigned_abs()),
                 outcome: TryOutcome::Lost,
                 status: None,
                 detail: detail.to_owned(),
             });
             row.delivery.reason = Some(detail.to_owned());
+            row.delivery.cut_off += 1;
             postpone(row, &paused, self.now, self.now);
         }
         rows::save(scope, &mut rows, self.now).await?;

@@ -31,7 +31,7 @@ pub(in crate::store::postgres) async fn send_out(
         return Ok(());
     }
     let endpoints = rows.iter().map(|row| &row.delivery.endpoint);
-    let paused = pauses::lock(scope, endpoints, false).await?;
+    let paused = pauses::paused(scope, endpoints).await?;
     for row in &mut rows {
         let delivery = &mut row.delivery;
         if delivery.state == DeliveryState::Pending && paused.contains(&delivery.endpoint) {
@@ -114,11 +114,12 @@ fn row(job: &Job, new: &NewDelivery, now: Timestamp) -> DeliveryRow {
         },
         version: 1,
         attempts: 0,
+        cut_off: 0,
         created: now,
         updated: now,
         due: new.due,
         finished: new.dead.is_some().then_some(now),
-        tries: Vec::new(),
+        tries: new.tries(now),
         reason: new.dead.clone(),
         superseded: false,
     })

@@ -1,42 +1,33 @@
-//! Endpoints that are paused. Invariant: no delivery of a paused endpoint is pending, and none of another is paused, so that a claim
-//! need not ask.
+//! Endpoints that are paused. A pause is one row, and holds as soon as that is there: a claim leaves out the endpoints that have one.
 //!
-//! So that this holds between gateways, who makes a delivery pending or paused holds a shared lock on its endpoint to the end of the
-//! transaction, and who pauses or resumes it holds the lock alone.
+//! The deliveries follow: what is pending becomes paused, and pending again when the endpoint goes on, in pieces that are each a short
+//! transaction of its own. Nobody who ends a job or a delivery waits for that, however many there are. Whoever makes a delivery pending
+//! or paused looks whether its endpoint is paused, and takes no lock for it: where that changes just then, or a gateway ends between two
+//! pieces, upkeep lets the rest follow.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use linkspan_model::DeliveryState;
+use uuid::Uuid;
 
 use super::super::fault::Fault;
-use super::super::pool::{Scope, lock_key};
-use super::super::rows::{micro, text};
-use crate::store::deliveries::Endpoint;
+use super::super::pool::{Change, Db, Scope, query};
+use super::super::rows::{big, column, micro, text, unsigned};
+use super::rows::code;
+use crate::store::deliveries::{Endpoint, FOLLOW_AT_ONCE, FOLLOW_FOR};
 use crate::store::watch::Event;
 
-/// Locks endpoints, and gives those that are paused. `alone`: to pause or resume them.
-pub(super) async fn lock<'e>(
+/// Those of the endpoints that are paused.
+pub(super) async fn paused<'e>(
     scope: &Scope<'_>,
     endpoints: impl Iterator<Item = &'e Endpoint>,
-    alone: bool,
 ) -> Result<BTreeSet<Endpoint>, Fault> {
     let endpoints: BTreeSet<&Endpoint> = endpoints.collect();
     if endpoints.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let schema = &scope.db.address.schema;
-    let mut keys: Vec<i64> = endpoints
-        .iter()
-        .map(|endpoint| lock_key(schema, &format!("endpoint {endpoint}")))
-        .collect();
-    keys.sort_unstable();
-    let lock = if alone {
-        "SELECT pg_advisory_xact_lock(key) FROM unnest($1::int8[]) AS t (key)"
-    } else {
-        "SELECT pg_advisory_xact_lock_shared(key) FROM unnest($1::int8[]) AS t (key)"
-    };
-    scope.query(lock, &[&keys]).await?;
     let integrations: Vec<_> = endpoints.iter().map(|one| text(&one.integration)).collect();
     let channels: Vec<_> = endpoints.iter().map(|one| text(&one.channel)).collect();
     let rows = scope
@@ -46,18 +37,10 @@ pub(super) async fn lock<'e>(
             &[&integrations, &channels],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Endpoint {
-                integration: row.try_get(0)?,
-                channel: row.try_get(1)?,
-            })
-        })
-        .collect()
+    rows.iter().map(endpoint).collect()
 }
 
-/// Pauses an endpoint that is locked alone, with what is pending for it. Where it is paused already, the reason is the new one. Gives
-/// how many deliveries changed.
+/// Pauses an endpoint. Where it is paused already, the reason is the new one. Gives how many deliveries are to follow.
 pub(super) async fn pause(
     scope: &mut Scope<'_>,
     endpoint: &Endpoint,
@@ -76,34 +59,14 @@ pub(super) async fn pause(
             ],
         )
         .await?;
-    // In one statement: there may be very many.
-    let changed = scope
-        .execute(
-            "UPDATE deliveries SET state = 4, version = version + 1, updated = $3 \
-             WHERE integration = $1 AND channel = $2 AND state = 0",
-            &[
-                &text(&endpoint.integration),
-                &text(&endpoint.channel),
-                &micro(now),
-            ],
-        )
-        .await?;
-    count(
-        scope,
-        endpoint,
-        DeliveryState::Pending,
-        DeliveryState::Paused,
-        changed,
-    );
     scope.tell(Event::Endpoint(endpoint.clone()));
-    Ok(changed)
+    tally(scope, endpoint, DeliveryState::Pending).await
 }
 
-/// Lets an endpoint go on that is locked alone. Gives whether it was paused, and how many deliveries changed.
+/// Lets an endpoint go on. Gives whether it was paused, and how many deliveries are to follow.
 pub(super) async fn resume(
     scope: &mut Scope<'_>,
     endpoint: &Endpoint,
-    now: Timestamp,
 ) -> Result<(bool, u64), Fault> {
     let was_paused = scope
         .execute(
@@ -111,38 +74,113 @@ pub(super) async fn resume(
             &[&text(&endpoint.integration), &text(&endpoint.channel)],
         )
         .await?;
-    let changed = scope
-        .execute(
-            "UPDATE deliveries SET state = 0, version = version + 1, updated = $3, due = $3 \
-             WHERE integration = $1 AND channel = $2 AND state = 4",
+    scope.tell(Event::Endpoint(endpoint.clone()));
+    let count = tally(scope, endpoint, DeliveryState::Paused).await?;
+    Ok((was_paused > 0, count))
+}
+
+/// Lets an endpoint's deliveries follow, for a while: where there are very many, upkeep goes on with it.
+pub(super) async fn follow(db: &Db, endpoint: &Endpoint, now: Timestamp) -> Result<(), Fault> {
+    let began = Instant::now();
+    let piece = Follow {
+        endpoint: endpoint.clone(),
+        now,
+    };
+    while db.make(&piece).await? >= FOLLOW_AT_ONCE && began.elapsed() < FOLLOW_FOR {}
+    Ok(())
+}
+
+/// Lets the deliveries follow that have not yet.
+pub(in crate::store::postgres) async fn follow_up(db: &Db) -> Result<(), Fault> {
+    let client = db.pool.get().await?;
+    let rows = query(
+        &client,
+        "SELECT integration, channel FROM (SELECT integration, channel, state FROM delivery_tallies WHERE state IN (0, 4) \
+             GROUP BY 1, 2, 3 HAVING sum(deliveries) > 0) AS t LEFT JOIN pauses p USING (integration, channel) \
+         WHERE (t.state = 0) = (p.since IS NOT NULL)",
+        &[],
+    )
+    .await?;
+    drop(client);
+    for row in &rows {
+        follow(db, &endpoint(row)?, Timestamp::now()).await?;
+    }
+    Ok(())
+}
+
+/// The next deliveries that follow their endpoint, one way or the other.
+struct Follow {
+    endpoint: Endpoint,
+    now: Timestamp,
+}
+
+impl Change for Follow {
+    type Out = u64;
+    const DOING: &'static str = "pause an endpoint";
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
+        let names = (
+            text(&self.endpoint.integration),
+            text(&self.endpoint.channel),
+        );
+        // Kept as it is to the end of the piece: only who lets the endpoint go on waits for that.
+        let pause = scope
+            .query(
+                "SELECT FROM pauses WHERE integration = $1 AND channel = $2 FOR KEY SHARE",
+                &[&names.0, &names.1],
+            )
+            .await?;
+        let (from, to) = if pause.is_empty() {
+            (DeliveryState::Paused, DeliveryState::Pending)
+        } else {
+            (DeliveryState::Pending, DeliveryState::Paused)
+        };
+        // What somebody else is just changing is left to the next turn.
+        let rows = scope
+            .query(
+                "SELECT id FROM deliveries WHERE integration = $1 AND channel = $2 AND state = $3 ORDER BY id LIMIT $4 \
+                 FOR UPDATE SKIP LOCKED",
+                &[&names.0, &names.1, &code(from), &big(FOLLOW_AT_ONCE)],
+            )
+            .await?;
+        let ids: Vec<Uuid> = column(&rows)?;
+        let (Some(least), Some(most)) = (ids.first(), ids.last()) else {
+            return Ok(0);
+        };
+        let moved = scope
+            .execute(
+                "UPDATE deliveries SET state = $4, version = version + 1, updated = $5, \
+                 due = CASE WHEN $4::int2 = 0 THEN $5 ELSE due END WHERE id = ANY($1) AND id >= $2 AND id <= $3",
+                &[&ids, least, most, &code(to), &micro(self.now)],
+            )
+            .await?;
+        let tallies = &mut scope.effects.tallies;
+        tallies.deliveries(&self.endpoint, from, -big(moved));
+        tallies.deliveries(&self.endpoint, to, big(moved));
+        scope.effects.delivery_work |= to == DeliveryState::Pending;
+        scope.tell(Event::Endpoint(self.endpoint.clone()));
+        Ok(moved)
+    }
+}
+
+async fn tally(scope: &Scope<'_>, endpoint: &Endpoint, state: DeliveryState) -> Result<u64, Fault> {
+    let rows = scope
+        .query(
+            "SELECT greatest(coalesce(sum(deliveries), 0), 0)::int8 FROM delivery_tallies \
+             WHERE integration = $1 AND channel = $2 AND state = $3",
             &[
                 &text(&endpoint.integration),
                 &text(&endpoint.channel),
-                &micro(now),
+                &code(state),
             ],
         )
         .await?;
-    count(
-        scope,
-        endpoint,
-        DeliveryState::Paused,
-        DeliveryState::Pending,
-        changed,
-    );
-    scope.effects.delivery_work |= changed > 0;
-    scope.tell(Event::Endpoint(endpoint.clone()));
-    Ok((was_paused > 0, changed))
+    rows.first().map_or(Ok(0), |row| unsigned(row, 0))
 }
 
-fn count(
-    scope: &mut Scope<'_>,
-    endpoint: &Endpoint,
-    from: DeliveryState,
-    to: DeliveryState,
-    changed: u64,
-) {
-    let changed = super::super::rows::big(changed);
-    let tallies = &mut scope.effects.tallies;
-    tallies.deliveries(endpoint, from, -changed);
-    tallies.deliveries(endpoint, to, changed);
+fn endpoint(row: &tokio_postgres::Row) -> Result<Endpoint, Fault> {
+    Ok(Endpoint {
+        integration: row.try_get(0)?,
+        channel: row.try_get(1)?,
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use linkspan_model::delivery::DeliveryEvent;
-use linkspan_model::{Code, DeliveryId, InvocationId};
+use linkspan_model::{Code, DeliveryId, DeliveryState, InvocationId};
 use tokio_postgres::Row as Columns;
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use super::super::partitions::Bucket;
 use super::super::pool::{Change, Scope, query};
 use super::super::rows::{column, invocation, micro, optional_time, text, time, unsigned, uuid};
 use super::outbox::earliest;
-use super::pauses::{self, pause, resume};
+use super::pauses::{self, follow, pause, resume};
 use super::rows::{self, COLUMNS, DeliveryRow, code, delivery_uuid, state};
 use crate::store::audit::{Actor, AuditLine};
 use crate::store::deliveries::{
@@ -98,14 +98,21 @@ impl DeliveryStore for PostgresStore {
         actor: Actor,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.db
-            .change(SetPause {
-                endpoint,
-                reason,
-                actor,
-                now,
-            })
-            .await
+        let setting = SetPause {
+            endpoint: endpoint.clone(),
+            reason,
+            actor,
+            now,
+        };
+        let changed = self.db.change(setting).await?;
+        if let Err(fault) = follow(&self.db, &endpoint, now).await {
+            // It is paused, or not, all the same.
+            tracing::warn!(
+                error = crate::logging::chain(&fault),
+                "the deliveries of an endpoint follow with the next upkeep"
+            );
+        }
+        Ok(changed)
     }
 }
 
@@ -143,7 +150,7 @@ impl Change for Perform {
             (0, 1..) => Code::WrongState.name(),
             _ => "done",
         };
-        let line = audit_line(action, &target(&self.query), outcome, &self.actor, self.now);
+        let line = audit_line(action, &self.query.target(), outcome, &self.actor, self.now);
         write_audit(scope, &line).await?;
         Ok(done)
     }
@@ -164,7 +171,7 @@ impl Perform {
         let ids: Vec<Uuid> = rows.iter().map(DeliveryRow::uuid).collect();
         let mut locked = rows::lock(scope, &ids).await?;
         let endpoints = locked.values().map(|row| &row.delivery.endpoint);
-        let paused = pauses::lock(scope, endpoints, false).await?;
+        let paused = pauses::paused(scope, endpoints).await?;
         let mut done = DeliveriesCommanded {
             next,
             ..DeliveriesCommanded::default()
@@ -213,13 +220,12 @@ impl Change for SetPause {
     }
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<u64, Fault> {
-        pauses::lock(scope, [&self.endpoint].into_iter(), true).await?;
         let (action, outcome, changed) = match &self.reason {
             Some(reason) => {
                 let changed = pause(scope, &self.endpoint, reason, self.now).await?;
                 ("endpoint.pause", "done", changed)
             }
-            None => match resume(scope, &self.endpoint, self.now).await? {
+            None => match resume(scope, &self.endpoint).await? {
                 (true, changed) => ("endpoint.resume", "done", changed),
                 (false, changed) => ("endpoint.resume", Code::WrongState.name(), changed),
             },
@@ -239,6 +245,7 @@ fn select(query: &DeliveryQuery) -> (String, Conditions, usize) {
     conditions.add("job =", query.job.map(uuid));
     // What is older than the job cannot be its.
     conditions.add("id >=", query.job.map(|job| earliest([uuid(job)])));
+    conditions.within(query.sight.as_ref());
     conditions.add("caller =", query.caller.as_deref().map(text));
     conditions.add("integration =", query.integration.as_deref().map(text));
     conditions.add("channel =", query.channel.as_deref().map(text));
@@ -287,10 +294,16 @@ async fn with_result(scope: &Scope<'_>, jobs: &[Uuid]) -> Result<HashSet<Invocat
 }
 
 fn replay(row: &mut DeliveryRow, paused: &BTreeSet<Endpoint>, now: Timestamp) -> bool {
+    let waited = row.delivery.state == DeliveryState::Pending;
     if row.delivery.superseded || !row.advance(DeliveryEvent::Replay, now) {
         return false;
     }
+    if waited {
+        row.delivery.due = now;
+        return true;
+    }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if paused.contains(&row.delivery.endpoint) {
@@ -355,22 +368,6 @@ fn status<'f>(
             tallies: Vec::new(),
             oldest_due: None,
         }))
-}
-
-/// What a command was about, for the audit log.
-fn target(query: &DeliveryQuery) -> String {
-    if let Some(id) = query.id {
-        return id.to_string();
-    }
-    if let Some(job) = query.job {
-        return format!("deliveries of job {job}");
-    }
-    match (&query.integration, &query.channel) {
-        (Some(integration), Some(channel)) => format!("{integration}/{channel}"),
-        (Some(integration), None) => integration.clone(),
-        (None, Some(channel)) => format!("*/{channel}"),
-        (None, None) => "*".to_owned(),
-    }
 }
 
 fn audit_line(

@@ -1,5 +1,5 @@
 //! A delivery's row, read and written whole. Every change of one delivery goes through [`save`], which raises its version, counts it
-//! and tells it; only an endpoint's pause changes many at once.
+//! and tells it; only what follows an endpoint's pause changes many at once.
 
 use std::collections::HashMap;
 
@@ -20,13 +20,13 @@ use crate::store::watch::Event;
 
 /// The columns that [`DeliveryRow::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, job, caller, integration, channel, kind, receiver, state, version, token, attempts, created, \
-                                  updated, due, finished, tries, reason, superseded, owner, lease";
+                                  updated, due, finished, tries, reason, superseded, owner, lease, cut_off";
 
 /// A delivery with what only the store knows of it.
 #[derive(Clone, Debug)]
 pub(super) struct DeliveryRow {
     pub(super) token: u64,
-    /// Who sends it, until when; set for a sending one only.
+    /// Who sends it, until when by the server's clock; set for a sending one only.
     lease: Option<(String, Timestamp)>,
     pub(super) delivery: Delivery,
     /// The state that is stored.
@@ -64,6 +64,7 @@ impl DeliveryRow {
                 state,
                 version: unsigned(row, 8)?,
                 attempts: small(row, 10)?,
+                cut_off: small(row, 20)?,
                 created: time(row, 11)?,
                 updated: time(row, 12)?,
                 due: time(row, 13)?,
@@ -167,15 +168,19 @@ pub(super) async fn insert(scope: &mut Scope<'_>, rows: &[DeliveryRow]) -> Resul
     let reasons: Vec<_> = each()
         .map(|delivery| delivery.reason.as_deref().map(text))
         .collect();
+    let tries = each()
+        .map(|delivery| some_json(&delivery.tries))
+        .collect::<Result<Vec<_>, _>>()?;
     scope
         .execute(
             "INSERT INTO deliveries (id, job, caller, integration, channel, kind, receiver, state, created, updated, due, finished, \
-             reason, version, token, attempts, superseded) \
-             SELECT id, job, caller, i, c, k, r, s, created, created, due, finished, reason, 1, 0, 0, false \
+             reason, tries, version, token, attempts, superseded) \
+             SELECT id, job, caller, i, c, k, r, s, created, created, due, finished, reason, tries, 1, 0, 0, false \
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int2[], \
-             $9::int8[], $10::int8[], $11::int8[], $12::text[]) AS n (id, job, caller, i, c, k, r, s, created, due, finished, reason)",
+             $9::int8[], $10::int8[], $11::int8[], $12::text[], $13::text[]) \
+             AS n (id, job, caller, i, c, k, r, s, created, due, finished, reason, tries)",
             &[
-                &ids, &jobs, &callers, &integrations, &channels, &kinds, &receivers, &states, &created, &due, &finished, &reasons,
+                &ids, &jobs, &callers, &integrations, &channels, &kinds, &receivers, &states, &created, &due, &finished, &reasons, &tries,
             ],
         )
         .await?;
@@ -226,18 +231,19 @@ pub(super) async fn save<'r>(
         .map(|delivery| delivery.reason.as_deref().map(text))
         .collect();
     let superseded: Vec<_> = each().map(|delivery| delivery.superseded).collect();
+    let cut_off: Vec<_> = each().map(|delivery| signed(delivery.cut_off)).collect();
     scope
         .execute(
             "UPDATE deliveries d SET state = n.state, version = n.version, token = n.token, attempts = n.attempts, updated = $12, \
              due = n.due, finished = n.finished, owner = n.owner, lease = n.lease, tries = n.tries, reason = n.reason, \
-             superseded = n.superseded \
+             superseded = n.superseded, cut_off = n.cut_off \
              FROM unnest($1::uuid[], $2::int2[], $3::int8[], $4::int8[], $5::int4[], $6::int8[], $7::int8[], $8::text[], \
-             $9::int8[], $10::text[], $11::text[], $15::bool[]) \
-             AS n (id, state, version, token, attempts, due, finished, owner, lease, tries, reason, superseded) \
+             $9::int8[], $10::text[], $11::text[], $15::bool[], $16::int4[]) \
+             AS n (id, state, version, token, attempts, due, finished, owner, lease, tries, reason, superseded, cut_off) \
              WHERE d.id = n.id AND d.id >= $13 AND d.id <= $14",
             &[
                 &ids, &states, &versions, &tokens, &attempts, &due, &finished, &owners, &leases, &tries, &reasons, &micro(now),
-                least, most, &superseded,
+                least, most, &superseded, &cut_off,
             ],
         )
         .await?;

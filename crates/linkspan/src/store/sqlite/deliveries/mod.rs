@@ -6,6 +6,8 @@ mod pauses;
 mod people;
 mod rows;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use linkspan_model::DeliveryState;
@@ -15,13 +17,25 @@ use rusqlite::{OptionalExtension, params};
 use super::SqliteStore;
 use super::rows::optional_time;
 use super::writer::{Need, Scope};
+use crate::logging::in_ms;
 use crate::store::deliveries::{
     ClaimedDelivery, DeliveryAttempt, DeliveryClaim, DeliveryClaims, DeliveryEnd, DeliveryOutcome,
-    DeliveryQueue, Try, TryOutcome,
+    DeliveryQueue, Endpoint, Try, TryOutcome,
 };
 use crate::store::error::StoreError;
-use pauses::{is_paused, pause};
+use pauses::{follow, is_paused, pause};
 use rows::{COLUMNS, DeliveryRow, TABLES};
+
+impl SqliteStore {
+    /// Lets deliveries follow their endpoints' pauses, where a gateway ended, or had no time, before all had.
+    pub(super) async fn follow_up(&self, now: Timestamp) -> Result<(), StoreError> {
+        let behind = self.readers.read("sweep", pauses::behind).await?;
+        for endpoint in behind {
+            follow(self, endpoint, now).await?;
+        }
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl DeliveryQueue for SqliteStore {
@@ -38,11 +52,27 @@ impl DeliveryQueue for SqliteStore {
         ends: Vec<DeliveryEnd>,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
-        self.writer
+        let (stored, paused) = self
+            .writer
             .write("end deliveries", Need::Little, move |scope| {
-                ends.iter().map(|end| finish(scope, end, now)).collect()
+                let mut paused = BTreeSet::new();
+                let stored = ends
+                    .iter()
+                    .map(|end| finish(scope, end, now, &mut paused))
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok((stored, paused))
             })
-            .await
+            .await?;
+        for endpoint in paused {
+            if let Err(error) = follow(self, endpoint, now).await {
+                // The pause holds already.
+                tracing::warn!(
+                    error = crate::logging::chain(&error),
+                    "the deliveries of a paused endpoint follow with the next sweep"
+                );
+            }
+        }
+        Ok(stored)
     }
 
     async fn renew_deliveries(
@@ -90,17 +120,23 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
     let now = claim.now.as_microsecond();
     let mut claims = DeliveryClaims::default();
     for (endpoint, places) in &claim.places {
+        if is_paused(connection, endpoint)? {
+            continue;
+        }
         let due = connection
             .prepare_cached(&format!(
-                "SELECT {COLUMNS}, j.traceparent FROM {TABLES} WHERE d.integration = ?1 AND d.channel = ?2 AND d.state = 0 \
+                "SELECT {COLUMNS}, j.traceparent, j.expires FROM {TABLES} WHERE d.integration = ?1 AND d.channel = ?2 AND d.state = 0 \
                  AND d.due <= ?3 ORDER BY d.due, d.seq LIMIT ?4"
             ))?
             .query_map(
                 params![endpoint.integration, endpoint.channel, now, places],
-                |row| Ok((DeliveryRow::read(row)?, row.get::<_, Option<String>>(22)?)),
+                |row| {
+                    let traceparent = row.get::<_, Option<String>>(23)?;
+                    Ok((DeliveryRow::read(row)?, traceparent, optional_time(row, 24)?))
+                },
             )?
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        for (mut row, traceparent) in due {
+        for (mut row, traceparent, kept_until) in due {
             row.start(&claim.owner, claim.lease, claim.now);
             row.save(scope, claim.now)?;
             let result = connection
@@ -115,6 +151,7 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
                 delivery: row.delivery,
                 result,
                 traceparent,
+                kept_until,
             });
         }
         let next = connection
@@ -132,8 +169,13 @@ fn claim_due(scope: &mut Scope<'_>, claim: &DeliveryClaim) -> rusqlite::Result<D
     Ok(claims)
 }
 
-/// Ends one attempt. False where it is no longer the delivery's.
-fn finish(scope: &mut Scope<'_>, end: &DeliveryEnd, now: Timestamp) -> rusqlite::Result<bool> {
+/// Ends one attempt. False where it is no longer the delivery's. An endpoint that it pauses joins `paused`.
+fn finish(
+    scope: &mut Scope<'_>,
+    end: &DeliveryEnd,
+    now: Timestamp,
+    paused: &mut BTreeSet<Endpoint>,
+) -> rusqlite::Result<bool> {
     let Some(mut row) = DeliveryRow::find(scope.connection, end.attempt.id)? else {
         return Ok(false);
     };
@@ -158,6 +200,7 @@ fn finish(scope: &mut Scope<'_>, end: &DeliveryEnd, now: Timestamp) -> rusqlite:
             row.advance(DeliveryEvent::Pause, now);
             row.delivery.reason = Some(reason.clone());
             pause(scope, &row.delivery.endpoint, reason, now)?;
+            paused.insert(row.delivery.endpoint.clone());
         }
         DeliveryOutcome::Released => {
             row.delivery.attempts = row.delivery.attempts.saturating_sub(1);
@@ -205,12 +248,13 @@ fn recover(scope: &mut Scope<'_>, all: bool, now: Timestamp) -> rusqlite::Result
         let started = row.delivery.updated;
         row.remember(Try {
             at: started,
-            took_ms: now.duration_since(started).as_secs_f64() * 1000.0,
+            took_ms: in_ms(now.duration_since(started).unsigned_abs()),
             outcome: TryOutcome::Lost,
             status: None,
             detail: detail.to_owned(),
         });
         row.delivery.reason = Some(detail.to_owned());
+        row.delivery.cut_off += 1;
         postpone(scope, &mut row, now, now)?;
         row.save(scope, now)?;
     }

@@ -37,11 +37,12 @@ pub(in crate::store::sqlite) fn send_out(
             state,
             version: 1,
             attempts: 0,
+            cut_off: 0,
             created: now,
             updated: now,
             due: new.due,
             finished: new.dead.is_some().then_some(now),
-            tries: Vec::new(),
+            tries: new.tries(now),
             reason: new.dead.clone(),
             superseded: false,
         };

@@ -10,10 +10,11 @@ use rusqlite::types::{ToSql, Type};
 use rusqlite::{Connection, params_from_iter};
 
 use super::super::SqliteStore;
+use super::super::jobs::within;
 use super::super::keys::write_audit;
 use super::super::rows::{damaged, optional_time, time};
 use super::super::writer::{Need, Scope};
-use super::pauses::{is_paused, pause, resume};
+use super::pauses::{follow, is_paused, pause, resume};
 use super::rows::{COLUMNS, DeliveryRow, TABLES, code, state};
 use crate::store::audit::{Actor, AuditLine};
 use crate::store::deliveries::{
@@ -65,7 +66,7 @@ impl DeliveryStore for SqliteStore {
                 };
                 write_audit(
                     scope,
-                    &audit_line(action, &target(&query), outcome, &actor, now),
+                    &audit_line(action, &query.target(), outcome, &actor, now),
                 )?;
                 Ok(done)
             })
@@ -83,23 +84,33 @@ impl DeliveryStore for SqliteStore {
         actor: Actor,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.writer
+        let set = endpoint.clone();
+        let changed = self
+            .writer
             .write("pause an endpoint", Need::Little, move |scope| {
                 let (action, outcome, changed) = match &reason {
                     Some(reason) => {
-                        let changed = pause(scope, &endpoint, reason, now)?;
+                        let changed = pause(scope, &set, reason, now)?;
                         ("endpoint.pause", "done", changed)
                     }
-                    None => match resume(scope, &endpoint, now)? {
+                    None => match resume(scope, &set)? {
                         (true, changed) => ("endpoint.resume", "done", changed),
                         (false, changed) => ("endpoint.resume", Code::WrongState.name(), changed),
                     },
                 };
-                let line = audit_line(action, &endpoint.to_string(), outcome, &actor, now);
+                let line = audit_line(action, &set.to_string(), outcome, &actor, now);
                 write_audit(scope, &line)?;
                 Ok(changed)
             })
-            .await
+            .await?;
+        if let Err(error) = follow(self, endpoint, now).await {
+            // It is paused, or not, all the same.
+            tracing::warn!(
+                error = crate::logging::chain(&error),
+                "the deliveries of an endpoint follow with the next sweep"
+            );
+        }
+        Ok(changed)
     }
 }
 
@@ -109,11 +120,16 @@ fn find(
     query: &DeliveryQuery,
 ) -> rusqlite::Result<(Vec<DeliveryRow>, Option<DeliveryId>)> {
     let limit = (query.limit as usize).clamp(1, COMMANDED_AT_ONCE);
-    let mut conditions = vec!["1"];
+    let mut conditions = vec!["1".to_owned()];
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    let mut narrow = |condition, value: Option<Box<dyn ToSql>>| {
+    // A job has few deliveries, a caller many: the plus keeps SQLite from looking through the caller's.
+    let plus = if query.job.is_some() { "+" } else { "" };
+    if let Some(sight) = &query.sight {
+        conditions.push(within(sight, &format!("{plus}d."), &mut values));
+    }
+    let mut narrow = |condition: &str, value: Option<Box<dyn ToSql>>| {
         if let Some(value) = value {
-            conditions.push(condition);
+            conditions.push(condition.to_owned());
             values.push(value);
         }
     };
@@ -122,13 +138,10 @@ fn find(
         "d.job = (SELECT seq FROM jobs WHERE id = ?)",
         query.job.map(|id| blob(id.as_bytes())),
     );
-    // A job has few deliveries, a caller many: the plus keeps SQLite from looking through the caller's.
-    let caller = if query.job.is_some() {
-        "+d.caller = ?"
-    } else {
-        "d.caller = ?"
-    };
-    narrow(caller, query.caller.as_deref().map(text));
+    narrow(
+        &format!("{plus}d.caller = ?"),
+        query.caller.as_deref().map(text),
+    );
     narrow("d.integration = ?", query.integration.as_deref().map(text));
     narrow("d.channel = ?", query.channel.as_deref().map(text));
     narrow("d.created >= ?", query.from.map(moment));
@@ -189,10 +202,16 @@ fn replay(scope: &Scope<'_>, row: &mut DeliveryRow, now: Timestamp) -> rusqlite:
     if row.delivery.superseded || !has_result(scope, row.job)? {
         return Ok(false);
     }
+    let waited = row.delivery.state == DeliveryState::Pending;
     if !row.advance(DeliveryEvent::Replay, now) {
         return Ok(false);
     }
+    if waited {
+        row.delivery.due = now;
+        return Ok(true);
+    }
     row.delivery.attempts = 0;
+    row.delivery.cut_off = 0;
     row.delivery.due = now;
     row.delivery.reason = None;
     if is_paused(scope.connection, &row.delivery.endpoint)? {
@@ -262,22 +281,6 @@ fn status<'f>(
             tallies: Vec::new(),
             oldest_due: None,
         }))
-}
-
-/// What a command was about, for the audit log.
-fn target(query: &DeliveryQuery) -> String {
-    if let Some(id) = query.id {
-        return id.to_string();
-    }
-    if let Some(job) = query.job {
-        return format!("deliveries of job {job}");
-    }
-    match (&query.integration, &query.channel) {
-        (Some(integration), Some(channel)) => format!("{integration}/{channel}"),
-        (Some(integration), None) => integration.clone(),
-        (None, Some(channel)) => format!("*/{channel}"),
-        (None, None) => "*".to_owned(),
-    }
 }
 
 fn audit_line(

@@ -15,7 +15,7 @@ use crate::store::watch::Event;
 /// The columns that [`DeliveryRow::read`] reads, in its order.
 pub(super) const COLUMNS: &str = "d.seq, d.id, j.id, d.caller, d.integration, d.channel, d.kind, d.receiver, d.state, d.version, \
                                   d.token, d.attempts, d.created, d.updated, d.due, d.finished, d.tries, d.reason, d.superseded, \
-                                  d.owner, d.lease, d.job";
+                                  d.owner, d.lease, d.job, d.cut_off";
 
 /// Where they are. The join is in this order: for each delivery its job.
 pub(super) const TABLES: &str = "deliveries d CROSS JOIN jobs j ON j.seq = d.job";
@@ -65,6 +65,7 @@ impl DeliveryRow {
                     .ok_or_else(|| damaged(8, Type::Integer, "no such state"))?,
                 version: row.get(9)?,
                 attempts: row.get(11)?,
+                cut_off: row.get(22)?,
                 created: time(row, 12)?,
                 updated: time(row, 13)?,
                 due: time(row, 14)?,
@@ -121,8 +122,8 @@ impl DeliveryRow {
             .connection
             .prepare_cached(
                 "INSERT INTO deliveries (id, job, integration, channel, caller, kind, receiver, state, version, token, attempts, \
-                 created, updated, due, finished, reason, superseded) VALUES (:id, :job, :integration, :channel, :caller, :kind, \
-                 :receiver, :state, :version, :token, :attempts, :created, :updated, :due, :finished, :reason, :superseded)",
+                 created, updated, due, finished, tries, reason, superseded) VALUES (:id, :job, :integration, :channel, :caller, :kind, \
+                 :receiver, :state, :version, :token, :attempts, :created, :updated, :due, :finished, :tries, :reason, :superseded)",
             )?
             .execute(named_params! {
                 ":id": delivery.id.as_bytes(),
@@ -140,6 +141,7 @@ impl DeliveryRow {
                 ":updated": delivery.updated.as_microsecond(),
                 ":due": delivery.due.as_microsecond(),
                 ":finished": delivery.finished.map(Timestamp::as_microsecond),
+                ":tries": some_json(&delivery.tries)?,
                 ":reason": delivery.reason,
                 ":superseded": delivery.superseded,
             })?;
@@ -156,7 +158,7 @@ impl DeliveryRow {
             .connection
             .prepare_cached(
                 "UPDATE deliveries SET state = :state, version = :version, token = :token, attempts = :attempts, \
-                 updated = :updated, due = :due, finished = :finished, owner = :owner, lease = :lease, tries = :tries, \
+                 cut_off = :cut_off, updated = :updated, due = :due, finished = :finished, owner = :owner, lease = :lease, tries = :tries, \
                  reason = :reason, superseded = :superseded WHERE seq = :seq",
             )?
             .execute(named_params! {
@@ -165,6 +167,7 @@ impl DeliveryRow {
                 ":version": delivery.version,
                 ":token": self.token,
                 ":attempts": delivery.attempts,
+                ":cut_off": delivery.cut_off,
                 ":updated": delivery.updated.as_microsecond(),
                 ":due": delivery.due.as_microsecond(),
                 ":finished": delivery.finished.map(Timestamp::as_microsecond),

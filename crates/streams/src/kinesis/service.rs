@@ -17,7 +17,7 @@ use super::operations;
 use super::shapes::Which;
 use super::shard::{Shard, fault_of};
 use super::wire::Codec;
-use crate::log::{Log, LogError};
+use crate::log::{Log, LogError, LogsError};
 
 /// The account in the ARNs of these streams: they belong to none of Amazon's.
 pub(super) const ACCOUNT: &str = "000000000000";
@@ -45,6 +45,35 @@ pub trait Logs: Send + Sync {
     ///
     /// As [`Log::append`].
     async fn names(&self) -> Result<Vec<String>, LogError>;
+}
+
+#[async_trait]
+impl Logs for crate::log::Logs {
+    async fn open(&self, name: &str) -> Result<Arc<dyn Log>, LogError> {
+        let log = match self.get(name).await.map_err(failed)? {
+            Some(log) => log,
+            None => self.create(name).await.map_err(failed)?,
+        };
+        Ok(log)
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), LogError> {
+        self.delete(name).await.map_err(failed).map(drop)
+    }
+
+    async fn names(&self) -> Result<Vec<String>, LogError> {
+        Self::names(self).await.map_err(failed)
+    }
+}
+
+fn failed(error: LogsError) -> LogError {
+    match error {
+        LogsError::Log(error) => error,
+        error => LogError::Io {
+            doing: "open a log",
+            error: std::io::Error::other(error),
+        },
+    }
 }
 
 /// How the service goes.
@@ -134,7 +163,7 @@ impl Service {
             for shard in &stream.shards {
                 let name = stream.log(shard.number);
                 let log = logs.open(&name).await?;
-                let shard_open = Shard::new(log, shard.closed.is_none());
+                let shard_open = Shard::new(name.clone(), log, shard.closed.is_none());
                 shards.insert((stream.id, shard.number), Arc::new(shard_open));
                 known.push(name);
             }
@@ -181,7 +210,7 @@ impl Service {
                 let Some(shard) = state.shards.get(&(stream.id, entry.number)) else {
                     continue;
                 };
-                shard.log.trim(age, self.options.shard_size, now).await?;
+                shard.log().trim(age, self.options.shard_size, now).await?;
                 let kept = SignedDuration::from_hours(i64::from(stream.retention_hours));
                 if entry
                     .closed
@@ -257,9 +286,17 @@ impl Service {
         stream: &StreamEntry,
         number: u32,
     ) -> Result<Arc<Shard>, Fault> {
-        let log = self.logs.open(&stream.log(number)).await;
+        let name = stream.log(number);
+        let log = self.logs.open(&name).await;
         let log = log.map_err(|error| fault_of(&error))?;
-        Ok(Arc::new(Shard::new(log, true)))
+        Ok(Arc::new(Shard::new(name, log, true)))
+    }
+
+    /// Opens the log of a shard anew after it failed: the next append finds out whether it works again.
+    pub(super) async fn heal(&self, shard: &Shard) {
+        if let Ok(log) = self.logs.open(&shard.name).await {
+            shard.replace(log);
+        }
     }
 
     /// Removes the logs of a stream that is gone from the catalogue.

@@ -1,6 +1,6 @@
 //! A shard that is open for use: its log, and the gate that closes it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::Timestamp;
@@ -12,19 +12,33 @@ use crate::log::{Log, LogError};
 
 /// A shard.
 pub(super) struct Shard {
-    pub(super) log: Arc<dyn Log>,
+    /// The log's name.
+    pub(super) name: String,
+    /// Another one after a failed sync: the old one takes nothing more.
+    log: std::sync::RwLock<Arc<dyn Log>>,
     pub(super) throttle: Throttle,
     /// Read by whoever appends, written by whoever closes: so nothing is appended after the end was taken.
     open: Arc<RwLock<bool>>,
 }
 
 impl Shard {
-    pub(super) fn new(log: Arc<dyn Log>, open: bool) -> Self {
+    pub(super) fn new(name: String, log: Arc<dyn Log>, open: bool) -> Self {
         Self {
-            log,
+            name,
+            log: std::sync::RwLock::new(log),
             throttle: Throttle::default(),
             open: Arc::new(RwLock::new(open)),
         }
+    }
+
+    /// The log.
+    pub(super) fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.log.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts the log, opened anew, in the old one's place.
+    pub(super) fn replace(&self, log: Arc<dyn Log>) {
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = log;
     }
 
     /// Appends; none where the shard was closed meanwhile.
@@ -37,7 +51,7 @@ impl Shard {
         if !*open {
             return None;
         }
-        Some(self.log.append(entries, now).await)
+        Some(self.log().append(entries, now).await)
     }
 
     /// Lets nobody append until the guard is dropped, and nobody after that where it then holds false.

@@ -268,6 +268,64 @@ async fn what_is_put_is_got_in_order_with_growing_sequence_numbers() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_is_on_the_disk() {
+    use crate::log;
+    let folder = tempfile::tempdir().unwrap();
+    let mut sequences = Vec::new();
+    for round in 0..3 {
+        let logs = log::Logs::open(&folder.path().join("logs"), log::Settings::default())
+            .await
+            .unwrap();
+        let options = Options {
+            throttle: false,
+            shard_size: None,
+            shards: 20,
+        };
+        let path = folder.path().join("catalogue.json");
+        let service = Service::open(path, Arc::new(logs), b"secret", options)
+            .await
+            .unwrap();
+        let call = async |operation: &str, body: Value| {
+            let body = serde_json::to_vec(&body).unwrap();
+            let call = Call {
+                operation,
+                codec: Codec::Json,
+                body: &body,
+                region: "eu-central-1",
+                may: &|_, _| true,
+                now: Timestamp::now(),
+            };
+            let answer = service.answer(call).await;
+            assert_eq!(answer.status, 200, "{:?}", answer.fault);
+            serde_json::from_slice::<Value>(&answer.body).unwrap()
+        };
+        if round == 0 {
+            call(
+                "CreateStream",
+                json!({ "StreamName": "reviews", "ShardCount": 1 }),
+            )
+            .await;
+        }
+        for _ in 0..10 {
+            let record = json!({ "StreamName": "reviews", "PartitionKey": "a", "Data": "eA==" });
+            let put = call("PutRecord", record).await;
+            sequences.push(number(&put["SequenceNumber"]));
+        }
+        let iterator = json!({ "StreamName": "reviews", "ShardId": SHARD, "ShardIteratorType": "TRIM_HORIZON" });
+        let iterator = call("GetShardIterator", iterator).await["ShardIterator"].clone();
+        let got = call("GetRecords", json!({ "ShardIterator": iterator })).await;
+        let got: Vec<_> = got["Records"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|record| number(&record["SequenceNumber"]))
+            .collect();
+        assert_eq!(got, sequences);
+        assert!(got.is_sorted());
+    }
+}
+
+#[tokio::test]
 async fn each_kind_of_iterator_begins_where_it_says() {
     let mut rig = Rig::new().await;
     rig.stream(1).await;

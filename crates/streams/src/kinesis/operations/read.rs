@@ -39,7 +39,7 @@ pub(super) async fn iterator(
         .shards
         .get(&(stream.id, entry.number))
         .ok_or_else(missing)?;
-    let bounds = shard.log.bounds();
+    let bounds = shard.log().bounds();
     let sequence = || at_sequence(&asked, name, entry, bounds.end);
     let offset = match kind {
         "TRIM_HORIZON" => bounds.start,
@@ -60,7 +60,7 @@ pub(super) async fn iterator(
                 ));
             }
             shard
-                .log
+                .log()
                 .since(time.0)
                 .await
                 .map_err(|error| fault_of(&error))?
@@ -156,9 +156,9 @@ async fn page(
     from: u64,
     limit: usize,
 ) -> Result<(Vec<Record>, u64), Fault> {
-    let mut from = from.max(shard.log.bounds().start);
+    let mut from = from.max(shard.log().bounds().start);
     let entries = loop {
-        match shard.log.read(from, limit, MOST_BYTES).await {
+        match shard.log().read(from, limit, MOST_BYTES).await {
             Err(LogError::Trimmed { first }) => from = first,
             read => break read.map_err(|error| fault_of(&error))?,
         }
@@ -185,10 +185,10 @@ async fn page(
 
 /// How old the next unread record is, in milliseconds.
 async fn behind(asked: &Asked<'_, GetRecords>, shard: &Shard, next: u64) -> Result<i64, Fault> {
-    if next >= shard.log.bounds().end {
+    if next >= shard.log().bounds().end {
         return Ok(0);
     }
-    let waiting = shard.log.read(next, 1, 1).await;
+    let waiting = shard.log().read(next, 1, 1).await;
     let waiting = match waiting {
         Err(LogError::Trimmed { .. }) => return Ok(0),
         read => read.map_err(|error| fault_of(&error))?,

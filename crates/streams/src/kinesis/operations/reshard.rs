@@ -253,7 +253,7 @@ async fn reshard<T: Sync>(
     for number in numbers {
         if let Some(shard) = state.shards.get(&(stream.id, number)) {
             held.push(shard.hold().await);
-            let end = shard.log.bounds().end;
+            let end = shard.log().bounds().end;
             if let Some(entry) = stream.shard_mut(number) {
                 entry.closed = Some((end, asked.call.now));
             }

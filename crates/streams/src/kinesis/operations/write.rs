@@ -15,6 +15,7 @@ use super::super::shapes::{
 };
 use super::super::shard::{Stored, fault_of};
 use super::{Asked, required};
+use crate::log::LogError;
 
 /// The largest record's data.
 const MOST_DATA: usize = 1 << 20;
@@ -200,10 +201,16 @@ async fn append<T>(
             return (number, nths, Some(Err(fault)));
         }
     }
-    let outcome = shard.append(entries, now).await.map(|appended| {
-        let first = appended.map_err(|error| fault_of(&error))?;
-        Ok((entry.born, first))
-    });
+    let outcome = match shard.append(entries, now).await {
+        None => None,
+        Some(Ok(first)) => Some(Ok((entry.born, first))),
+        Some(Err(error)) => {
+            if !matches!(error, LogError::Full) {
+                asked.service.heal(shard).await;
+            }
+            Some(Err(fault_of(&error)))
+        }
+    };
     (number, nths, outcome)
 }
 

@@ -43,6 +43,8 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// When it was made or taken, as the source says: milliseconds.
     pub timestamp: Option<Timestamp>,
+    /// Why nothing can be done with it, where that is known already: it becomes a dead letter, with the bytes as they came.
+    pub defect: Option<Arc<str>>,
 }
 
 /// A header. Names may stand more than once in a record; the value may be absent.

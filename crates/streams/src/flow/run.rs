@@ -287,9 +287,11 @@ where
         let now = Timestamp::now();
         self.meter.took(records.len());
         let batch = self.process.batch().max(1);
-        let mut sequences = Vec::new();
+        let mut sequences = Vec::with_capacity(records.len());
+        let mut defects = Vec::new();
         for record in records {
             let size = record.size();
+            let defect = record.defect.clone();
             let Some(sequence) = held.state.take(Arc::new(record), now) else {
                 continue;
             };
@@ -297,13 +299,19 @@ where
             held.bytes += size;
             self.records += 1;
             self.bytes += size;
-            sequences.push(sequence);
+            match defect {
+                None => sequences.push(sequence),
+                Some(reason) => defects.push((sequence, reason)),
+            }
         }
         let pieces = sequences.chunks(batch).map(|piece| Piece {
             epoch,
             sequences: piece.to_vec(),
         });
         self.waiting.extend(pieces);
+        for (sequence, reason) in defects {
+            self.settle(epoch, sequence, Err(given_up("undecodable", &reason)));
+        }
     }
 
     /// Begins as many calls as the limit allows.
@@ -678,17 +686,9 @@ where
         }
         for (epoch, sequence) in late {
             self.abandon(epoch, sequence);
-            let failure = Failure {
-                code: "deadline".to_owned(),
-                reason: format!(
-                    "given up: it held up the records after it for {:?}",
-                    self.settings.deadline
-                ),
-                retryable: false,
-                after: None,
-                overloaded: false,
-            };
-            self.settle(epoch, sequence, Err(failure));
+            let held_up = self.settings.deadline;
+            let reason = format!("given up: it held up the records after it for {held_up:?}");
+            self.settle(epoch, sequence, Err(given_up("deadline", &reason)));
         }
     }
 
@@ -719,9 +719,17 @@ where
 
 /// A call that gave no outcome: it panicked.
 fn broke_off() -> Failure {
+    given_up(
+        "internal",
+        "the work broke off: a fault in linkspan, see the log",
+    )
+}
+
+/// A failure that no further try can mend.
+fn given_up(code: &str, reason: &str) -> Failure {
     Failure {
-        code: "internal".to_owned(),
-        reason: "the work broke off: a fault in linkspan, see the log".to_owned(),
+        code: code.to_owned(),
+        reason: reason.to_owned(),
         retryable: false,
         after: None,
         overloaded: false,

@@ -35,6 +35,7 @@ fn record(lane: &str, ordinal: u64, key: Option<&str>) -> Record {
         )),
         headers: Vec::new(),
         timestamp: None,
+        defect: None,
     }
 }
 
@@ -333,6 +334,24 @@ async fn a_record_that_hangs_frees_its_lane_at_the_deadline_and_its_batch_goes_o
     rig.until(|rig| rig.given("a").len() == 12).await;
     // Of the batch 4 to 7 the head is 4: it is given up for the call that hangs, and the others are tried one by one.
     assert_eq!(rig.given("a"), [0, 1, 2, 3, -4, -5, 6, 7, 8, 9, 10, 11]);
+    rig.stopped().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_with_a_defect_is_a_dead_letter_in_its_place_and_nothing_works_on_it() {
+    let rig = Rig::start(
+        settings(),
+        scripted(|record| {
+            assert!(record.defect.is_none());
+            fine(record)
+        }),
+    );
+    rig.say(gained(&["a"]));
+    let mut records: Vec<_> = (0..5).map(|at| record("a", at, None)).collect();
+    records[3].defect = Some("it is no gzip".into());
+    rig.say(Event::Records(records));
+    rig.until(|rig| rig.given("a").len() == 5).await;
+    assert_eq!(rig.given("a"), [0, 1, 2, -3, 4]);
     rig.stopped().await.unwrap();
 }
 

@@ -3,6 +3,7 @@
 //! The API is that of Amazon Kinesis Data Streams, `Kinesis_20131202`: <https://docs.aws.amazon.com/kinesis/latest/APIReference/>.
 
 mod catalogue;
+pub mod decode;
 mod fault;
 mod hash_key;
 mod iterator;

@@ -188,3 +188,112 @@ impl fmt::Debug for Signed<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // AWS's published examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    const KEY: &str = "AKIDEXAMPLE";
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    const TIME: &str = "20150830T123600Z";
+    const POST: &str = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b";
+    const GET: &str = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
+
+    fn now() -> Timestamp {
+        "2015-08-30T12:36:30Z".parse().unwrap()
+    }
+
+    fn authorization(signature: &str) -> String {
+        format!(
+            "{ALGORITHM} Credential={KEY}/20150830/us-east-1/service/aws4_request, SignedHeaders=host;x-amz-date, Signature={signature}"
+        )
+    }
+
+    fn check(
+        method: &str,
+        target: &str,
+        authorization: &str,
+        body: &[u8],
+        secret: &str,
+    ) -> Result<Claim, Fault> {
+        let headers = [
+            ("host", "example.amazonaws.com"),
+            ("x-amz-date", TIME),
+            ("user-agent", "added on the way"),
+            ("authorization", authorization),
+        ];
+        let request = Signed {
+            method,
+            target,
+            headers: &headers,
+            body,
+        };
+        let claim = request.claim(now())?;
+        request.verify(&claim, secret).map(|()| claim)
+    }
+
+    #[test]
+    fn what_aws_signed_is_taken() {
+        let claim = check("POST", "/", &authorization(POST), b"", SECRET).unwrap();
+        assert_eq!((&*claim.access_key_id, &*claim.region), (KEY, "us-east-1"));
+        check("GET", "/", &authorization(GET), b"", SECRET).unwrap();
+        let close = authorization(GET).replace(", ", ",");
+        check("GET", "/", &close, b"", SECRET).unwrap();
+    }
+
+    #[test]
+    fn what_was_changed_on_the_way_or_signed_with_another_secret_is_not() {
+        let right = authorization(POST);
+        for (method, target, authorization, body, secret) in [
+            ("PUT", "/", &right, &b""[..], SECRET),
+            ("POST", "/?a=b", &right, b"", SECRET),
+            ("POST", "/", &right, b"x", SECRET),
+            ("POST", "/", &right, b"", "another"),
+            ("POST", "/", &authorization(GET), b"", SECRET),
+            ("POST", "/", &authorization(&POST[1..]), b"", SECRET),
+        ] {
+            let fault = check(method, target, authorization, body, secret).unwrap_err();
+            assert_eq!(fault.kind, Kind::InvalidSignature);
+            assert!(!fault.message.contains(POST), "{fault}");
+        }
+    }
+
+    #[test]
+    fn half_a_signature_and_one_of_another_time_are_told() {
+        let right = authorization(POST);
+        for (spoiled, part) in [
+            ("Bearer x".to_owned(), "algorithm"),
+            (right.replace("Signature", "Sig"), "'Signature'"),
+            (right.replace("host;", ""), "'host'"),
+            (right.replace(";x-amz-date", ""), "'x-amz-date'"),
+            (right.replace("20150830", "20150829"), "date"),
+            (right.replace("/aws4_request", ""), "Credential"),
+        ] {
+            let fault = check("POST", "/", &spoiled, b"", SECRET).unwrap_err();
+            assert_eq!(fault.kind, Kind::IncompleteSignature, "{spoiled}");
+            assert!(fault.message.contains(part), "{fault}");
+        }
+        let headers = [
+            ("host", "example.amazonaws.com"),
+            ("x-amz-date", TIME),
+            ("authorization", &*right),
+        ];
+        let request = Signed {
+            method: "POST",
+            target: "/",
+            headers: &headers,
+            body: b"",
+        };
+        let late = now() + SignedDuration::from_mins(6);
+        let fault = request.claim(late).unwrap_err();
+        assert_eq!(fault.kind, Kind::InvalidSignature);
+        assert!(fault.message.contains("set the clock right"), "{fault}");
+        let nothing = Signed {
+            headers: &headers[..2],
+            ..request
+        };
+        let fault = nothing.claim(now()).unwrap_err();
+        assert_eq!(fault.kind, Kind::MissingAuthenticationToken);
+    }
+}

@@ -87,7 +87,7 @@ impl Pair {
                 .iter()
                 .fold(setup, |setup, (name, secret)| setup.env(name, secret))
         });
-        let key = setups[0].key("estate", &["invoke", "read"]);
+        let key = setups[0].key("estate", &["invoke", "read", "admin"]);
         let [one, other] = setups
             .each_ref()
             .map(|setup| setup.folder().join("linkspan.key"));

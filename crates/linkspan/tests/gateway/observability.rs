@@ -365,6 +365,7 @@ async fn the_description_lists_every_route_and_the_page_shows_it() {
         "POST /v1/deliveries/{id}/replay",
         "POST /v1/deliveries/{id}/give-up",
         "POST /v1/deliveries/replay",
+        "GET /v1/deliveries/{id}/content",
         "GET /v1/endpoints",
         "POST /v1/endpoints/{integration}/{channel}/pause",
         "POST /v1/endpoints/{integration}/{channel}/resume",

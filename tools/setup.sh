@@ -4,7 +4,7 @@
 set -eu
 
 if ! command -v cargo >/dev/null 2>&1; then
-    echo "linkspan is built with Rust 1.92 or later and there is no cargo here: install it from https://rustup.rs" >&2
+    echo "linkspan is built with Rust 1.95 or later and there is no cargo here: install it from https://rustup.rs" >&2
     exit 1
 fi
 
@@ -31,6 +31,10 @@ postgres_server() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || comma
 
 need gcc "compiles SQLite and ring into the program" command -v cc
 need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/stdio.h
+need cmake "builds librdkafka, the Kafka client, into the program" command -v cmake
+need g++ "builds librdkafka, the Kafka client, into the program" command -v c++
+need make "builds librdkafka, the Kafka client, into the program" command -v make
+need perl "builds OpenSSL for the Kafka client" command -v perl
 need libtesseract5 "reads text from pictures" library libtesseract.so
 need tesseract-ocr-eng "English for the OCR" data eng
 need tesseract-ocr-osd "finds how a scan is turned" data osd

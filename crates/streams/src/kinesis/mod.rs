@@ -1,4 +1,4 @@
-//! Kinesis Data Streams: the service over the embedded log, and the consumer of a real stream.
+//! Kinesis Data Streams: the service over the embedded log.
 //!
 //! The API is that of Amazon Kinesis Data Streams, `Kinesis_20131202`: <https://docs.aws.amazon.com/kinesis/latest/APIReference/>.
 

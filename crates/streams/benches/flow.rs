@@ -1,2 +1,0 @@
-//! Measured later.
-fn main() {}

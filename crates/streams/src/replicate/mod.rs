@@ -1,1 +1,0 @@
-//! Replication: topics of one cluster copied to another, exactly once.

@@ -192,8 +192,9 @@ impl KafkaCommitter {
         value: Option<&Bytes>,
         headers: &[Header],
     ) -> Result<(), Stop> {
-        let partitions = transactions.partitions(topic).await.map_err(Stop::Asked)?;
         let (_, partition) = partition_of(&record.lane).unwrap_or(("", 0));
+        let asked = transactions.partitions(topic, partition.saturating_add(1));
+        let partitions = asked.await.map_err(Stop::Asked)?;
         let outgoing = Outgoing {
             topic,
             partition: partition % partitions.max(1),

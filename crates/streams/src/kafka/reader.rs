@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the thread sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// How long after a question failed it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The most records, and about the most bytes, of one batch.
 const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -41,13 +44,20 @@ const TELL: Duration = Duration::from_secs(5);
 
 /// What the thread owns.
 pub(super) struct Reader {
+    /// Each holds the consumer: the last one that does ends it.
+    lanes: Vec<Reading>,
     consumer: Arc<BaseConsumer<Context>>,
     settings: SourceSettings,
     queue: Arc<Queue>,
     group: Group,
-    lanes: Vec<Reading>,
     maker: Maker,
     told: Option<(String, Instant)>,
+}
+
+/// Says that the thread has ended, however it did.
+struct Ending {
+    queue: Arc<Queue>,
+    group: Group,
 }
 
 /// A partition that is read.
@@ -66,8 +76,12 @@ struct Context {
     /// What the group has decided. The thread acts on it after the poll that brought it: librdkafka waits for that.
     change: Mutex<Option<Change>>,
     closing: AtomicBool,
-    group: Group,
+    /// Where the partitions end, as the last statistics say.
+    ends: Mutex<Option<Ends>>,
 }
+
+/// The ends of partitions of topics.
+type Ends = HashMap<(String, i32), u64>;
 
 enum Change {
     Assign(TopicPartitionList),
@@ -89,8 +103,17 @@ impl Reader {
         };
         // For each partition: what librdkafka holds ready while nobody takes it.
         own("queued.max.messages.kbytes", "8192", &mut config);
+        // How long it then waits before it looks again: a second, if nothing is said.
+        own("fetch.queue.backoff.ms", "5", &mut config);
         own("fetch.wait.max.ms", "100", &mut config);
         own("statistics.interval.ms", "5000", &mut config);
+        // By its heartbeat a member learns that the group shares out anew: the others wait for it.
+        let heartbeat = (settings.session_timeout / 10).min(Duration::from_secs(3));
+        own(
+            "heartbeat.interval.ms",
+            &heartbeat.as_millis().max(1).to_string(),
+            &mut config,
+        );
         config
             .set("group.id", &settings.group)
             .set(
@@ -109,7 +132,7 @@ impl Reader {
         let context = Context {
             change: Mutex::default(),
             closing: AtomicBool::new(false),
-            group: group.clone(),
+            ends: Mutex::default(),
         };
         let mut consumer: BaseConsumer<Context> =
             config.create_with_context(context).map_err(|fault| {
@@ -119,10 +142,10 @@ impl Reader {
         consumer.set_nonempty_callback(move || woken.wake());
         Ok(Self {
             consumer: Arc::new(consumer),
+            lanes: Vec::new(),
             settings,
             queue,
             group,
-            lanes: Vec::new(),
             maker: Maker::new(),
             told: None,
         })
@@ -130,15 +153,22 @@ impl Reader {
 
     /// Joins the group and reads, on a thread of its own, until the queue is closed.
     pub(super) fn start(self) -> Result<(), SourceError> {
+        let ending = Ending {
+            queue: self.queue.clone(),
+            group: self.group.clone(),
+        };
         let topics: Vec<_> = self.settings.topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&topics).map_err(|_| {
             SourceError::Lasting(format!("the topics {topics:?} cannot be subscribed to"))
         })?;
         thread::Builder::new()
             .name("kafka-source".to_owned())
-            .spawn(move || self.run())
+            .spawn(move || {
+                let _ending = ending;
+                self.run();
+            })
             .map(|_| ())
-            .map_err(|fault| SourceError::Passing(format!("no thread to read in: {fault}")))
+            .map_err(|fault| SourceError::Lasting(format!("no thread to read in: {fault}")))
     }
 
     fn run(mut self) {
@@ -158,17 +188,11 @@ impl Reader {
                 thread::park_timeout(IDLE);
             }
         }
-        // Closing waits for the group: nothing of it is ours to wait for any more.
-        let Self {
-            consumer,
-            lanes,
-            group,
-            ..
-        } = self;
-        consumer.context().closing.store(true, Ordering::Release);
-        drop(lanes);
-        drop(consumer);
-        group.end();
+        // The consumer's end waits for the group, which asks for what was revoked: that is given at once now.
+        self.consumer
+            .context()
+            .closing
+            .store(true, Ordering::Release);
     }
 
     /// Lets librdkafka say what it has to say. Messages never come this way.
@@ -182,6 +206,13 @@ impl Reader {
                 None => break,
             }
             busy = true;
+        }
+        if let Some(ends) = lock(&consumer.context().ends).take() {
+            let lags = self.lanes.iter().filter_map(|reading| {
+                let end = ends.get(&(reading.topic.clone(), reading.partition))?;
+                Some((reading.lane.clone(), end.saturating_sub(reading.next)))
+            });
+            self.group.set_lags(lags.collect());
         }
         busy
     }
@@ -234,12 +265,12 @@ impl Reader {
 
     fn change(&mut self, change: Change) {
         match change {
-            Change::Assign(partitions) => self.assigned(partitions),
+            Change::Assign(partitions) => self.assigned(&partitions),
             Change::Revoke { lost } => self.revoked(lost),
         }
     }
 
-    fn assigned(&mut self, partitions: TopicPartitionList) {
+    fn assigned(&mut self, partitions: &TopicPartitionList) {
         let Some((lanes, begins)) = self.begins(partitions) else {
             return;
         };
@@ -294,7 +325,7 @@ impl Reader {
     )]
     fn begins(
         &mut self,
-        partitions: TopicPartitionList,
+        partitions: &TopicPartitionList,
     ) -> Option<(Vec<(String, i32, Lane)>, Vec<Committed>)> {
         let elements = partitions.elements();
         let lanes: Vec<_> = elements
@@ -305,7 +336,6 @@ impl Reader {
                 (topic, partition, lane)
             })
             .collect();
-        drop(elements);
         loop {
             match self.ask(&lanes) {
                 Ok(begins) => return Some((lanes, begins)),
@@ -315,7 +345,7 @@ impl Reader {
             if self.queue.is_closed() || self.consumer.context().changed() {
                 return None;
             }
-            thread::park_timeout(IDLE);
+            thread::park_timeout(ASK_AGAIN);
         }
     }
 
@@ -491,6 +521,16 @@ impl Reader {
     }
 }
 
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.queue.is_closed() {
+            let fault = "the thread that reads has ended".to_owned();
+            self.queue.push(Item::Fault(SourceError::Lasting(fault)));
+        }
+        self.group.end();
+    }
+}
+
 /// Whether a record beyond the committed offset is done already.
 fn is_done(beyond: &mut Vec<ranges::Range>, offset: u64) -> bool {
     while let Some((first, last)) = beyond.first() {
@@ -505,15 +545,11 @@ fn is_done(beyond: &mut Vec<ranges::Range>, offset: u64) -> bool {
 
 impl Context {
     fn take(&self) -> Option<Change> {
-        self.lock().take()
+        lock(&self.change).take()
     }
 
     fn changed(&self) -> bool {
-        self.lock().is_some()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Change>> {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.change).is_some()
     }
 }
 
@@ -527,19 +563,16 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut lags = HashMap::new();
+        let mut ends = HashMap::new();
         for (topic, statistics) in &statistics.topics {
             for (partition, statistics) in &statistics.partitions {
-                if *partition >= 0 && statistics.consumer_lag_stored >= 0 {
-                    let behind = statistics.ls_offset - statistics.app_offset.max(0);
-                    lags.insert(
-                        record::lane(topic, *partition),
-                        u64::try_from(behind).unwrap_or_default(),
-                    );
+                // Where committed transactions end. Negative: not known yet.
+                if let Ok(end) = u64::try_from(statistics.ls_offset) {
+                    ends.insert((topic.clone(), *partition), end);
                 }
             }
         }
-        self.group.set_lags(lags);
+        *lock(&self.ends) = Some(ends);
     }
 }
 
@@ -562,8 +595,12 @@ impl ConsumerContext for Context {
                 lost: consumer.assignment_lost(),
             },
         };
-        *self.lock() = Some(change);
+        *lock(&self.change) = Some(change);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn passing(attempted: impl Into<String>, fault: Native) -> SourceError {

@@ -25,6 +25,9 @@ const SLICE: Duration = Duration::from_secs(5);
 /// The same for a call during which reports are to be fetched.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How often it is asked whether a topic has grown.
+const GROWTH: Duration = Duration::from_secs(60);
+
 /// How many records are produced before the runtime's thread is given to others.
 const STRETCH: usize = 128;
 
@@ -39,7 +42,8 @@ pub struct Transactions {
     /// How long a call may try before it gives up.
     patience: Duration,
     sent: usize,
-    partitions: HashMap<Arc<str>, i32>,
+    /// How many partitions a topic has, and when that was asked.
+    partitions: HashMap<Arc<str>, (i32, Instant)>,
 }
 
 /// A record on its way out.
@@ -97,9 +101,16 @@ impl Transactions {
         largest: usize,
     ) -> Result<Self, KafkaError> {
         let mut config = cluster.client();
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "2");
-        }
+        let mut own = |name: &str, value: &str| {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        };
+        own("linger.ms", "2");
+        // A transaction that begins while the cluster still writes the end of the one before is told to come again. With librdkafka's
+        // 100 ms every small transaction took that long.
+        own("retry.backoff.ms", "5");
+        own("retry.backoff.max.ms", "1000");
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
@@ -144,13 +155,15 @@ impl Transactions {
         &self.id
     }
 
-    /// How many partitions a topic has. Asked once.
+    /// How many partitions a topic has. Asked once, and once a minute where that is fewer than `wanted`: topics grow.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Absent`] where there is no such topic, and others.
-    pub async fn partitions(&mut self, topic: &Arc<str>) -> Result<i32, KafkaError> {
-        if let Some(count) = self.partitions.get(topic) {
+    pub async fn partitions(&mut self, topic: &Arc<str>, wanted: i32) -> Result<i32, KafkaError> {
+        if let Some((count, asked)) = self.partitions.get(topic)
+            && (*count >= wanted || asked.elapsed() < GROWTH)
+        {
             return Ok(*count);
         }
         let (producer, name) = (self.producer.clone(), topic.clone());
@@ -179,7 +192,8 @@ impl Transactions {
             }
         });
         let count = asked.await.ok_or_else(stopped)??;
-        self.partitions.insert(topic.clone(), count);
+        self.partitions
+            .insert(topic.clone(), (count, Instant::now()));
         Ok(count)
     }
 
@@ -217,7 +231,7 @@ impl Transactions {
             }
         }
         self.sent += 1;
-        if self.sent % STRETCH == 0 {
+        if self.sent.is_multiple_of(STRETCH) {
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -291,7 +305,7 @@ impl Transactions {
             producer.purge(PurgeConfig::default().queue());
             loop {
                 // librdkafka waits until the reports of what it takes back are fetched.
-                producer.poll(Duration::from_millis(1));
+                glance(producer);
                 match producer.abort_transaction(GLANCE) {
                     Ok(()) => return Ok(()),
                     Err(fault) if retriable(&fault) => {
@@ -333,7 +347,7 @@ impl Transactions {
                 if Instant::now() >= end {
                     return Err(Trouble::Abort(ErrorKind::Unreachable));
                 }
-                producer.poll(Duration::from_millis(1));
+                glance(producer);
             }
         });
         arrived.await.ok_or(Trouble::Late)?
@@ -451,6 +465,12 @@ fn code_of(number: i32) -> Code {
     .into_iter()
     .find(|code| *code as i32 == number)
     .unwrap_or(Code::Fail)
+}
+
+/// Fetches what there is to report, and rests. (rdkafka's poll with a time-out spins through its last millisecond.)
+fn glance(producer: &BaseProducer<Reports>) {
+    producer.poll(Duration::ZERO);
+    std::thread::sleep(Duration::from_micros(500));
 }
 
 fn retriable(fault: &Native) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,12 +14,14 @@ use linkspan_streams::kafka::{
 use linkspan_streams::{Event, Lane, Record, Source as _, SourceError};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header as NativeHeader, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::message::{
+    DeliveryResult, Header as NativeHeader, Headers as _, Message as _, OwnedHeaders,
+};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
 
@@ -45,6 +47,7 @@ pub(crate) fn client(kafka: &KafkaCluster) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", kafka.brokers())
+        .set("enable.idempotence", "true")
         .set_log_level(RDKafkaLogLevel::Critical);
     config
 }
@@ -62,34 +65,47 @@ pub(crate) async fn topic(
     partitions: i32,
     properties: &[(&str, &str)],
 ) -> String {
+    topic_with(&client(kafka), name, partitions, properties).await
+}
+
+pub(crate) async fn topic_with(
+    client: &ClientConfig,
+    name: &str,
+    partitions: i32,
+    properties: &[(&str, &str)],
+) -> String {
     let name = unique(name);
-    let admin: AdminClient<DefaultClientContext> = client(kafka).create().expect("an admin client");
+    let admin: AdminClient<DefaultClientContext> = client.create().expect("an admin client");
     let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
     for (property, value) in properties {
         new = new.set(property, value);
     }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let made = admin
-        .create_topics(
-            [&new],
-            &AdminOptions::new().operation_timeout(Some(PATIENCE)),
-        )
+        .create_topics([&new], &options)
         .await
         .expect("an answer");
     made[0].as_ref().expect("the topic is made");
     name
 }
 
-/// Writes records `0..count` with the number as key and value, in turn to each partition.
+/// Writes records with the numbers as keys and values, in turn to each partition.
 pub(crate) fn fill(
     kafka: &KafkaCluster,
     topic: &str,
     partitions: i32,
     numbers: std::ops::Range<u32>,
 ) {
-    let producer: BaseProducer = client(kafka)
-        .set("enable.idempotence", "true")
-        .create()
-        .expect("a producer");
+    fill_with(&client(kafka), topic, partitions, numbers);
+}
+
+pub(crate) fn fill_with(
+    client: &ClientConfig,
+    topic: &str,
+    partitions: i32,
+    numbers: std::ops::Range<u32>,
+) {
+    let producer: BaseProducer = client.create().expect("a producer");
     for number in numbers {
         let text = number.to_string();
         let partition = i32::try_from(number).expect("a small number") % partitions;
@@ -107,9 +123,26 @@ pub(crate) fn fill(
     producer.flush(PATIENCE).expect("the records arrive");
 }
 
+/// A test fails where a record does not arrive.
+struct Delivered;
+
+impl ClientContext for Delivered {}
+
+impl ProducerContext for Delivered {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((fault, _)) = result {
+            panic!("a record did not arrive: {fault}");
+        }
+    }
+}
+
 /// Writes one record as it is.
 pub(crate) fn write(kafka: &KafkaCluster, topic: &str, record: &Seen) {
-    let producer: BaseProducer = client(kafka).create().expect("a producer");
+    let producer: BaseProducer<Delivered> = client(kafka)
+        .create_with_context(Delivered)
+        .expect("a producer");
     let mut headers = OwnedHeaders::new();
     for (name, value) in &record.headers {
         headers = headers.insert(NativeHeader {
@@ -232,6 +265,8 @@ pub(crate) struct Copier {
     pub(crate) source: SourceSettings,
     pub(crate) committer: CommitterSettings,
     pub(crate) to: Arc<str>,
+    /// How many records were copied.
+    pub(crate) copied: Arc<AtomicUsize>,
 }
 
 impl Copier {
@@ -251,6 +286,7 @@ impl Copier {
                 ..CommitterSettings::default()
             },
             to: to.into(),
+            copied: Arc::default(),
         }
     }
 
@@ -263,19 +299,16 @@ impl Copier {
         Ok((source, committer))
     }
 
-    /// Copies until it is told to stop. Begins anew where it must. Gives how many records it has copied.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> usize {
-        let mut copied = 0;
+    /// Copies until it is told to stop. Begins anew where it must.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             match self.open().await {
                 Ok((mut source, mut committer)) => {
-                    self.copy(&mut source, &mut committer, &mut stop, &mut copied)
-                        .await;
+                    self.copy(&mut source, &mut committer, &mut stop).await;
                 }
                 Err(fault) => eprintln!("begins again: {fault}"),
             }
         }
-        copied
     }
 
     async fn copy(
@@ -283,7 +316,6 @@ impl Copier {
         source: &mut KafkaSource,
         committer: &mut KafkaCommitter,
         stop: &mut watch::Receiver<bool>,
-        copied: &mut usize,
     ) {
         let mut lanes: HashSet<Lane> = HashSet::new();
         loop {
@@ -325,7 +357,7 @@ impl Copier {
             loop {
                 match committer.commit(&commit).await {
                     Ok(()) => {
-                        *copied += count;
+                        self.copied.fetch_add(count, Ordering::AcqRel);
                         break;
                     }
                     Err(CommitError::Passing(fault)) => eprintln!("again: {fault}"),

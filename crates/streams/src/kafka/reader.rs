@@ -442,6 +442,7 @@ impl Reader {
     fn revoked(&mut self, lost: bool) {
         let lanes: Vec<_> = self.lanes.drain(..).map(|reading| reading.lane).collect();
         self.queue.forget_records();
+        self.group.set_lags(HashMap::new());
         if !lanes.is_empty() {
             if lost {
                 self.queue.push(Item::Lost(lanes));

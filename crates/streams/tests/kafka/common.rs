@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use linkspan_streams::flow::{Commit, CommitError, Committer as _, LaneCommit, Output, Progress};
 use linkspan_streams::kafka::{
-    Cluster, CommitterSettings, KafkaCommitter, KafkaMessage, KafkaOutput, KafkaSource,
-    SourceSettings,
+    Cluster, CommitterSettings, Group, KafkaCommitter, KafkaError, KafkaMessage, KafkaOutput,
+    KafkaSource, SourceSettings,
 };
 use linkspan_streams::{Event, Lane, Record, Source as _, SourceError};
 use linkspan_testkit::KafkaCluster;
@@ -17,7 +17,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as NativeError;
+use rdkafka::groups::GroupInfo;
 use rdkafka::message::{
     DeliveryResult, Header as NativeHeader, Headers as _, Message as _, OwnedHeaders,
 };
@@ -41,6 +42,12 @@ pub(crate) struct Seen {
 
 pub(crate) fn cluster(kafka: &KafkaCluster) -> Cluster {
     Cluster::new(&kafka.brokers(), None, None, Vec::new()).expect("a cluster")
+}
+
+/// The same, and its statistics come often.
+pub(crate) fn chatty(kafka: &KafkaCluster) -> Cluster {
+    let often = ("statistics.interval.ms".to_owned(), "100".to_owned());
+    Cluster::new(&kafka.brokers(), None, None, vec![often]).expect("a cluster")
 }
 
 pub(crate) fn client(kafka: &KafkaCluster) -> ClientConfig {
@@ -215,7 +222,7 @@ fn read(kafka: &KafkaCluster, topic: &str, isolation: &str) -> Vec<Seen> {
                 }),
                 timestamp: message.timestamp().to_millis(),
             }),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
+            Some(Err(NativeError::PartitionEOF(partition))) => {
                 ended.insert(partition);
             }
             Some(Err(fault)) => panic!("{topic}: {fault}"),
@@ -290,13 +297,19 @@ impl Copier {
         }
     }
 
-    pub(crate) async fn open(&self) -> Result<(KafkaSource, KafkaCommitter), CommitError> {
+    pub(crate) async fn open(&self) -> Result<(KafkaSource, KafkaCommitter), KafkaError> {
         let (source, group) =
             KafkaSource::open(&self.cluster, self.source.clone()).expect("a source");
-        let committer = KafkaCommitter::open(&self.cluster, self.committer.clone(), group)
-            .await
-            .map_err(|fault| CommitError::Passing(fault.to_string()))?;
+        let committer = KafkaCommitter::open(&self.cluster, self.committer.clone(), group).await?;
         Ok((source, committer))
+    }
+
+    pub(crate) async fn open_all(&self) -> (KafkaSource, Group, KafkaCommitter) {
+        let (source, group) =
+            KafkaSource::open(&self.cluster, self.source.clone()).expect("a source");
+        let settings = self.committer.clone();
+        let committer = KafkaCommitter::open(&self.cluster, settings, group.clone());
+        (source, group, committer.await.expect("a committer"))
     }
 
     /// Copies until it is told to stop. Begins anew where it must.
@@ -491,4 +504,25 @@ pub(crate) async fn delete_records(kafka: &KafkaCluster, topic: &str, partition:
         )
         .await
         .expect("the records are deleted");
+}
+
+/// Waits until the group has settled with that many members.
+pub(crate) async fn is_stable(kafka: &'static KafkaCluster, group: &str, members: usize) {
+    let group = group.to_owned();
+    let waited = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let list = consumer
+                .fetch_group_list(Some(&group), PATIENCE)
+                .expect("the group");
+            let settled =
+                |found: &GroupInfo| found.state() == "Stable" && found.members().len() == members;
+            if list.groups().iter().any(settled) {
+                return;
+            }
+            assert!(Instant::now() < end, "{group} does not settle");
+        }
+    });
+    waited.await.expect("the group settles");
 }

@@ -32,6 +32,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the thread sleeps when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// How many of librdkafka's events are served between two looks at the partitions.
+const SERVED: usize = 16;
+
 /// How long after a question failed it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -199,11 +202,12 @@ impl Reader {
     fn serve(&mut self) -> bool {
         let consumer = self.consumer.clone();
         let mut busy = false;
-        for _ in 0..16 {
+        // None can mean that something was served that has no answer, so it is asked on.
+        for _ in 0..SERVED {
             match consumer.poll(Duration::ZERO) {
                 Some(Err(fault)) => self.fault(&fault),
                 Some(Ok(_)) => tracing::error!("a message came outside of its partition's queue"),
-                None => break,
+                None => continue,
             }
             busy = true;
         }

@@ -13,7 +13,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header as NativeHeader, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use super::cluster::{self, Cluster};
 use super::error::{ErrorKind, KafkaError};
@@ -302,7 +302,6 @@ impl Transactions {
         let end = Instant::now() + self.patience;
         let aborted = blocking(move || {
             let producer = producer.get().map_err(|_| Trouble::Late)?;
-            producer.purge(PurgeConfig::default().queue());
             loop {
                 // librdkafka waits until the reports of what it takes back are fetched.
                 glance(producer);

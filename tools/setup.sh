@@ -29,6 +29,9 @@ data() {
 pooler() { command -v pgbouncer || test -x /usr/sbin/pgbouncer; }
 postgres_server() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; }
 
+# Java tells itself as "17.0.15", and long ago as "1.8.0_402".
+java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -n 1)" -ge 17 ]; }
+
 need gcc "compiles SQLite and ring into the program" command -v cc
 need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/stdio.h
 need cmake "builds librdkafka, the Kafka client, into the program" command -v cmake
@@ -42,6 +45,8 @@ if [ "${1:-}" = tests ]; then
     need chromium "the browser of the console's tests" command -v chromium
     need chromium-driver "drives that browser" command -v chromedriver
     need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
+    need default-jre-headless "runs the Apache Kafka of the tests" java_17
+    need maven "fetches that Kafka (tools/kafka.sh)" command -v mvn
     need postgresql "the server that the tests start for themselves" postgres_server
     need pgbouncer "the pooler of the tests" pooler
 fi

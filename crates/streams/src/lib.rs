@@ -5,10 +5,12 @@
 //! - [`flow`]: records processed at once and out of order, committed in order.
 //! - [`log`]: the embedded, durable log.
 //! - [`kinesis`]: the Kinesis API as a service over that log.
+//! - [`kafka`]: Kafka as a source, and as the sink that commits outputs and offsets in one transaction.
 //!
 //! Nothing here knows of integrations, engines, HTTP servers or the job store: the gateway brings them together.
 
 pub mod flow;
+pub mod kafka;
 pub mod kinesis;
 pub mod log;
 pub mod record;

@@ -59,7 +59,7 @@ pub enum Event {
 pub struct Gained {
     /// The lane.
     pub lane: Lane,
-    /// How far it is committed. Reading begins after the prefix; what was given on beyond it comes again and is passed over.
+    /// How far it is committed. Reading begins after the prefix; what was given on beyond it may come again and is passed over.
     pub progress: Progress,
 }
 

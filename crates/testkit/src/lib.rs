@@ -6,6 +6,7 @@
 mod browser;
 mod client;
 pub mod faults;
+pub mod kafka;
 pub mod ledger;
 mod postgres;
 mod process;
@@ -14,6 +15,7 @@ pub mod smtp;
 
 pub use browser::Browser;
 pub use client::{Answer, Client};
+pub use kafka::KafkaCluster;
 pub use postgres::PostgresServer;
 pub use process::{Gateway, Setup};
 pub use s3::S3Server;

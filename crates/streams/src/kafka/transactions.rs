@@ -23,10 +23,13 @@ use crate::record::Header;
 const SLICE: Duration = Duration::from_secs(5);
 
 /// The same for a call during which reports are to be fetched.
-const GLANCE: Duration = Duration::from_millis(100);
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// How often it is asked whether a topic has grown.
 const GROWTH: Duration = Duration::from_secs(60);
+
+/// How many of librdkafka's events are served between two looks at the transaction.
+const SERVED: usize = 64;
 
 /// How many records are produced before the runtime's thread is given to others.
 const STRETCH: usize = 128;
@@ -116,6 +119,8 @@ impl Transactions {
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("enable.idempotence", "true")
             .set("delivery.report.only.error", "true")
+            // Nobody reads them, and they would stand in the way of the reports.
+            .set("statistics.interval.ms", "0")
             .set("message.max.bytes", largest.to_string());
         let attempted = format!("open transactions as {id} on {}", cluster.brokers());
         let opened = blocking(move || {
@@ -468,7 +473,10 @@ fn code_of(number: i32) -> Code {
 
 /// Fetches what there is to report, and rests. (rdkafka's poll with a time-out spins through its last millisecond.)
 fn glance(producer: &BaseProducer<Reports>) {
-    producer.poll(Duration::ZERO);
+    // One call serves one event, and does not say whether there was one. An abort waits until all reports are fetched.
+    for _ in 0..SERVED {
+        producer.poll(Duration::ZERO);
+    }
     std::thread::sleep(Duration::from_micros(500));
 }
 

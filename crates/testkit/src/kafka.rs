@@ -24,6 +24,7 @@ const READY: &str = "Kafka Server started";
 const WATCHED: &str = r#"
 folder=$1
 shift
+trap : HUP INT TERM
 "$@" </dev/null 3>&- &
 broker=$!
 echo "$broker" >&3

@@ -1,0 +1,7 @@
+//! Replication between two real clusters.
+
+mod clusters;
+mod exact;
+mod faults;
+mod groups;
+mod topics;

@@ -28,8 +28,11 @@ fn main() {
     make(source, "preloaded");
     make(source, "paced");
     preload(source, records);
+    // What the preloading took stays with the process: the peak counts from here on.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    let of = |of: &KafkaCluster| Cluster::new(&of.brokers(), None, None, Vec::new()).expect("a cluster");
+    let before = peak_mib();
+    let of =
+        |of: &KafkaCluster| Cluster::new(&of.brokers(), None, None, Vec::new()).expect("a cluster");
     let replicate = |topic: &str| {
         let topics = vec![topic.to_owned()];
         let mut settings = Settings::new(topic, of(source), of(target), topics);
@@ -49,14 +52,14 @@ fn main() {
     let (took, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let status = replicator.stop();
     let mib = status.bytes as f64 / f64::from(1 << 20);
-    let (steady, before) = first.unwrap_or((begun, 0));
-    let steady_rate = (records - before) as f64 / steady.elapsed().as_secs_f64();
+    let (steady, first) = first.unwrap_or((begun, 0));
+    let steady_rate = (records - first) as f64 / steady.elapsed().as_secs_f64();
     println!(
-        "preloaded: {records} records, {mib:.0} MiB in {took:.1} s: {:.0} MiB/s, {:.0} records/s ({steady_rate:.0} after the first commit), {:.1} CPU-s/GB, peak {} MiB resident",
+        "preloaded: {records} records, {mib:.0} MiB in {took:.1} s: {:.0} MiB/s, {:.0} records/s ({steady_rate:.0} after the first commit), {:.1} CPU-s/GB, {} MiB resident more than before",
         mib / took,
         records as f64 / took,
         cpu / (status.bytes as f64 / 1e9),
-        peak_mib()
+        peak_mib().saturating_sub(before)
     );
 
     let replicator = replicate("paced");
@@ -119,17 +122,24 @@ fn preload(of: &KafkaCluster, records: u64) {
     for number in 0..records {
         // Nothing that compresses well.
         for chunk in value.chunks_mut(8) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             chunk.copy_from_slice(&state.to_le_bytes());
         }
         send(&producer, "preloaded", number, &value, millis());
     }
-    producer.flush(Duration::from_secs(60)).expect("all is written");
+    producer
+        .flush(Duration::from_secs(60))
+        .expect("all is written");
 }
 
 /// Milliseconds from being written to being read, of each record.
 fn paced(source: &KafkaCluster, target: &KafkaCluster, rate: u64, over: Duration) -> Vec<i64> {
-    let producer: BaseProducer = client(source).set("linger.ms", "1").create().expect("a producer");
+    let producer: BaseProducer = client(source)
+        .set("linger.ms", "1")
+        .create()
+        .expect("a producer");
     let end = Instant::now() + over;
     let writer = std::thread::spawn(move || {
         let (begun, mut number) = (Instant::now(), 0);
@@ -140,7 +150,9 @@ fn paced(source: &KafkaCluster, target: &KafkaCluster, rate: u64, over: Duration
             }
             producer.poll(Duration::from_millis(1));
         }
-        producer.flush(Duration::from_secs(60)).expect("all is written");
+        producer
+            .flush(Duration::from_secs(60))
+            .expect("all is written");
         number
     });
     let consumer: BaseConsumer = client(target)
@@ -174,7 +186,10 @@ fn paced(source: &KafkaCluster, target: &KafkaCluster, rate: u64, over: Duration
                 times.push(millis() - sent);
             }
         }
-        if writer.as_ref().is_some_and(std::thread::JoinHandle::is_finished) {
+        if writer
+            .as_ref()
+            .is_some_and(std::thread::JoinHandle::is_finished)
+        {
             let writer = writer.take().expect("it runs");
             written = writer.join().expect("it has written");
         }
@@ -190,8 +205,18 @@ fn millis() -> i64 {
 /// What this process has used, in seconds.
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<_> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let fields: Vec<_> = text
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .collect();
+    let ticks = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0.0)
+    };
     (ticks(11) + ticks(12)) / 100.0
 }
 

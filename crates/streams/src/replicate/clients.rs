@@ -53,11 +53,7 @@ pub(super) fn reading(cluster: &Cluster, group: &str) -> ClientConfig {
 }
 
 /// A consumer beside the copying one.
-pub(super) fn reader(
-    cluster: &Cluster,
-    group: &str,
-    side: &str,
-) -> Result<Reader, ReplicateError> {
+pub(super) fn reader(cluster: &Cluster, group: &str, side: &str) -> Result<Reader, ReplicateError> {
     let mut config = reading(cluster, group);
     config
         .set("enable.partition.eof", "true")
@@ -72,11 +68,17 @@ pub(super) fn reader(
 pub(super) fn copying(settings: &Settings) -> Result<BaseConsumer<Watched>, ReplicateError> {
     let mut config = reading(&settings.source, &settings.transactional_id());
     config
-        .set("queued.max.messages.kbytes", settings.buffer_kib.to_string())
+        .set(
+            "queued.max.messages.kbytes",
+            settings.buffer_kib.to_string(),
+        )
         .set("queued.min.messages", "1000000")
         .set("fetch.wait.max.ms", "100")
-        .set("fetch.message.max.bytes", "4194304")
+        .set("fetch.message.max.bytes", "2097152")
+        .set("fetch.max.bytes", "16777216")
         .set("fetch.error.backoff.ms", "100")
+        // By default a full queue keeps librdkafka from fetching for a second.
+        .set("fetch.queue.backoff.ms", "5")
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set("statistics.interval.ms", "1000");
     config
@@ -102,7 +104,10 @@ pub(super) fn producing(
         // The brokers judge; a record that the source took is not refused here.
         .set("message.max.bytes", "1000000000")
         .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", settings.buffer_kib.to_string())
+        .set(
+            "queue.buffering.max.kbytes",
+            settings.buffer_kib.to_string(),
+        )
         .set("allow.auto.create.topics", "false");
     config
         .create_with_context(Reports::default())

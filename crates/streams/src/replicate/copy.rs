@@ -50,6 +50,9 @@ const SEEN: Duration = Duration::from_millis(250);
 /// How long the loop waits for a record when nothing is open.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// How long the source may say nothing before that means something.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// A chunk of the map never has more runs than this, however many a transaction made.
 const SPLIT: usize = 16_384;
 
@@ -69,7 +72,10 @@ impl Session<'_> {
         loop {
             let wait = match &self.open {
                 None => IDLE,
-                Some(open) => self.settings.linger.saturating_sub(open.since.elapsed()),
+                // At least a moment: between two answers of the source there is always one.
+                Some(open) => {
+                    (self.settings.linger.saturating_sub(open.since.elapsed())).max(MOMENT)
+                }
             };
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
@@ -80,17 +86,26 @@ impl Session<'_> {
                     }
                 }
                 Some(Err(fault)) => self.source_fault(&fault)?,
-                None if self.open.is_some() => {
-                    let linger = self.settings.linger;
-                    if self.open.as_ref().is_some_and(|open| open.since.elapsed() >= linger) {
-                        self.commit_timed(&mut pace)?;
-                    }
-                }
+                None if self.is_over() => self.commit_timed(&mut pace)?,
                 None => {}
             }
             pace.count = 0;
             self.between(&mut pace)?;
         }
+    }
+
+    /// Whether nothing waits to be copied, and has not for long enough. Where the source is known to hold more, its answer is only late.
+    fn is_over(&self) -> bool {
+        let linger = self.settings.linger;
+        let lingered = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.since.elapsed() >= linger);
+        lingered
+            && !self
+                .slots
+                .iter()
+                .any(|slot| slot.next.unwrap_or_default() < slot.end)
     }
 
     /// What is done every few records.
@@ -100,7 +115,11 @@ impl Session<'_> {
             self.settings.commit_every,
             LONGEST.max(self.settings.commit_every),
         );
-        if self.open.as_ref().is_some_and(|open| open.since.elapsed() >= longest) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.since.elapsed() >= longest)
+        {
             self.commit_timed(pace)?;
         }
         if self.shared.stopping() {
@@ -121,6 +140,7 @@ impl Session<'_> {
         }
         if pace.seen.elapsed() >= SEEN {
             pace.seen = Instant::now();
+            self.ends();
             if self.open.is_none() && self.advanced() {
                 self.commit_timed(pace)?;
             }
@@ -254,6 +274,18 @@ impl Session<'_> {
         self.slots.iter().any(|slot| slot.next > slot.done)
     }
 
+    /// Where the source ends, as its answers have told.
+    fn ends(&mut self) {
+        for slot in &mut self.slots {
+            if let Some(topic) = self.topics.get(slot.topic) {
+                let (edges, name) = (self.consumer.context(), &topic.planned.source);
+                slot.end = edges
+                    .edges(name, slot.partition)
+                    .map_or(0, |edges| edges.end);
+            }
+        }
+    }
+
     /// Where the reading stands: behind the last record, and behind what follows it and is none.
     fn positions(&mut self) {
         let Ok(list) = self.consumer.position() else {
@@ -292,7 +324,8 @@ impl Session<'_> {
         }
         if !names.is_empty() {
             // Answered while the records are on their way.
-            self.watch.ask(names.iter().map(|(_, name)| name.clone()).collect());
+            self.watch
+                .ask(names.iter().map(|(_, name)| name.clone()).collect());
         }
         self.arrived()?;
         let reported = self.producer.context().take();
@@ -360,7 +393,11 @@ impl Session<'_> {
         if slot.chunk.is_full() {
             slot.seal();
         }
-        let low = self.consumer.context().edges(&name, partition).map_or(0, |edges| edges.low);
+        let low = self
+            .consumer
+            .context()
+            .edges(&name, partition)
+            .map_or(0, |edges| edges.low);
         let mut removed = Vec::new();
         // The last one written stays, for it holds the position.
         while let Some((number, _)) = slot
@@ -391,12 +428,7 @@ impl Session<'_> {
     }
 
     /// Writes a record of the progress.
-    pub(super) fn write(
-        &self,
-        partition: i32,
-        key: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), End> {
+    pub(super) fn write(&self, partition: i32, key: &str, value: Option<&[u8]>) -> Result<(), End> {
         let topic = self.settings.progress_topic();
         let mut record: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(&topic, Origin::progress().number())
@@ -430,8 +462,8 @@ impl Session<'_> {
         loop {
             match self.producer.commit_transaction(SLICE) {
                 Ok(()) => return Ok(()),
-                Err(Native::Transaction(fault))
-                    if fault.is_retriable() && Instant::now() < end => {}
+                Err(Native::Transaction(fault)) if fault.is_retriable() && Instant::now() < end => {
+                }
                 Err(fault) => return Err(self.lost("commit on the target", &fault)),
             }
         }
@@ -469,15 +501,22 @@ impl Session<'_> {
             return self.lost("write to the target", &fault);
         };
         let why = match code {
-            Code::MessageSizeTooLarge => "it is larger than max.message.bytes allows there (with a `compression` it is smaller)",
-            Code::InvalidRecord | Code::InvalidMessage => "it does not fit the topic's settings there: a compacted topic takes no record without a key",
+            Code::MessageSizeTooLarge => {
+                "it is larger than max.message.bytes allows there (with a `compression` it is smaller)"
+            }
+            Code::InvalidRecord | Code::InvalidMessage => {
+                "it does not fit the topic's settings there: a compacted topic takes no record without a key"
+            }
             Code::InvalidTimestamp => "its timestamp is outside of what the topic takes there",
             Code::PolicyViolation => "a policy there refuses it",
             Code::TopicAuthorizationFailed => "we may not write to the topic there",
             _ => return self.lost("write to the target", &fault),
         };
         let index = slot.topic;
-        let name = self.topics.get(index).map(|topic| topic.planned.source.clone());
+        let name = self
+            .topics
+            .get(index)
+            .map(|topic| topic.planned.source.clone());
         let name = name.unwrap_or_default();
         let first = slot.base;
         let why = format!(
@@ -550,7 +589,8 @@ impl Session<'_> {
             End::Again
         } else {
             End::Passing(
-                "the source says that an offset is not there, but holds all that we need".to_owned(),
+                "the source says that an offset is not there, but holds all that we need"
+                    .to_owned(),
             )
         }
     }

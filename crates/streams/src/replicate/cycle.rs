@@ -9,10 +9,7 @@ use super::{ReplicateError, Settings, clients};
 pub(super) type Chains = HashMap<String, Vec<String>>;
 
 /// Asks the source which of its topics were brought there, and from where.
-pub(super) fn chains(
-    settings: &Settings,
-    source_cluster: &str,
-) -> Result<Chains, ReplicateError> {
+pub(super) fn chains(settings: &Settings, source_cluster: &str) -> Result<Chains, ReplicateError> {
     let mut chains = Chains::new();
     let names = progress::topics_of(&settings.source, "source")?;
     if names.is_empty() {
@@ -20,7 +17,11 @@ pub(super) fn chains(
     }
     let reader = clients::reader(&settings.source, &settings.transactional_id(), "source")?;
     for name in names {
-        add(&mut chains, progress::entries(&reader, &name)?, source_cluster);
+        add(
+            &mut chains,
+            progress::entries(&reader, &name)?,
+            source_cluster,
+        );
     }
     Ok(chains)
 }

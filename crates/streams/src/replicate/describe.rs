@@ -92,7 +92,9 @@ unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<HashMap<String, D
             if !fault.is_null() {
                 match native::rd_kafka_error_code(fault) {
                     native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-                    native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => continue,
+                    native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
+                        continue;
+                    }
                     other => return Err(other.into()),
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic,
-    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication, TopicResult,
 };
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
@@ -270,8 +270,8 @@ impl Planner {
         kept: Option<&ConfigResource>,
     ) -> Result<(), ReplicateError> {
         let Some(kept) = kept else { return Ok(()) };
-        let (copied, not): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) = set_on(kept)
-            .partition(|(name, _)| !NOT_COPIED.contains(name));
+        let (copied, not): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) =
+            set_on(kept).partition(|(name, _)| !NOT_COPIED.contains(name));
         if copied == *wanted {
             return Ok(());
         }
@@ -309,9 +309,7 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(ANSWER))
 }
 
-fn first(
-    results: Result<Vec<Result<String, (String, Code)>>, Native>,
-) -> Result<(), Native> {
+fn first(results: Result<Vec<TopicResult>, Native>) -> Result<(), Native> {
     match results?.into_iter().next() {
         Some(Err((_, code))) => Err(Native::AdminOp(code)),
         _ => Ok(()),

@@ -240,10 +240,16 @@ pub(super) fn scan(
 /// The names of the progress topics of a cluster.
 pub(super) fn topics_of(cluster: &Cluster, side: &str) -> Result<Vec<String>, ReplicateError> {
     let admin = clients::admin(cluster, side)?;
-    let metadata = admin.inner().fetch_metadata(None, ANSWER).map_err(|fault| {
-        ReplicateError::new(format!("ask the {side} cluster for its topics"), &fault)
-    })?;
-    let names = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name);
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|fault| {
+            ReplicateError::new(format!("ask the {side} cluster for its topics"), &fault)
+        })?;
+    let names = metadata
+        .topics()
+        .iter()
+        .map(rdkafka::metadata::MetadataTopic::name);
     Ok(names
         .filter(|name| name.starts_with(super::settings::PROGRESS))
         .map(str::to_owned)

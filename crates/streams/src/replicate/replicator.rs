@@ -62,9 +62,7 @@ impl Replicator {
         let thread = thread::Builder::new()
             .name("replicate".to_owned())
             .spawn(move || run(&settings, &of))
-            .map_err(|_| {
-                ReplicateError::other("start a thread for the replication: it failed")
-            })?;
+            .map_err(|_| ReplicateError::other("start a thread for the replication: it failed"))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -80,7 +78,9 @@ impl Replicator {
     /// Whether it still copies, or tries to. False after [`State::Failed`].
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     /// Commits what was read, and ends. While a cluster does not answer this takes as long as the question that is under way: at most
@@ -133,8 +133,8 @@ fn run(settings: &Settings, shared: &Shared) {
             break State::Stopped;
         }
         let before = shared.status().records;
-        let ended = Session::open(settings, shared, &mut stopped)
-            .and_then(|mut session| session.copy());
+        let ended =
+            Session::open(settings, shared, &mut stopped).and_then(|mut session| session.copy());
         let why = match ended {
             Ok(()) | Err(End::Stopped) => break State::Stopped,
             Err(End::Again) => continue,

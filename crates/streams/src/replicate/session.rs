@@ -73,6 +73,8 @@ pub(super) struct Slot {
     pub(super) number: u64,
     /// Chunks that are full, and the source offset at which each ends.
     pub(super) sealed: VecDeque<(u64, i64)>,
+    /// The source's end when it was last told.
+    pub(super) end: i64,
     /// The timestamp of the last record, in milliseconds.
     pub(super) last: Option<i64>,
 }
@@ -156,7 +158,11 @@ impl<'a> Session<'a> {
                 self.refused.push((planned, why));
                 continue;
             }
-            let why = self.stopped.get(&planned.source).cloned().or_else(|| self.broken(&planned));
+            let why = self
+                .stopped
+                .get(&planned.source)
+                .cloned()
+                .or_else(|| self.broken(&planned));
             if let Some(why) = why {
                 self.stopped.insert(planned.source.clone(), why.clone());
                 if running {
@@ -179,9 +185,9 @@ impl<'a> Session<'a> {
             self.take(planned, &mut list)?;
         }
         if list.count() > 0 {
-            self.consumer
-                .incremental_assign(&list)
-                .map_err(|fault| ReplicateError::new("begin to read the source's topics", &fault))?;
+            self.consumer.incremental_assign(&list).map_err(|fault| {
+                ReplicateError::new("begin to read the source's topics", &fault)
+            })?;
         }
         Ok(())
     }
@@ -214,7 +220,11 @@ impl<'a> Session<'a> {
     /// Whether a topic was only announced: nothing of it was copied.
     fn is_empty_entry(&self, topic: &str) -> bool {
         self.progress.topics.contains_key(topic)
-            && !self.progress.partitions.keys().any(|(known, _)| known == topic)
+            && !self
+                .progress
+                .partitions
+                .keys()
+                .any(|(known, _)| known == topic)
             && self.settings.naming == Naming::Identity
     }
 
@@ -282,7 +292,8 @@ impl<'a> Session<'a> {
         let index = match self.by_name.get(&planned.source) {
             Some(index) => *index,
             None => {
-                self.by_name.insert(planned.source.clone(), self.topics.len());
+                self.by_name
+                    .insert(planned.source.clone(), self.topics.len());
                 self.topics.push(Topic {
                     planned: planned.clone(),
                     slots: Vec::new(),
@@ -300,7 +311,9 @@ impl<'a> Session<'a> {
             let slot = Slot::new(index, partition, chunks);
             let begin = slot.next.map_or(Offset::Beginning, Offset::Offset);
             list.add_partition_offset(&planned.source, partition, begin)
-                .map_err(|fault| ReplicateError::new("begin to read the source's topics", &fault))?;
+                .map_err(|fault| {
+                    ReplicateError::new("begin to read the source's topics", &fault)
+                })?;
             topic.slots.push(self.slots.len());
             self.slots.push(slot);
         }
@@ -360,8 +373,7 @@ impl<'a> Session<'a> {
             warning: planned.warning.clone(),
             partitions: slots
                 .map(|slot| {
-                    let edges = self.consumer.context().edges(&planned.source, slot.partition);
-                    let end = edges.map(|edges| edges.end).max(slot.done);
+                    let end = Some(slot.end).filter(|end| *end > 0).max(slot.done);
                     PartitionStatus::new(slot.partition, end, slot.done, slot.last)
                 })
                 .collect(),
@@ -388,6 +400,7 @@ impl Slot {
             chunk,
             number,
             sealed,
+            end: 0,
             last: None,
         };
         if slot.chunk.is_full() {
@@ -446,8 +459,7 @@ fn init(producer: &BaseProducer<Reports>, shared: &Shared) -> Result<(), End> {
         match producer.init_transactions(SLICE) {
             Ok(()) => return Ok(()),
             Err(_) if shared.stopping() => return Err(End::Stopped),
-            Err(Native::Transaction(fault))
-                if fault.is_retriable() && Instant::now() < end => {}
+            Err(Native::Transaction(fault)) if fault.is_retriable() && Instant::now() < end => {}
             Err(fault) => {
                 return Err(ReplicateError::new("begin transactions on the target", &fault).into());
             }

@@ -212,7 +212,11 @@ mod tests {
             (&["!*.tmp", "*"], "orders", true),
             (&["*a*a*b"], "aaaaab", true),
         ] {
-            assert_eq!(settings(patterns).takes(topic), taken, "{patterns:?} {topic}");
+            assert_eq!(
+                settings(patterns).takes(topic),
+                taken,
+                "{patterns:?} {topic}"
+            );
         }
     }
 

@@ -155,7 +155,10 @@ fn compare(
     let low_source = low(&left, source, partition)?.max(first_source);
     let low_target = low(&right, target, partition)?.max(first_target);
     // The first that both still have.
-    let from_source = map.source(low_target).unwrap_or(first_source).max(low_source);
+    let from_source = map
+        .source(low_target)
+        .unwrap_or(first_source)
+        .max(low_source);
     let from_target = map.target(from_source).unwrap_or(map.target_end());
     let mut left = Side::new(left, source, partition, from_source, map.done())?;
     let mut right = Side::new(right, target, partition, from_target, map.target_end())?;
@@ -241,7 +244,9 @@ impl Side {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(topic, partition, Offset::Offset(from))
                 .and_then(|()| reader.assign(&list))
-                .map_err(|fault| ReplicateError::new(format!("read {topic}/{partition}"), &fault))?;
+                .map_err(|fault| {
+                    ReplicateError::new(format!("read {topic}/{partition}"), &fault)
+                })?;
         }
         Ok(Self {
             reader,
@@ -299,12 +304,16 @@ fn is_compacted(settings: &Settings, topic: &str) -> Result<bool, ReplicateError
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
     let asked = [ResourceSpecifier::Topic(topic)];
     let told = progress::runtime()?.block_on(admin.describe_configs(&asked, &options));
-    let told = told.map_err(|fault| {
-        ReplicateError::new(format!("ask for the settings of {topic}"), &fault)
-    })?;
+    let told = told
+        .map_err(|fault| ReplicateError::new(format!("ask for the settings of {topic}"), &fault))?;
     Ok(told.into_iter().flatten().any(|resource| {
         let policy = resource.get("cleanup.policy");
-        policy.is_some_and(|entry| entry.value.as_deref().is_some_and(|text| text.contains("compact")))
+        policy.is_some_and(|entry| {
+            entry
+                .value
+                .as_deref()
+                .is_some_and(|text| text.contains("compact"))
+        })
     }))
 }
 
@@ -331,7 +340,8 @@ fn checksum(message: &BorrowedMessage<'_>) -> u32 {
     if let Some(headers) = message.headers() {
         for index in 0..headers.count() {
             // rdkafka panics at a name that is not UTF-8.
-            let header = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| headers.try_get(index)));
+            let header =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| headers.try_get(index)));
             if let Ok(Some(header)) = header {
                 field(Some(header.key.as_bytes()));
                 field(header.value);

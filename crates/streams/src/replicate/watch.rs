@@ -24,10 +24,7 @@ pub(super) struct Watch {
 type Answer = Result<HashMap<String, Described>, Code>;
 
 impl Watch {
-    pub(super) fn start(
-        planner: &Arc<Planner>,
-        every: Duration,
-    ) -> Result<Self, ReplicateError> {
+    pub(super) fn start(planner: &Arc<Planner>, every: Duration) -> Result<Self, ReplicateError> {
         let failed = |_| ReplicateError::other("start a thread for the replication: it failed");
         let (hurry, hurried) = channel();
         let (planned, plans) = channel();

@@ -167,7 +167,12 @@ pub(crate) fn fill(
     let producer = producer(of);
     for number in numbers {
         for partition in 0..partitions {
-            send(&producer, topic, partition, &format!("{partition}:{number}"));
+            send(
+                &producer,
+                topic,
+                partition,
+                &format!("{partition}:{number}"),
+            );
         }
     }
     producer.flush(PATIENCE).expect("all is written");
@@ -176,10 +181,7 @@ pub(crate) fn fill(
 pub(crate) fn headers(list: &[(&str, Option<&str>)]) -> OwnedHeaders {
     list.iter()
         .fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: *value,
-            })
+            headers.insert(Header { key, value: *value })
         })
 }
 
@@ -298,8 +300,14 @@ pub(crate) fn assert_same(
 ) -> usize {
     let mut count = 0;
     for partition in 0..partitions {
-        let one: Vec<_> = read(source, from, partition).iter().map(Kept::content).collect();
-        let other: Vec<_> = read(target, to, partition).iter().map(Kept::content).collect();
+        let one: Vec<_> = read(source, from, partition)
+            .iter()
+            .map(Kept::content)
+            .collect();
+        let other: Vec<_> = read(target, to, partition)
+            .iter()
+            .map(Kept::content)
+            .collect();
         let differs = one.iter().zip(&other).position(|(one, other)| one != other);
         if let Some(at) = differs {
             panic!(

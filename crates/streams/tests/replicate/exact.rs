@@ -1,6 +1,6 @@
 //! What is copied is the same on the other side.
 
-use linkspan_streams::replicate::{Naming, Replicator, State, look, verify};
+use linkspan_streams::replicate::{Difference, Naming, Replicator, State, look, verify};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::producer::{BaseRecord, Producer as _};
 
@@ -43,7 +43,10 @@ fn every_part_of_a_record_is_kept() {
         if !list.is_empty() {
             record = record.headers(headers(list));
         }
-        producer.send(record).map_err(|(fault, _)| fault).expect("it is sent");
+        producer
+            .send(record)
+            .map_err(|(fault, _)| fault)
+            .expect("it is sent");
     }
     producer.flush(PATIENCE).expect("all is written");
 
@@ -51,7 +54,10 @@ fn every_part_of_a_record_is_kept() {
     settings.naming = Naming::Prefix("east.".to_owned());
     let replicator = Replicator::start(settings.clone()).expect("it starts");
     until_copied(&replicator, source, "exact.parts");
-    assert_eq!(assert_same(source, target, "exact.parts", "east.exact.parts", 3), 500);
+    assert_eq!(
+        assert_same(source, target, "exact.parts", "east.exact.parts", 3),
+        500
+    );
     assert_eq!(replicator.stop().state, State::Stopped);
 
     let verified = verify(&settings, &[], 100).expect("both sides are read");
@@ -62,7 +68,10 @@ fn every_part_of_a_record_is_kept() {
         assert!(partition.ranges.len() > 1);
     }
     let seen = look(&settings).expect("the progress is read");
-    let lags = seen.topics[0].partitions.iter().map(|partition| partition.lag);
+    let lags = seen.topics[0]
+        .partitions
+        .iter()
+        .map(|partition| partition.lag);
     assert_eq!(lags.collect::<Vec<_>>(), vec![Some(0); 3]);
 }
 
@@ -74,12 +83,19 @@ fn only_what_was_committed_on_the_source_is_copied() {
     for round in 0..20 {
         producer.begin_transaction().expect("it begins");
         for number in 0..10 {
-            send(&producer, "exact.committed", 0, &format!("{round}:{number}"));
+            send(
+                &producer,
+                "exact.committed",
+                0,
+                &format!("{round}:{number}"),
+            );
         }
         producer.flush(PATIENCE).expect("all is written");
         match round % 3 {
             1 => producer.abort_transaction(PATIENCE).expect("it is aborted"),
-            _ => producer.commit_transaction(PATIENCE).expect("it is committed"),
+            _ => producer
+                .commit_transaction(PATIENCE)
+                .expect("it is committed"),
         }
     }
     let settings = settings("exact.committed", source, target, &["exact.committed"]);
@@ -113,11 +129,45 @@ fn a_difference_is_found_where_it_is() {
     assert_eq!(verified[0].first_difference(), None, "{verified:?}");
     assert_eq!(verified[0].records(), 90);
 
-    // A topic that is compacted only on the target lacks records there.
-    let producer = producer(target);
-    send(&producer, "exact.differs", 0, "more");
-    producer.flush(PATIENCE).expect("all is written");
+    // Nor does it matter what the source no longer has.
     delete_before(source, "exact.differs", 0, 20);
     let verified = verify(&settings, &[], 10).expect("both sides are read");
     assert_eq!(verified[0].records(), 80);
+
+    // A topic in the same place with other records: the first range that differs is told, and the record.
+    delete_topic(target, "exact.differs");
+    until("the topic is gone", || {
+        partitions_of(target, "exact.differs") == 0
+    });
+    make_topic(target, "exact.differs", 1, &[]);
+    let producer = producer(target);
+    for (number, kept) in (0..20).map(|number| (number, None)).chain(
+        read(source, "exact.differs", 0)
+            .iter()
+            .map(|kept| (kept.offset, Some(kept))),
+    ) {
+        let text = match kept {
+            Some(kept) if number != 57 => kept.text().to_owned(),
+            _ => "0:other".to_owned(),
+        };
+        let record = BaseRecord::to("exact.differs")
+            .partition(0)
+            .key("key")
+            .payload(&text)
+            .timestamp(kept.and_then(|kept| kept.timestamp).unwrap_or(1));
+        producer
+            .send(record)
+            .map_err(|(fault, _)| fault)
+            .expect("it is sent");
+    }
+    producer.flush(PATIENCE).expect("all is written");
+    let verified = verify(&settings, &[], 10).expect("both sides are read");
+    let range = verified[0].first_difference().expect("a range differs");
+    assert_eq!((range.from, range.to), (50, 60));
+    let (source, target) = (57, 57);
+    assert_eq!(
+        range.difference,
+        Some(Difference::Content { source, target })
+    );
+    assert_ne!(range.source_checksum, range.target_checksum);
 }

@@ -27,7 +27,12 @@ impl Writer {
             let mut number = 0;
             while !stopped.load(Ordering::Acquire) {
                 for partition in 0..partitions {
-                    send(&producer, topic, partition, &format!("{partition}:{number}"));
+                    send(
+                        &producer,
+                        topic,
+                        partition,
+                        &format!("{partition}:{number}"),
+                    );
                 }
                 number += 1;
                 if number % 20 == 0 {
@@ -144,7 +149,10 @@ fn a_second_process_takes_the_place_of_the_first() {
     until("the first gives up", || !first.is_running());
     let status = first.status();
     let why = is_failed(&status).expect("it has failed");
-    assert!(why.contains("another process replicates under this name"), "{why}");
+    assert!(
+        why.contains("another process replicates under this name"),
+        "{why}"
+    );
     let count = writer.stop();
     until_copied(&second, source, "zombie");
     assert_complete(target, "zombie", 1, count);

@@ -3,6 +3,11 @@
 //!
 //! `RECORDS` says how many records of 1 KiB are preloaded (a million and a half), `RATE` how many a second come at the fixed rate.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a bench that cannot go on says why and ends"
+)]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use linkspan_streams::kafka::Cluster;

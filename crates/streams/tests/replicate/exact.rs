@@ -1,6 +1,6 @@
 //! What is copied is the same on the other side.
 
-use linkspan_streams::replicate::{Difference, Naming, Replicator, State, look, verify};
+use linkspan_streams::replicate::{Difference, Naming, Replicator, State, Verified, look, verify};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::producer::{BaseRecord, Producer as _};
 
@@ -62,7 +62,7 @@ fn every_part_of_a_record_is_kept() {
 
     let verified = verify(&settings, &[], 100).expect("both sides are read");
     assert_eq!(verified.len(), 3);
-    assert_eq!(verified.iter().map(|one| one.records()).sum::<u64>(), 500);
+    assert_eq!(verified.iter().map(Verified::records).sum::<u64>(), 500);
     for partition in &verified {
         assert_eq!(partition.first_difference(), None);
         assert!(partition.ranges.len() > 1);

@@ -130,6 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_browser_that_was_left_in_a_session_ends_with_its_driver() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let driver = Browser::start();
         let session = reqwest::Client::builder()
             .no_proxy()

@@ -93,7 +93,7 @@ async fn everything_that_is_made_while_a_receiver_is_down_for_three_days_arrives
     for hour in 0..72 {
         // While the sender sleeps: one that is about to claim could do so after its death was noticed.
         if hour == 36 {
-            rig.die();
+            rig.die().await;
             rig.run();
             rig.recover(true).await;
         }
@@ -382,7 +382,7 @@ async fn what_a_gateway_left_behind_is_sent_by_the_next_one_with_the_same_id() {
     rig.finish_job(1).await;
     rig.until(|| slow.calls().len() == 1).await;
     let first = slow.calls()[0].id;
-    rig.die();
+    rig.die().await;
     slow.release();
     rig.run();
     rig.idle().await;
@@ -419,7 +419,7 @@ async fn attempts_that_the_gateways_end_cut_off_use_up_no_wait_and_have_a_bound_
         rig.finish_job(1).await;
         for kill in 1..=kills {
             rig.until(|| script.calls().len() == kill).await;
-            rig.die();
+            rig.die().await;
             rig.run();
             rig.recover(true).await;
         }

@@ -181,11 +181,16 @@ impl Rig {
         self.sender = Some(sender);
     }
 
-    /// The sender ends without a word: what it has under way never ends.
-    pub(super) fn die(&mut self) {
+    /// The sender ends without a word: the end of what it has under way is never stored.
+    pub(super) async fn die(&mut self) {
         self.lifetime.stop.cancel();
         self.lifetime.closed.cancel();
-        std::mem::forget(self.sender.take());
+        let sender = self.sender.take().unwrap();
+        // What is under way holds it, and the task that waits for that. While others do, an end that comes could still be stored.
+        while Arc::strong_count(&sender) > 2 + sender.count() {
+            tokio::task::yield_now().await;
+        }
+        std::mem::forget(sender);
         self.lifetime = lifetime("second");
     }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::blobs::{PIECE, SWEEPING};
 use super::deliveries::outbox;
+use super::deliveries::pauses::follow_up;
 use super::fault::Fault;
 use super::partitions::{Bucket, Family};
 use super::pool::{Change, Scope, lock_key, query};
@@ -138,6 +139,9 @@ impl PostgresStore {
                 before: now,
             })
             .await?;
+        follow_up(&self.db, now)
+            .await
+            .map_err(|fault| fault.at(SWEEPING))?;
         swept.blobs = self.find_orphans(now).await? + self.bury(now).await?;
         let full = PIECE as u64;
         swept.more = [

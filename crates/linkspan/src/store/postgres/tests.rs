@@ -945,7 +945,7 @@ async fn nobody_waits_for_an_endpoint_that_is_being_paused() {
         .unwrap();
     assert!(claimed.claimed.is_empty());
     assert_eq!(claimed.next, None);
-    super::deliveries::pauses::follow_up(&store.db)
+    super::deliveries::pauses::follow_up(&store.db, at(10))
         .await
         .unwrap();
     assert_eq!(

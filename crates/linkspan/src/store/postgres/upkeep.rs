@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::PostgresStore;
-use super::deliveries::pauses::follow_up;
 use super::fault::Fault;
 use super::partitions::Family;
 use super::pool::{Db, lock_key, query};
@@ -141,10 +140,6 @@ pub(super) async fn keep(db: Arc<Db>, oldest: Arc<AtomicU64>) {
         report(
             "the counts cannot be summed up",
             db.within(LIMIT, fold(&db)).await,
-        );
-        report(
-            "deliveries cannot follow their endpoints' pauses",
-            db.within(LIMIT, follow_up(&db)).await,
         );
         turn = turn.wrapping_add(1);
         tokio::time::sleep(OFTEN).await;

@@ -3,7 +3,7 @@
 //! The deliveries follow: what is pending becomes paused, and pending again when the endpoint goes on, in pieces that are each a short
 //! transaction of its own. Nobody who ends a job or a delivery waits for that, however many there are. Whoever makes a delivery pending
 //! or paused looks whether its endpoint is paused, and takes no lock for it: where that changes just then, or a gateway ends between two
-//! pieces, upkeep lets the rest follow.
+//! pieces, the sweep lets the rest follow.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -91,7 +91,7 @@ pub(super) async fn follow(db: &Db, endpoint: &Endpoint, now: Timestamp) -> Resu
 }
 
 /// Lets the deliveries follow that have not yet.
-pub(in crate::store::postgres) async fn follow_up(db: &Db) -> Result<(), Fault> {
+pub(in crate::store::postgres) async fn follow_up(db: &Db, now: Timestamp) -> Result<(), Fault> {
     let client = db.pool.get().await?;
     let rows = query(
         &client,
@@ -103,7 +103,7 @@ pub(in crate::store::postgres) async fn follow_up(db: &Db) -> Result<(), Fault> 
     .await?;
     drop(client);
     for row in &rows {
-        follow(db, &endpoint(row)?, Timestamp::now()).await?;
+        follow(db, &endpoint(row)?, now).await?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What the sections must be to each other: chains, exposure, retention.
 
+mod streams;
+
 use std::collections::BTreeSet;
 
 use super::deliver::{Channel, Deliver, channel_names};
@@ -30,6 +32,10 @@ pub(super) fn check(sections: &Sections, lines: &Lines, told: &[Fault]) -> Vec<F
         faults.extend(steps(name, integration, sections, lines));
         faults.extend(bounds(name, integration, sections, lines));
         faults.extend(channels(name, integration, sections, lines));
+        faults.extend(streams::integration(name, integration, sections, lines));
+    }
+    for (name, replication) in &sections.replicate {
+        faults.extend(streams::replication(name, replication, sections, lines));
     }
     // What is told of a key is not told twice: a stand-in may have taken its place.
     let tells = |told: &Fault, key: &str| {
@@ -67,6 +73,7 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
         lines.fault(&format!("integration.{name}.deliver"), message)
     }));
     warnings.extend(links(sections, lines));
+    warnings.extend(streams::warnings(sections, lines));
     if let (JobStore::Postgres(_), BlobStore::File(_)) =
         (&sections.store.jobs, &sections.store.blobs)
     {
@@ -105,7 +112,7 @@ fn links(sections: &Sections, lines: &Lines) -> Vec<Fault> {
                 Channel::Email(email) => Some(email.link_ttl),
                 Channel::Http(http) if http.shape == Shape::Json => continue,
                 Channel::Http(_) => None,
-                Channel::File(_) => continue,
+                Channel::File(_) | Channel::Kafka(_) | Channel::Kinesis(_) => continue,
             };
             if let Some(ttl) = ttl.filter(|ttl| *ttl > kept) {
                 let (ttl, kept) = (format_duration(ttl), format_duration(kept));

@@ -5,13 +5,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::describe::{Description, section};
+use super::describe::section;
+use super::forms::{self, forms};
 use super::kind::Kind;
-use super::name::ChannelName;
+use super::name::{ChannelName, ClusterName};
 use super::outside::{Headers, HttpUrl, Jq, Mailboxes, StatusRange};
-use super::reader::{Reader, nearest};
+use super::reader::Reader;
 use super::secret::Secret;
-use super::setting::{Section, Setting};
+use super::setting::Setting;
+use super::stream::{Aws, StreamName, Topic};
 use super::tree::Node;
 use super::units::Size;
 use super::words::{EmailContent, FileFormat, Method, Shape};
@@ -134,6 +136,32 @@ section! {
     }
 }
 
+section! {
+    /// Messages to a Kafka topic: the result document, or what `map` makes of it, as JSON. With `full-stream` each message is part of the
+    /// transaction that commits its record, on the source's cluster; otherwise it is delivered at least once.
+    pub struct Kafka {
+        /// The topic.
+        kafka: Topic, like r#""reviews.scored""#;
+        /// The cluster, `[kafka.NAME]`; absent: the source's (`full-stream`), or the only one.
+        cluster: Option<ClusterName>, like r#""estate""#;
+        /// A jq filter over the result document that gives the message's key; absent: that of the record (`full-stream`), or the
+        /// invocation's id.
+        key: Option<Jq>, like r#"'.integration'"#;
+    }
+}
+
+section! {
+    /// Records to a Kinesis stream: the result document, or what `map` makes of it, as JSON.
+    pub struct Kinesis {
+        /// The stream.
+        kinesis: StreamName, like r#""reviews-scored""#;
+        /// Where Amazon Kinesis is reached; absent: the gateway's own streams.
+        aws: Option<Aws>, like r#"{ region = "eu-central-1" }"#;
+        /// A jq filter over the result document that gives the partition key; absent: the invocation's id.
+        key: Option<Jq>, like r#"'.integration'"#;
+    }
+}
+
 /// The channels' names within their integration, in order: a channel's own, or else its kind.
 #[must_use]
 pub fn channel_names(channels: &[Deliver]) -> Vec<String> {
@@ -144,101 +172,31 @@ pub fn channel_names(channels: &[Deliver]) -> Vec<String> {
     names.collect()
 }
 
-/// Keys of channels that a later release brings.
-const LATER: &[&str] = &["kafka", "kinesis"];
-
-/// Lists the channels: a line a channel.
-macro_rules! channels {
-    ($($(#[doc = $doc:expr])+ $channel:ident = $key:literal;)+) => {
-        /// A channel: a way a result leaves.
-        #[derive(Clone, Debug)]
-        pub enum Channel {
-            $($(#[doc = $doc])+ $channel($channel),)+
-        }
-
-        impl Channel {
-            /// The key that names the channel.
-            #[must_use]
-            pub const fn kind(&self) -> &'static str {
-                match self { $(Self::$channel(_) => $key,)+ }
-            }
-
-            fn describe() -> Vec<(&'static str, Description)> {
-                vec![$(($key, <$channel as Section>::describe())),+]
-            }
-
-            fn read(kind: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-                match kind {
-                    $($key => <$channel as Section>::read_keys(node, reader).map(Self::$channel),)+
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-channels! {
-    /// A signed event to an HTTP endpoint.
-    Webhook = "webhook";
-    /// A message by SMTP.
-    Email = "email";
-    /// A call of an API.
-    Http = "http";
-    /// A file.
-    File = "file";
+forms! {
+    /// A channel: a way a result leaves.
+    pub enum Channel: "channel", "give each an item of its own", with Delivery {
+        /// A signed event to an HTTP endpoint.
+        Webhook = "webhook";
+        /// A message by SMTP.
+        Email = "email";
+        /// A call of an API.
+        Http = "http";
+        /// A file.
+        File = "file";
+        /// A Kafka topic.
+        Kafka = "kafka";
+        /// A Kinesis stream.
+        Kinesis = "kinesis";
+    }
 }
 
 impl Setting for Deliver {
     fn kind() -> Kind {
-        let forms = Channel::describe().into_iter().map(|(_, form)| form);
-        Kind::Forms(forms.collect(), Delivery::describe())
+        forms::kind::<Channel>()
     }
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        reader.table(node)?;
-        let mut forms = Channel::describe();
-        let named: Vec<_> = forms
-            .iter()
-            .map(|(kind, _)| *kind)
-            .filter(|kind| node.get(kind).is_some())
-            .collect();
-        let [kind] = named[..] else {
-            let kinds: Vec<_> = forms.iter().map(|(kind, _)| *kind).collect();
-            let message = if named.is_empty() {
-                let all = || kinds.iter().copied();
-                for entry in node.entries() {
-                    let key = entry.key.as_str();
-                    let message = match nearest(key, all()) {
-                        _ if LATER.contains(&key) => {
-                            "comes in a later release, with the patterns stream-in and full-stream; remove it".to_owned()
-                        }
-                        Some(near) => format!("unknown key; did you mean \"{near}\"?"),
-                        None => continue,
-                    };
-                    return reader.at(key, |reader| reader.fault(entry.node.line, &message));
-                }
-                format!(
-                    "names no channel; give one of the keys {}",
-                    kinds.join(", ")
-                )
-            } else {
-                format!(
-                    "names {} channels ({}); give each an item of its own",
-                    named.len(),
-                    named.join(", ")
-                )
-            };
-            return reader.fault(node.line, &message);
-        };
-        if let Some((_, form)) = forms.iter_mut().find(|(known, _)| *known == kind) {
-            form.keys.extend(Delivery::describe().keys);
-            reader.refuse_unknown(node, form);
-        }
-        let channel = Channel::read(kind, node, reader);
-        let common = Delivery::read_keys(node, reader);
-        Some(Self {
-            common: common?,
-            channel: channel?,
-        })
+        let (common, channel) = forms::read::<Channel>(node, reader)?;
+        Some(Self { common, channel })
     }
 }

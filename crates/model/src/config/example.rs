@@ -10,7 +10,7 @@ const WIDTH: usize = 100;
 const HEAD: &str = "linkspan.toml: the whole gateway. It runs as it is. A key that is commented out shows its default, or an example \
                     where it has none; docs/configuration.md explains each.";
 
-/// One named table of the file.
+/// One named table of the file. Where it `sets` nothing, it is commented out.
 struct Shown {
     name: &'static str,
     about: &'static str,
@@ -72,7 +72,36 @@ const INTEGRATIONS: &[Shown] = &[
             ("steps", r#"["language", "mood"]"#),
         ],
     },
+    Shown {
+        name: "feedback",
+        about: "Pattern 3: records come in by a Kinesis stream, here one of the gateway's own. Whatever writes to Kinesis writes to it, with \
+                the gateway's address as its endpoint and a key of linkspan keys add NAME --sigv4.",
+        set: &[
+            ("pattern", r#""stream-in""#),
+            ("source", r#"{ kinesis = "feedback" }"#),
+            ("steps", r#"["language", "mood"]"#),
+        ],
+    },
 ];
+
+const CLUSTERS: &[Shown] = &[
+    Shown {
+        name: "estate",
+        about: "A Kafka cluster, for sources, channels and replications.",
+        set: &[],
+    },
+    Shown {
+        name: "cloud",
+        about: "Another one.",
+        set: &[],
+    },
+];
+
+const REPLICATIONS: &[Shown] = &[Shown {
+    name: "contracts",
+    about: "Topics of one cluster, copied to another exactly once.",
+    set: &[],
+}];
 
 /// A file that is valid, has no warning, and explains itself.
 #[must_use]
@@ -82,10 +111,11 @@ pub fn annotated_example() -> String {
     for key in Sections::describe().keys {
         match &key.kind {
             Kind::Tables(description) => {
-                let shown = if key.name == "service" {
-                    SERVICES
-                } else {
-                    INTEGRATIONS
+                let shown = match key.name {
+                    "service" => SERVICES,
+                    "integration" => INTEGRATIONS,
+                    "kafka" => CLUSTERS,
+                    _ => REPLICATIONS,
                 };
                 named_tables(&mut file, key.name, shown, description);
             }
@@ -111,8 +141,16 @@ fn named_tables(file: &mut String, section: &str, tables: &[Shown], description:
     for (nth, shown) in tables.iter().enumerate() {
         file.push('\n');
         comment(file, shown.about);
-        file.push_str(&format!("[{section}.{}]\n", shown.name));
+        let off = if shown.set.is_empty() { "#" } else { "" };
+        file.push_str(&format!("{off}[{section}.{}]\n", shown.name));
         for key in &description.keys {
+            let required = matches!(key.presence, Presence::Required);
+            if nth > 0
+                && shown.set.is_empty()
+                && let Some(example) = key.example.filter(|_| required)
+            {
+                file.push_str(&format!("#{} = {example}\n", key.name));
+            }
             let value = shown
                 .set
                 .iter()

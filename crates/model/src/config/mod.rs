@@ -10,6 +10,7 @@ pub mod deliver;
 mod describe;
 mod example;
 mod fault;
+mod forms;
 mod kind;
 mod lines;
 mod name;
@@ -21,6 +22,7 @@ mod secret;
 mod sections;
 mod setting;
 mod store;
+pub mod stream;
 mod text;
 mod tree;
 mod units;
@@ -40,7 +42,9 @@ use setting::Setting;
 pub use deliver::Deliver;
 pub use example::annotated_example;
 pub use fault::{Fault, Faults};
-pub use name::{BadName, ChannelName, IntegrationName, MAX_NAME, ServiceName};
+pub use name::{
+    BadName, ChannelName, ClusterName, IntegrationName, MAX_NAME, ReplicationName, ServiceName,
+};
 pub use outside::{Grants, Headers, HttpUrl, Issuer, Jq, Mailboxes, StatusRange};
 pub use reference::reference;
 pub use schema::schema;
@@ -51,6 +55,7 @@ pub use sections::{
 };
 pub use setting::Options;
 pub use store::{BlobStore, JobStore, PostgresUrl};
+pub use stream::{KafkaCluster, Replication, Source, Streams};
 pub use units::{Size, format_duration, parse_duration, parse_size};
 pub use words::{
     Auth, EmailContent, Engine, FileFormat, LogFormat, Method, Origin, Overflow, Pattern, Shape,
@@ -85,6 +90,12 @@ pub struct Config {
     pub console: Console,
     /// `[email]`.
     pub email: Option<Smtp>,
+    /// `[streams]`.
+    pub streams: Streams,
+    /// `[kafka.NAME]`.
+    pub kafka: BTreeMap<ClusterName, KafkaCluster>,
+    /// `[replicate.NAME]`. Its clusters are there.
+    pub replications: BTreeMap<ReplicationName, Replication>,
     /// `[service.NAME]`.
     pub services: BTreeMap<ServiceName, Service>,
     /// `[integration.NAME]`. Each step names a service, and each has its input.
@@ -138,6 +149,9 @@ impl Config {
             outbound: sections.outbound,
             console: sections.console,
             email: sections.email,
+            streams: sections.streams,
+            kafka: sections.kafka,
+            replications: sections.replicate,
             services: sections.service,
             integrations: sections.integration,
             warnings,

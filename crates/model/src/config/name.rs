@@ -54,6 +54,10 @@ names! {
     IntegrationName;
     /// A channel's name within its integration: `name` in an item of `deliver`.
     ChannelName;
+    /// A Kafka cluster's name: `[kafka.NAME]`.
+    ClusterName;
+    /// A replication's name: `[replicate.NAME]`.
+    ReplicationName;
 }
 
 /// The text is no name.

@@ -24,6 +24,17 @@ impl HttpUrl {
         &self.0
     }
 
+    /// Whether the host is written as one of this machine: `localhost`, or a loopback address.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.0.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        }
+    }
+
     /// Scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -87,16 +98,12 @@ impl FromText for Issuer {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let bad = || format!("is not {}", Self::TEXT.expected);
-        let HttpUrl(url) = HttpUrl::from_text(text)?;
+        let url = HttpUrl::from_text(text)?;
+        let here = url.is_loopback();
+        let HttpUrl(url) = url;
         if url.query().is_some() {
             return Err(bad());
         }
-        let here = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
         if url.scheme() != "https" && !here {
             return Err("is reached without TLS: whoever stands in between could sign in as anybody; an issuer is https://".to_owned());
         }

@@ -9,11 +9,12 @@ use ipnet::IpNet;
 
 use super::deliver::Deliver;
 use super::describe::{TABLE, section};
-use super::name::{IntegrationName, ServiceName};
+use super::name::{ClusterName, IntegrationName, ReplicationName, ServiceName};
 use super::outside::{Grants, HttpUrl, Issuer, Mailboxes};
 use super::secret::Secret;
 use super::setting::Options;
 use super::store::{BlobStore, JobStore};
+use super::stream::{KafkaCluster, Replication, Source, Streams};
 use super::units::Size;
 use super::words::{Auth, Engine, LogFormat, Origin, Overflow, Pattern, SmtpTls};
 use crate::Task;
@@ -35,10 +36,16 @@ section! {
         console: Console = TABLE;
         /// The server by which emails leave.
         email: Option<Smtp>;
+        /// The gateway's own Kinesis streams.
+        streams: Streams = TABLE;
         /// The AI services, each declared once.
         service: BTreeMap<ServiceName, Service> = TABLE;
         /// The ways in which the estate uses the services.
         integration: BTreeMap<IntegrationName, Integration> = TABLE;
+        /// The Kafka clusters.
+        kafka: BTreeMap<ClusterName, KafkaCluster> = TABLE;
+        /// The replications between clusters.
+        replicate: BTreeMap<ReplicationName, Replication> = TABLE;
     }
 }
 
@@ -279,6 +286,8 @@ section! {
     pub struct Integration {
         /// How the answer comes back. Changing it alone is enough: keys that the other pattern uses may stay.
         pattern: Pattern, like r#""sync""#;
+        /// Where the records come from (`stream-in`, `full-stream`).
+        source: Option<Source>, like r#"{ kinesis = "reviews" }"#;
         /// The services, in order. A service that takes a text takes that of the step before it which gives one, or else the
         /// request's own.
         steps: Vec<ServiceName>, like r#"["mood"]"#;
@@ -294,19 +303,16 @@ section! {
         queue: u32 = 64, in 0 to 100000;
         /// The most jobs that wait for their turn (`async`); beyond it 503, at once.
         backlog: u32 = 100000, in 1 to 100000000;
-        /// How often a job is tried when its failure can pass (`async`).
+        /// How often a job or a record is tried when its failure can pass (`async` and streams).
         attempts: u32 = 5, in 1 to 100;
-        /// The wait between attempts (`async`).
+        /// The wait between attempts (`async` and streams).
         backoff: Backoff = TABLE;
-        /// How long one attempt of a job may take, all its steps together (`async`).
+        /// How long one attempt of a job or a record may take, all its steps together (`async` and streams).
         attempt_time_limit: Duration = "10m", in "100ms" to "1d";
         /// How long a job's document and result are kept after its end; absent: `store.retention`.
         retention: Option<Duration>, in "1m" to "3650d", like r#""30d""#;
         /// The channels by which a job's result leaves; each gets it at least once.
         deliver: Vec<Deliver> = [], like r#"[{ webhook = "https://crm.example.com/hooks", secret = "${env:CRM_SECRET}" }]"#;
-    }
-    later {
-        source: "sources come in a later release, with the patterns stream-in and full-stream; remove it";
     }
 }
 

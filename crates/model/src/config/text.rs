@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{Kind, TextKind};
-use super::name::{BadName, ChannelName, IntegrationName, ServiceName};
+use super::name::{
+    BadName, ChannelName, ClusterName, IntegrationName, ReplicationName, ServiceName,
+};
 use super::reader::Reader;
 use super::setting::Setting;
 use super::tree::Node;
@@ -100,38 +102,27 @@ impl FromText for PathBuf {
 /// The pattern of a name, for editors.
 pub(super) const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
 
-impl FromText for ServiceName {
-    const TEXT: TextKind = TextKind {
-        name: "service",
-        expected: "the name of a service",
-        pattern: NAME_PATTERN,
-    };
+/// Names are texts: a line a kind of name.
+macro_rules! names {
+    ($($name:ident: $noun:literal, $expected:literal;)+) => {
+        $(impl FromText for $name {
+            const TEXT: TextKind = TextKind {
+                name: $noun,
+                expected: $expected,
+                pattern: NAME_PATTERN,
+            };
 
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|bad: BadName| bad.to_string())
-    }
+            fn from_text(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|bad: BadName| bad.to_string())
+            }
+        })+
+    };
 }
 
-impl FromText for IntegrationName {
-    const TEXT: TextKind = TextKind {
-        name: "integration",
-        expected: "the name of an integration",
-        pattern: NAME_PATTERN,
-    };
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|bad: BadName| bad.to_string())
-    }
-}
-
-impl FromText for ChannelName {
-    const TEXT: TextKind = TextKind {
-        name: "channel name",
-        expected: "the name of a channel",
-        pattern: NAME_PATTERN,
-    };
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|bad: BadName| bad.to_string())
-    }
+names! {
+    ServiceName: "service", "the name of a service";
+    IntegrationName: "integration", "the name of an integration";
+    ChannelName: "channel name", "the name of a channel";
+    ClusterName: "cluster", "the name of a Kafka cluster";
+    ReplicationName: "replication", "the name of a replication";
 }

@@ -38,8 +38,11 @@ choice! {
         Sync = "sync",
         /// The response is 202 and a job, once the job is on disk (pattern 2).
         Async = "async",
+        /// Records of a stream come in; their results are stored, delivered and can be searched (pattern 3).
+        StreamIn = "stream-in",
+        /// Records of a Kafka topic come in, and their results go out to Kafka topics, exactly once (pattern 4).
+        FullStream = "full-stream",
     }
-    later { "stream-in", "full-stream" }
 }
 
 choice! {

@@ -72,7 +72,9 @@ fn what_is_wrong_is_named_with_its_item() {
     for (item, fault) in [
         (
             "{}",
-            at(": names no channel; give one of the keys webhook, email, http, file"),
+            at(
+                ": names no channel; give one of the keys webhook, email, http, file, kafka, kinesis",
+            ),
         ),
         (
             r#"{ file = "a", http = "http://a.example" }"#,
@@ -81,12 +83,6 @@ fn what_is_wrong_is_named_with_its_item() {
         (
             r#"{ webhok = "https://a.example", secret = "${env:TOKEN}" }"#,
             at(".webhok: unknown key; did you mean \"webhook\"?"),
-        ),
-        (
-            r#"{ kinesis = "results" }"#,
-            at(
-                ".kinesis: comes in a later release, with the patterns stream-in and full-stream; remove it",
-            ),
         ),
         (
             r#"{ http = "http://a.example", headers = { authorization = "Bearer ${env:TOKEN}" } }"#,

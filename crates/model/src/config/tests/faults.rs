@@ -47,7 +47,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
     check(
         "\"two\\nlines\" = 1",
         &[
-            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, outbound, console, email, service, integration",
+            "1: \"two\\nlines\": unknown key; the keys here are server, store, worker, limits, outbound, console, email, streams, service, integration, kafka, replicate",
         ],
     );
 }
@@ -60,7 +60,7 @@ fn every_fault_of_a_file_is_told_at_once_by_line() {
          [service.mood]\ntask = \"sentimental\"\n[service.language]\ntask = \"detect-language\"\n\
          [server]\nlisten = \"localhost:8080\"\nmax_body = 12\nmetrics = \"yes\"\nrate_limit = -1\n",
         &[
-            "2: integration.reviews.pattern: \"stream-in\" comes in a later release; this one knows \"sync\" or \"async\"",
+            "2: integration.reviews.pattern: \"stream-in\" reads records: say where from, such as source = { kinesis = \"STREAM\" }",
             "5: integration.reviews.steps[1]: there is no service \"langauge\"; did you mean \"language\"?",
             "7: integration.Calls: is not a name: use 1 to 63 of a-z, 0-9 and -, with a letter or a digit first",
             "11: service.mood.task: \"sentimental\" is not \"extract-text\", \"proof-of-identity\", \
@@ -150,12 +150,6 @@ fn a_value_of_the_wrong_kind_or_size_says_what_is_right() {
 
 #[test]
 fn what_a_later_release_brings_is_known_and_refused() {
-    check_integration(
-        "source = { kafka = \"in\" }",
-        &[
-            "7: integration.reviews.source: sources come in a later release, with the patterns stream-in and full-stream; remove it",
-        ],
-    );
     check(
         "[service.mood]\ntask = \"sentiment\"\nengine = { openai = \"http://localhost\", model = \"m\" }\nfallback = [\"builtin\"]\n",
         &[
@@ -406,7 +400,7 @@ fn what_is_told_of_a_key_is_not_told_again_of_its_stand_in() {
     check(
         "[integration.it]\npattern = 1\nsteps = \"mood\"\n",
         &[
-            "2: integration.it.pattern: must be \"sync\" or \"async\", not a number",
+            "2: integration.it.pattern: must be \"sync\", \"async\", \"stream-in\" or \"full-stream\", not a number",
             "3: integration.it.steps: must be a list, each item the name of a service, not a string",
         ],
     );

@@ -3,6 +3,7 @@
 mod deliver;
 mod faults;
 mod pages;
+mod streams;
 
 use std::time::Duration;
 

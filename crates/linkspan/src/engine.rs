@@ -26,6 +26,11 @@ pub trait Engine: Send + Sync {
     /// Does the work.
     async fn perform(&self, call: Call) -> Result<Performed, EngineError>;
 
+    /// Whether a call takes microseconds.
+    fn is_fast(&self) -> bool {
+        false
+    }
+
     /// What its workers do, where it has some.
     fn workers(&self) -> Option<Stats> {
         None

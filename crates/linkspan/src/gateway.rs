@@ -1,7 +1,7 @@
 //! The running gateway: integrations with their pipelines and limits, the store, and what stops it all.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use crate::runner::{self, InFlight};
 use crate::store::{
     self, Blobs, Change, Enqueued, ErrorKind, Health, NewJob, Retention, Store, StoreError, signed,
 };
+use crate::streaming::Streams;
+use crate::streaming::own::OwnStreams;
 
 /// The longest pause between two looks for what other gateways left behind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -51,6 +53,12 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The channels by which results leave.
     pub deliveries: Arc<Deliveries>,
+    /// What reads streams.
+    pub streams: Streams,
+    /// The gateway's own Kinesis streams, where it has some.
+    pub own_streams: Option<OwnStreams>,
+    /// What the configuration's paths are relative to.
+    pub folder: PathBuf,
     /// What sends them.
     pub sender: Arc<Sender>,
     /// This gateway's name in the store: new at each start.
@@ -102,6 +110,9 @@ pub enum StartError {
     /// Others cannot be called.
     #[error(transparent)]
     Outbound(#[from] crate::outbound::OutboundError),
+    /// The gateway's own streams cannot be opened.
+    #[error(transparent)]
+    Streams(#[from] crate::streaming::own::OwnStreamsError),
     /// The channels cannot be opened.
     #[error(transparent)]
     Channels(#[from] Faults),
@@ -139,6 +150,7 @@ impl Gateway {
         let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
         let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
         let deliveries = Arc::new(deliveries);
+        let own_streams = OwnStreams::open(&config, folder, &hash_key).await?;
         let owner = uuid::Uuid::now_v7().to_string();
         let lifetime = Lifetime::new(owner, config.store.lease);
         let sender = Sender::new(
@@ -157,6 +169,9 @@ impl Gateway {
             ..
         } = lifetime;
         let gateway = Arc::new(Self {
+            streams: Streams::of(&config, &integrations),
+            own_streams,
+            folder: folder.to_owned(),
             integrations,
             store,
             blobs,
@@ -193,6 +208,7 @@ impl Gateway {
         tokio::spawn(runner::run(gateway.clone()));
         tokio::spawn(runner::keep_leases(gateway.clone()));
         gateway.sender.start();
+        gateway.streams.start(&gateway);
         tokio::spawn(gateway.clone().keep());
         tokio::spawn(gateway.clone().take_over());
         Ok(gateway)

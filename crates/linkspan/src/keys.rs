@@ -97,8 +97,15 @@ impl HashKey {
     /// A key for one purpose, from which this one cannot be found. No secret that is hashed holds a zero byte, so none has the same.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> hmac::Key {
-        let bytes = hmac::sign(&self.key, format!("derived key\0{purpose}").as_bytes());
-        hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())
+        hmac::Key::new(hmac::HMAC_SHA256, &self.derive_bytes(purpose))
+    }
+
+    /// The same as 32 bytes, for who needs another kind of key.
+    #[must_use]
+    pub fn derive_bytes(&self, purpose: &str) -> Vec<u8> {
+        hmac::sign(&self.key, format!("derived key\0{purpose}").as_bytes())
+            .as_ref()
+            .to_vec()
     }
 
     /// Checks that this is the hash key of everyone who uses the store. The first one's holds, also where the store is copied to another.
@@ -522,6 +529,7 @@ mod tests {
             id: "k1".to_owned(),
             name: "crm".to_owned(),
             hash: first.hash("open sesame"),
+            sealed: None,
             scopes: "[\"invoke\"]".to_owned(),
             rate: None,
             created: jiff::Timestamp::now(),

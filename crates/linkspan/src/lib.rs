@@ -31,5 +31,6 @@ pub mod runner;
 pub mod served;
 pub mod sessions;
 pub mod store;
+pub mod streaming;
 mod summary;
 pub mod tls;

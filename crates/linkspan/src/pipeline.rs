@@ -61,6 +61,12 @@ impl Pipeline {
         }
     }
 
+    /// Whether every step's engine runs in this process: then a call takes microseconds, and many records go into one.
+    #[must_use]
+    pub fn is_fast(&self) -> bool {
+        self.steps.iter().all(|step| step.engine.is_fast())
+    }
+
     /// The steps' services and tasks, in order.
     pub fn steps(&self) -> impl Iterator<Item = (&str, Task)> {
         self.steps

@@ -23,6 +23,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name,)+ }
             }
 
+            /// The code of that name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.name() == name)
+            }
+
             /// The HTTP status that says it (RFC 9110).
             #[must_use]
             pub const fn status(self) -> u16 {

@@ -8,6 +8,8 @@ mod file;
 mod headers;
 mod hidden;
 mod http;
+mod kafka;
+mod kinesis;
 mod mapped;
 mod printable;
 mod reply;
@@ -86,6 +88,12 @@ pub fn open(
             context.outbound.clone(),
             context.links.clone(),
         )?),
+        deliver::Channel::Kafka(kafka) => {
+            Arc::new(kafka::Kafka::open(item, kafka, context).map_err(|it| vec![it])?)
+        }
+        deliver::Channel::Kinesis(kinesis) => {
+            Arc::new(kinesis::Kinesis::open(item, kinesis, context).map_err(|it| vec![it])?)
+        }
         deliver::Channel::File(file) => Arc::new(
             file::File::open(item, file, &context.folder)
                 .map_err(|sentence| vec![format!("file: {sentence}")])?,

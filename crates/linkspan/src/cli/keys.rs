@@ -230,6 +230,7 @@ pub(super) async fn add(
         id: key.id.clone(),
         name: name.to_owned(),
         hash: hash_key.hash(&key.secret),
+        sealed: None,
         scopes: serde_json::to_string(scopes).map_err(|error| Failure::of(&error))?,
         rate,
         created: Timestamp::now(),

@@ -49,6 +49,10 @@ impl Engine for InProcess {
         });
         work.await.unwrap_or_else(|_| Err(stopped()))
     }
+
+    fn is_fast(&self) -> bool {
+        true
+    }
 }
 
 fn stopped() -> EngineError {

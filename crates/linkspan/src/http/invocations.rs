@@ -34,12 +34,21 @@ pub(super) async fn invoke(
     )?;
     let pattern = match integration.pattern {
         Pattern::Sync if !prefer.respond_async => Pattern::Sync,
-        Pattern::Sync | Pattern::Async => Pattern::Async,
+        // Beside its stream, an integration takes calls as jobs: what is tried by hand, and what came before the pattern changed.
+        Pattern::Sync | Pattern::Async | Pattern::StreamIn => Pattern::Async,
+        Pattern::FullStream => {
+            return Err(Refusal::new(
+                Code::WrongState,
+                format!(
+                    "the integration {name} reads a Kafka topic and answers to topics (full-stream): send the record there"
+                ),
+            ));
+        }
     };
     // At once, not after a body that may take its time; decided again when the body is here.
     match pattern {
         Pattern::Sync => patterns::sync::admits(&integration)?,
-        Pattern::Async => patterns::r#async::admits(&integration)?,
+        _ => patterns::r#async::admits(&integration)?,
     }
     let incoming = intake::read(&session.gateway, &integration, request).await?;
     integration.pipeline.check(&incoming.to_request())?;
@@ -54,7 +63,7 @@ pub(super) async fn invoke(
     let start = Instant::now();
     let answer = match pattern {
         Pattern::Sync => patterns::sync::invoke(&session.gateway, &integration, arrival).await,
-        Pattern::Async => patterns::r#async::submit(&session.gateway, &integration, arrival).await,
+        _ => patterns::r#async::submit(&session.gateway, &integration, arrival).await,
     };
     if pattern == Pattern::Sync {
         let outcome = match &answer {

@@ -132,6 +132,7 @@ pub(super) async fn add(session: Session, body: Body) -> Result<Response, Refusa
         id: key.id.clone(),
         name: body.name,
         hash,
+        sealed: None,
         scopes: serde_json::Value::from(scopes).to_string(),
         rate: body.rate,
         created: now,

@@ -1,8 +1,10 @@
 //! The integration patterns, one file each: the same four names as in the documentation and the tests.
 //!
-//! `stream_in` and `full_stream` have their place here; both take [`Pipeline`](crate::pipeline::Pipeline) as it is.
+//! All of them take [`Pipeline`](crate::pipeline::Pipeline) as it is.
 
 pub mod r#async;
+pub mod full_stream;
+pub mod stream_in;
 pub mod sync;
 
 use linkspan_model::{InvocationId, ResultDocument, Status};

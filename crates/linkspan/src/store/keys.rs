@@ -60,6 +60,8 @@ pub struct KeyRecord {
     pub name: String,
     /// The keyed hash of the secret part.
     pub hash: Vec<u8>,
+    /// The secret itself, sealed: of a key that signs requests (SigV4). The store does not look into it.
+    pub sealed: Option<Vec<u8>>,
     /// The scopes, as JSON text.
     pub scopes: String,
     /// The key's own rate limit, in the configuration's unit; none: the default one.
@@ -74,7 +76,7 @@ pub struct KeyRecord {
 
 impl std::fmt::Debug for KeyRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the hash.
+        // Never the hash or the sealed secret.
         f.debug_struct("KeyRecord")
             .field("id", &self.id)
             .field("name", &self.name)

@@ -12,7 +12,7 @@
 //! - A job is kept by [`JobState`]'s rules, and its `version` grows at each change.
 //!
 //! The traits are small and by role: [`JobStore`] for the door, [`JobQueue`] for the runner, [`Upkeep`] for the sweeper and the
-//! health page, [`DeliveryQueue`] for the sender, [`DeliveryStore`] for who looks at deliveries, [`KeyStore`],
+//! health page, [`StreamStore`] for streams, [`DeliveryQueue`] for the sender, [`DeliveryStore`] for who looks at deliveries, [`KeyStore`],
 //! [`SessionStore`] and [`AuditLog`]. [`Store`] is all of them. [`Blobs`] holds the documents that are too big for a row.
 //! Every implementation passes the cases of `conformance`.
 //!
@@ -34,6 +34,7 @@ pub mod postgres;
 pub mod queue;
 pub mod sessions;
 pub mod sqlite;
+pub mod streams;
 pub mod upkeep;
 pub mod watch;
 
@@ -64,6 +65,10 @@ pub use queue::{
 };
 pub use sessions::{SessionRecord, SessionStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use streams::{
+    Hold, Label, LabelCount, LabelQuery, LaneProgress, LaneStatus, RecordOutcome, ResultPage,
+    ResultQuery, StreamCommit, StreamCommitted, StreamStore, TakeLanes, Takeable, TakenLane,
+};
 pub use upkeep::{Counts, Health, Retention, Swept, Tally, Upkeep};
 pub use watch::{Change, Event, Watch, Watchers};
 
@@ -80,6 +85,7 @@ macro_rules! roles {
 roles!(
     JobStore
         + JobQueue
+        + StreamStore
         + DeliveryQueue
         + DeliveryStore
         + Upkeep

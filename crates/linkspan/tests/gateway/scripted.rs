@@ -182,6 +182,7 @@ impl Scene {
                 .auth
                 .hash(&key.secret)
                 .expect("keys are looked at"),
+            sealed: None,
             scopes: serde_json::json!(scopes).to_string(),
             rate: None,
             created: Timestamp::now(),

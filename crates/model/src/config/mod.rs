@@ -192,6 +192,35 @@ impl Config {
             .filter_map(|name| self.services.get_key_value(name))
     }
 
+    /// The Kafka cluster that is meant: the named one, or the only one.
+    #[must_use]
+    pub fn cluster(&self, named: Option<&ClusterName>) -> Option<(&ClusterName, &KafkaCluster)> {
+        match named {
+            Some(name) => self.kafka.get_key_value(name),
+            None => self.kafka.iter().next(),
+        }
+    }
+
+    /// Whether the gateway answers the Kinesis API for streams of its own.
+    #[must_use]
+    pub fn has_own_streams(&self) -> bool {
+        use deliver::Channel;
+        use stream::Stream;
+        let uses = |integration: &Integration| {
+            let source = integration.source.as_ref().map(|source| &source.stream);
+            let reads = integration.pattern.reads_stream()
+                && matches!(source, Some(Stream::KinesisSource(own)) if own.aws.is_none());
+            reads
+                || integration
+                    .deliver
+                    .iter()
+                    .any(|item| matches!(&item.channel, Channel::Kinesis(own) if own.aws.is_none()))
+        };
+        self.streams
+            .enabled
+            .unwrap_or_else(|| self.integrations.values().any(uses))
+    }
+
     /// What a request to an integration brings: a document, or a text where every step takes a text.
     #[must_use]
     pub fn takes(&self, integration: &Integration) -> Takes {

@@ -153,8 +153,8 @@ section! {
 section! {
     /// The gateway's own Kinesis streams: it answers the API of Amazon Kinesis Data Streams at its own address.
     pub struct Streams {
-        /// Whether it does. An integration whose source is one of the gateway's own streams needs it.
-        enabled: bool = true;
+        /// Whether it does; absent: where an integration reads one of them or delivers to one.
+        enabled: Option<bool>, like "true";
         /// The folder of the streams' logs.
         path: PathBuf = "data/streams";
         /// Whether Amazon's limits of a shard's throughput hold (1 MiB and 1,000 records a second in, 2 MiB a second out).

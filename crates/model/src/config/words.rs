@@ -45,6 +45,14 @@ choice! {
     }
 }
 
+impl Pattern {
+    /// Whether records of a stream are worked on.
+    #[must_use]
+    pub const fn reads_stream(self) -> bool {
+        matches!(self, Self::StreamIn | Self::FullStream)
+    }
+}
+
 choice! {
     /// What a caller gets when the deadline passes.
     pub enum Overflow {

@@ -326,6 +326,7 @@ pub(in crate::store) async fn keys_and_their_audit_lines_go_together(site: &dyn 
         id: "k1".to_owned(),
         name: "finance".to_owned(),
         hash: vec![7; 32],
+        sealed: Some(vec![7, 0, 255]),
         scopes: r#"["invoke"]"#.to_owned(),
         rate: Some(10),
         created: at(0),

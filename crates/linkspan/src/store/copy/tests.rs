@@ -142,6 +142,7 @@ async fn everything(open: &Open) -> Vec<InvocationId> {
         id: "k1".to_owned(),
         name: "crm".to_owned(),
         hash: vec![0, 1, 254, 255],
+        sealed: Some(vec![7, 0, 255]),
         scopes: "[\"invoke\"]".to_owned(),
         rate: Some(7),
         created: at(0),

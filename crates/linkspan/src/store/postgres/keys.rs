@@ -14,7 +14,7 @@ use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage, AuditQuery, nam
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyRecord, KeyStore};
 
-const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked";
+const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked, sealed";
 
 #[async_trait]
 impl KeyStore for PostgresStore {
@@ -237,7 +237,7 @@ pub(super) async fn write_audit(scope: &Scope<'_>, line: &AuditLine) -> Result<(
 async fn add(scope: &Scope<'_>, key: &KeyRecord) -> Result<u64, Fault> {
     scope
         .execute(
-            &format!("INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING"),
+            &format!("INSERT INTO keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"),
             &[
                 &key.id,
                 &text(&key.name),
@@ -247,6 +247,7 @@ async fn add(scope: &Scope<'_>, key: &KeyRecord) -> Result<u64, Fault> {
                 &micro(key.created),
                 &key.expires.map(micro),
                 &key.revoked.map(micro),
+                &key.sealed,
             ],
         )
         .await
@@ -266,6 +267,7 @@ fn read_key(row: &Columns) -> Result<KeyRecord, Fault> {
         created: time(row, 5)?,
         expires: optional_time(row, 6)?,
         revoked: optional_time(row, 7)?,
+        sealed: row.try_get(8)?,
     })
 }
 

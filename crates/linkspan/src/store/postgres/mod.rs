@@ -39,6 +39,7 @@ mod requests;
 mod rows;
 mod schema;
 mod sessions;
+mod streams;
 mod sweep;
 mod tallies;
 #[cfg(test)]

@@ -181,6 +181,35 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE deliveries ADD COLUMN cut_off int4 NOT NULL DEFAULT 0;
     ",
+    // 3: streams, and keys whose secret signs requests.
+    "
+    -- Who reads which lane of a stream, and how far it is.
+    CREATE TABLE lanes (
+        stream   text NOT NULL,
+        lane     text NOT NULL,
+        token    int8 NOT NULL,
+        owner    text,
+        lease    int8,
+        progress text,
+        ended    bool NOT NULL,
+        updated  int8,
+        PRIMARY KEY (stream, lane)
+    );
+
+    -- How often which label came out, by minute. Counts are added as rows and summed up now and then, as of tallies.
+    CREATE TABLE labels (
+        integration text NOT NULL,
+        minute      int8 NOT NULL,
+        service     text NOT NULL,
+        label       text NOT NULL,
+        count       int8 NOT NULL
+    );
+    CREATE INDEX labels_by_minute ON labels (integration, minute);
+
+    CREATE INDEX jobs_by_integration ON jobs (integration, id);
+
+    ALTER TABLE keys ADD COLUMN sealed bytea;
+    ",
 ];
 
 /// The version of this program's tables.

@@ -12,7 +12,7 @@ use crate::store::audit::{Actor, AuditLine, AuditLog, AuditPage, AuditQuery, nam
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyRecord, KeyStore};
 
-const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked";
+const COLUMNS: &str = "id, name, hash, scopes, rate, created, expires, revoked, sealed";
 
 #[async_trait]
 impl KeyStore for SqliteStore {
@@ -22,7 +22,7 @@ impl KeyStore for SqliteStore {
                 let added = scope
                     .connection
                     .prepare_cached(&format!(
-                        "INSERT OR IGNORE INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                        "INSERT OR IGNORE INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
                     ))?
                     .execute(params![
                         key.id,
@@ -33,6 +33,7 @@ impl KeyStore for SqliteStore {
                         key.created.as_microsecond(),
                         key.expires.map(Timestamp::as_microsecond),
                         key.revoked.map(Timestamp::as_microsecond),
+                        key.sealed,
                     ])?;
                 let name = (added > 0).then_some(&*key.name);
                 settle(scope, "key.add", name, &key.id, &actor, key.created)
@@ -229,5 +230,6 @@ fn read_key(row: &rusqlite::Row<'_>) -> rusqlite::Result<KeyRecord> {
         created: time(row, 5)?,
         expires: optional_time(row, 6)?,
         revoked: optional_time(row, 7)?,
+        sealed: row.get(8)?,
     })
 }

@@ -14,6 +14,7 @@ mod readers;
 mod rows;
 mod schema;
 mod sessions;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod upkeep;

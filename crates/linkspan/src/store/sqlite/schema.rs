@@ -204,6 +204,36 @@ pub(super) const STEPS: &[&str] = &[
     "
     ALTER TABLE deliveries ADD COLUMN cut_off INTEGER NOT NULL DEFAULT 0;
     ",
+    // 4: streams, and keys whose secret signs requests.
+    "
+    -- Who reads which lane of a stream, and how far it is.
+    CREATE TABLE lanes (
+        stream   TEXT NOT NULL,
+        lane     TEXT NOT NULL,
+        token    INTEGER NOT NULL,
+        owner    TEXT,
+        lease    INTEGER,
+        progress TEXT,
+        ended    INTEGER NOT NULL,
+        updated  INTEGER,
+        PRIMARY KEY (stream, lane)
+    ) STRICT, WITHOUT ROWID;
+
+    -- How often which label came out, by minute.
+    CREATE TABLE labels (
+        integration TEXT NOT NULL,
+        minute      INTEGER NOT NULL,
+        service     TEXT NOT NULL,
+        label       TEXT NOT NULL,
+        count       INTEGER NOT NULL,
+        PRIMARY KEY (integration, minute, service, label)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX labels_by_minute ON labels (minute);
+
+    CREATE INDEX jobs_by_integration ON jobs (integration, id);
+
+    ALTER TABLE keys ADD COLUMN sealed BLOB;
+    ",
 ];
 
 /// Why a file's tables cannot be used.

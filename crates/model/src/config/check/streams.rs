@@ -97,7 +97,7 @@ pub(super) fn integration(
             }
             Channel::Kinesis(kinesis) => match &kinesis.aws {
                 Some(aws) => credentials(&format!("{at}.aws"), aws, lines, &mut faults),
-                None if !sections.streams.enabled => {
+                None if sections.streams.enabled == Some(false) => {
                     let message = "the gateway's own streams are off (streams.enabled): say in aws where Amazon's are";
                     faults.push(lines.fault(&format!("{at}.kinesis"), message));
                 }
@@ -130,7 +130,7 @@ fn source<'s>(
         },
         Stream::KinesisSource(kinesis) => match &kinesis.aws {
             Some(aws) => credentials(&format!("{at}.aws"), aws, lines, faults),
-            None if !sections.streams.enabled => {
+            None if sections.streams.enabled == Some(false) => {
                 let message = "the gateway's own streams are off (streams.enabled): say in aws where Amazon's are";
                 faults.push(lines.fault(&format!("{at}.kinesis"), message));
             }

@@ -8,6 +8,7 @@
 //! (`patterns/stream_in.rs`, `patterns/full_stream.rs`), runs the flow, and opens them anew, after a wait, where it ended by a fault.
 
 mod clusters;
+mod lanes;
 pub mod own;
 mod reading;
 mod sources;
@@ -24,6 +25,7 @@ use linkspan_streams::Lane;
 use linkspan_streams::flow::{Meter, Settings};
 
 pub use clusters::cluster;
+pub use lanes::{Lanes, Taken, to_text};
 pub use reading::Reading;
 pub use work::{Processed, Work, problem};
 

@@ -1,0 +1,246 @@
+//! The lanes of one reading, as the store keeps them: who holds them, and how far they are done.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use linkspan_streams::flow::Progress;
+use linkspan_streams::{Lane, Position};
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::Gateway;
+use crate::store::{ErrorKind, Hold, LaneStatus, Store, StoreError, TakeLanes, Takeable, signed};
+
+/// The lanes of a reading that this gateway holds.
+pub struct Lanes {
+    store: Arc<dyn Store>,
+    stream: String,
+    owner: String,
+    lease: SignedDuration,
+    held: Mutex<HashMap<Lane, u64>>,
+}
+
+/// A lane that is this gateway's from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The lane.
+    pub lane: Lane,
+    /// How far it is done; none where nothing was ever committed.
+    pub progress: Option<Progress>,
+    /// Whether all of it is done.
+    pub ended: bool,
+}
+
+/// Progress, as the store keeps it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<(u64, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beyond: Vec<(u64, u64)>,
+}
+
+impl Lanes {
+    /// The lanes of a reading; `stream` is its name.
+    #[must_use]
+    pub fn new(gateway: &Gateway, stream: &str) -> Self {
+        Self {
+            store: gateway.store.clone(),
+            stream: stream.to_owned(),
+            owner: gateway.owner.clone(),
+            lease: signed(gateway.config.store.lease),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Takes lanes: whoever had them commits nothing more of them. Gives those that it got, in the order asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamStore::take_lanes`](crate::store::StreamStore::take_lanes).
+    pub async fn take(&self, lanes: &[Lane], which: Takeable) -> Result<Vec<Taken>, StoreError> {
+        let taken = self
+            .store
+            .take_lanes(TakeLanes {
+                stream: self.stream.clone(),
+                lanes: lanes.iter().map(ToString::to_string).collect(),
+                owner: self.owner.clone(),
+                which,
+                lease: self.lease,
+                now: Timestamp::now(),
+            })
+            .await?;
+        let taken = taken.into_iter().map(|one| {
+            let lane = Lane::new(one.hold.lane);
+            let progress = one.progress.as_deref().map(of_text).transpose()?;
+            let ended = one.ended;
+            let token = one.hold.token;
+            Ok((
+                token,
+                Taken {
+                    lane,
+                    progress,
+                    ended,
+                },
+            ))
+        });
+        let taken = taken.collect::<Result<Vec<_>, StoreError>>()?;
+        let mut held = self.held();
+        Ok(taken
+            .into_iter()
+            .map(|(token, taken)| {
+                held.insert(taken.lane.clone(), token);
+                taken
+            })
+            .collect())
+    }
+
+    /// A lane's hold, to commit under.
+    #[must_use]
+    pub fn hold(&self, lane: &Lane) -> Option<Hold> {
+        let token = *self.held().get(lane)?;
+        let lane = lane.to_string();
+        Some(Hold { lane, token })
+    }
+
+    /// Prolongs the leases of what is held; gives the lanes that are somebody else's by now.
+    ///
+    /// # Errors
+    ///
+    /// No lease was prolonged.
+    pub async fn renew(&self) -> Result<Vec<Lane>, StoreError> {
+        let holds = self.holds(|_| true);
+        if holds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lost = self
+            .store
+            .renew_lanes(&self.stream, holds, self.lease, Timestamp::now())
+            .await?;
+        Ok(self.forget(lost))
+    }
+
+    /// Lets lanes go.
+    ///
+    /// # Errors
+    ///
+    /// Unknown; the leases end by themselves.
+    pub async fn release(&self, lanes: &[Lane]) -> Result<(), StoreError> {
+        let holds = self.holds(|lane| lanes.contains(lane));
+        self.forget(holds.clone());
+        self.store.release_lanes(&self.stream, holds).await
+    }
+
+    /// Lets go of all that is held.
+    ///
+    /// # Errors
+    ///
+    /// Unknown; the leases end by themselves.
+    pub async fn release_all(&self) -> Result<(), StoreError> {
+        let holds = self.holds(|_| true);
+        self.forget(holds.clone());
+        self.store.release_lanes(&self.stream, holds).await
+    }
+
+    /// Every known lane of the reading, whoever holds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamStore::lanes`](crate::store::StreamStore::lanes).
+    pub async fn all(&self) -> Result<Vec<LaneStatus>, StoreError> {
+        self.store.lanes(&self.stream).await
+    }
+
+    /// The reading's name.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    fn holds(&self, which: impl Fn(&Lane) -> bool) -> Vec<Hold> {
+        let held = self.held();
+        let holds = held.iter().filter(|(lane, _)| which(lane));
+        let hold = |(lane, token): (&Lane, &u64)| Hold {
+            lane: lane.to_string(),
+            token: *token,
+        };
+        holds.map(hold).collect()
+    }
+
+    /// Forgets holds, unless the lane was taken anew since.
+    fn forget(&self, holds: Vec<Hold>) -> Vec<Lane> {
+        let mut held = self.held();
+        let mut lost = Vec::new();
+        for hold in holds {
+            let lane = Lane::new(hold.lane);
+            if held.get(&lane) == Some(&hold.token) {
+                held.remove(&lane);
+                lost.push(lane);
+            }
+        }
+        lost
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Lane, u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Progress as text for the store.
+#[must_use]
+pub fn to_text(progress: &Progress) -> String {
+    let written = Written {
+        last: progress
+            .last
+            .as_ref()
+            .map(|(ordinal, position)| (*ordinal, position.to_string())),
+        beyond: progress.beyond.clone(),
+    };
+    // Numbers and texts are always JSON.
+    serde_json::to_string(&written).unwrap_or_default()
+}
+
+fn of_text(text: &str) -> Result<Progress, StoreError> {
+    let written: Written = serde_json::from_str(text).map_err(|error| {
+        StoreError::new(ErrorKind::Corrupt, "read how far a stream is").because(error)
+    })?;
+    Ok(Progress {
+        last: written
+            .last
+            .map(|(ordinal, position)| (ordinal, Position::new(&position))),
+        beyond: written.beyond,
+    })
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_reads_back_as_it_was_written() {
+        let position = Position::new("49590338271490256608559692538361571095921575989136588898/3");
+        for progress in [
+            Progress::default(),
+            Progress {
+                last: Some((7, Position::number(7))),
+                beyond: vec![(9, 9), (11, 20)],
+            },
+            Progress {
+                last: Some((0, position)),
+                beyond: Vec::new(),
+            },
+        ] {
+            assert_eq!(of_text(&to_text(&progress)).unwrap(), progress);
+        }
+        assert_eq!(of_text("[1").unwrap_err().kind, ErrorKind::Corrupt);
+    }
+}

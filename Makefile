@@ -22,6 +22,7 @@ bench: setup
 	$(CARGO) bench --locked -p linkspan --bench store
 	$(CARGO) bench --locked -p linkspan --bench deliveries
 	$(CARGO) bench --locked -p linkspan --bench receivers
+	$(CARGO) bench --locked -p linkspan --bench kinesis
 	$(CARGO) bench --locked -p linkspan-streams --bench log
 
 # System packages, for the tests too: says what is missing and why, installs it where it may.

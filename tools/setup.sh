@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what linkspan needs from the system and cargo does not bring: says what and why; uses apt where this is root or sudo asks
-# for no password, else prints the one command to run. With the argument `tests`, also what only the tests need: servers and a browser.
+# for no password, else prints the one command to run. With the argument `kafka`, also what runs Apache Kafka; with `tests`, also what only
+# the tests need: servers and a browser.
 set -eu
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -34,19 +35,21 @@ java_17() { [ "$(java -version 2>&1 | sed -n 's/.* version "\(1\.\)\{0,1\}\([0-9
 
 need gcc "compiles SQLite and ring into the program" command -v cc
 need libc6-dev "compiles SQLite and ring into the program" test -f /usr/include/stdio.h
+need cmake "builds librdkafka, the Kafka client, into the program" command -v cmake
+need g++ "builds librdkafka, the Kafka client, into the program" command -v c++
+need make "builds librdkafka, the Kafka client, into the program" command -v make
+need perl "builds OpenSSL for the Kafka client" command -v perl
 need libtesseract5 "reads text from pictures" library libtesseract.so
 need tesseract-ocr-eng "English for the OCR" data eng
 need tesseract-ocr-osd "finds how a scan is turned" data osd
+if [ -n "${1:-}" ]; then
+    need default-jre-headless "runs Apache Kafka" java_17
+    need maven "fetches that Kafka (tools/kafka.sh)" command -v mvn
+fi
 if [ "${1:-}" = tests ]; then
-    need cmake "builds librdkafka, the Kafka client, for the crate of streams" command -v cmake
-    need g++ "builds librdkafka, the Kafka client, for the crate of streams" command -v c++
-    need make "builds librdkafka, the Kafka client, for the crate of streams" command -v make
-    need perl "builds OpenSSL for the Kafka client" command -v perl
     need chromium "the browser of the console's tests" command -v chromium
     need chromium-driver "drives that browser" command -v chromedriver
     need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
-    need default-jre-headless "runs the Apache Kafka of the tests" java_17
-    need maven "fetches that Kafka (tools/kafka.sh)" command -v mvn
     need postgresql "the server that the tests start for themselves" postgres_server
     need pgbouncer "the pooler of the tests" pooler
 fi

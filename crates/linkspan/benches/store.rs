@@ -106,7 +106,10 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         "jobs a commit",
         "ratio",
     ]);
-    for load in LOADS {
+    // `cargo bench -p linkspan --bench store -- stream`: only these.
+    let only = std::env::args().skip(1).find(|one| !one.starts_with('-'));
+    let only = only.unwrap_or_default();
+    for load in LOADS.into_iter().filter(|load| load.name().contains(&only)) {
         eprintln!("{}", load.name());
         let contenders = contenders(load, bench.graphile.is_ok());
         let mut runs: Vec<Vec<(Run, Option<u64>)>> =

@@ -63,7 +63,8 @@ pub trait StreamStore: Send + Sync {
     /// # Errors
     ///
     /// `Full`, `Busy`: nothing was stored, and the same can be tried again. `Internal`: nothing was stored; so it is where an outcome's
-    /// id is there already. Others: unknown; read the progress anew.
+    /// id is there already. Others (`Unreachable`, `Io`): unknown, and perhaps still under way. Take the lanes anew, which waits for it or
+    /// fences it, and go on from the progress that they then have.
     async fn commit_stream(&self, commit: StreamCommit) -> Result<StreamCommitted, StoreError>;
 
     /// Every known lane of a stream, by name.

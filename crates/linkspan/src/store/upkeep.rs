@@ -17,8 +17,8 @@ pub trait Upkeep: Send + Sync {
     /// As [`JobStore::get`](super::JobStore::get).
     async fn counts(&self) -> Result<Counts, StoreError>;
 
-    /// Removes what has outlived its time, a bounded piece a call: results and documents, rows, keys, audit lines, sessions, blobs
-    /// without a row. A job with an open delivery expires when that has ended, or by [`Retention::rows`]; then the delivery is dead,
+    /// Removes what has outlived its time, a bounded piece a call: results and documents, rows, keys, audit lines, sessions, counts of
+    /// labels, blobs without a row. A job with an open delivery expires when that has ended, or by [`Retention::rows`]; then the delivery is dead,
     /// and the row, which says so, stays as long again. Called every minute or so, and again at once where `Swept::more` says so.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// A job's row, after its result expired. Its idempotency key goes with it: give rows more time than keys. Also how long a result
-    /// is kept past its time at most, for a delivery that is open or can be replayed.
+    /// is kept past its time at most, for a delivery that is open or can be replayed, and how long labels are counted.
     pub rows: SignedDuration,
     /// An audit line.
     pub audit: SignedDuration,

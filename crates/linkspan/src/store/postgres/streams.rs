@@ -120,7 +120,7 @@ impl StreamStore for PostgresStore {
                              UNION ALL \
                              SELECT minute, service, label, count FROM label_changes \
                                  WHERE integration = $1 AND minute >= $2 AND minute < $3) AS counts \
-                         GROUP BY 1, 2, 3 ORDER BY 1, 2 COLLATE \"C\", 3 COLLATE \"C\"",
+                         GROUP BY minute, service, label ORDER BY minute, service COLLATE \"C\", label COLLATE \"C\"",
                         &[&integration, &from, &until],
                     )
                     .await?;

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linkspan_engines::registry;
-use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve, format_duration};
+use linkspan_model::config::{
+    BlobStore, Config, JobStore, KafkaCluster, Reference, Resolve, format_duration,
+};
 
 use crate::deliveries::Deliveries;
+use crate::streaming::{self, Reading};
 use crate::tls::{Tls, TlsFiles};
 
 /// Why a configuration cannot be used.
@@ -91,9 +94,53 @@ pub fn check_targets(config: &Config, folder: &Path) -> Vec<String> {
             faults.push(config.fault(key, error).to_string());
         }
     }
+    faults.extend(check_streams(config, folder));
     let channels = Deliveries::check(config, folder);
     faults.extend(channels.iter().map(ToString::to_string));
     faults
+}
+
+/// Checks the filters of sources and the settings of Kafka clusters. Calls nobody.
+#[must_use]
+pub fn check_streams(config: &Config, folder: &Path) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, integration) in &config.integrations {
+        if let Some(source) = &integration.source
+            && let Err(sentence) = Reading::of(&source.common)
+        {
+            let (key, message) = sentence.split_once(": ").unwrap_or(("text", &sentence));
+            let key = format!("integration.{name}.source.{key}");
+            let message = format!("is no jq filter that can be used: {message}");
+            faults.push(config.fault(&key, message).to_string());
+        }
+    }
+    for (name, cluster) in &config.kafka {
+        if let Err(error) = streaming::cluster(cluster, folder) {
+            let key = format!("kafka.{name}");
+            faults.push(config.fault(&key, error.to_string()).to_string());
+        }
+        for (key, path) in files(cluster) {
+            let path = folder.join(path);
+            if let Err(error) = std::fs::File::open(&path) {
+                let key = format!("kafka.{name}.tls.{key}");
+                let message = format!("cannot read {}: {error}", path.display());
+                faults.push(config.fault(&key, message).to_string());
+            }
+        }
+    }
+    faults
+}
+
+/// The files that a cluster's settings name, by key.
+fn files(cluster: &KafkaCluster) -> Vec<(&'static str, &Path)> {
+    let Some(tls) = &cluster.tls else {
+        return Vec::new();
+    };
+    let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
+    let named = files.into_iter();
+    named
+        .filter_map(|(key, path)| Some((key, path.as_deref()?)))
+        .collect()
 }
 
 /// Checks the options of every service by its engine.

@@ -169,7 +169,7 @@ impl Gateway {
             ..
         } = lifetime;
         let gateway = Arc::new(Self {
-            streams: Streams::of(&config, &integrations),
+            streams: Streams::of(&config, &integrations, folder),
             own_streams,
             folder: folder.to_owned(),
             integrations,

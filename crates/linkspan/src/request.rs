@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use jiff::Timestamp;
 use linkspan_model::{Code, Problem};
+use linkspan_streams::{Header, Lane, Position, Record};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -43,6 +48,43 @@ pub struct Rest {
     /// What the caller says of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Arc<Value>>,
+    /// Where the job was a stream's record: all of it but its value, which is the job's document. The request is then read from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<OfRecord>,
+}
+
+/// A stream's record without its value.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfRecord {
+    /// Its lane.
+    pub lane: String,
+    /// Its position.
+    pub position: String,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Written>,
+    /// Its headers, in their order, names more than once where they stand so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Option<Written>)>,
+    /// When it was made or taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    /// Why nothing could be done with it. Given: its value is as it came, nothing was taken off it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defect: Option<String>,
+}
+
+/// Bytes in JSON: as text where they are text.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Written {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes {
+        /// In base64 (RFC 4648 section 4).
+        base64: String,
+    },
 }
 
 impl std::fmt::Debug for Rest {
@@ -139,7 +181,64 @@ impl Rest {
     }
 }
 
-/// A job's request as the pipeline takes it. The document's file is there for as long as the second part of the answer.
+impl OfRecord {
+    /// What is kept of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let headers = record.headers.iter().map(|header| {
+            let value = header.value.as_ref().map(Written::of);
+            (header.name.to_string(), value)
+        });
+        Self {
+            lane: record.lane.to_string(),
+            position: record.position.to_string(),
+            key: record.key.as_ref().map(Written::of),
+            headers: headers.collect(),
+            timestamp: record.timestamp,
+            defect: record.defect.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// The record with a value.
+    #[must_use]
+    pub fn with(self, value: Option<Bytes>) -> Record {
+        let headers = self.headers.into_iter().map(|(name, value)| Header {
+            name: name.into(),
+            value: value.map(Written::into_bytes),
+        });
+        Record {
+            lane: Lane::new(self.lane),
+            ordinal: 0,
+            position: Position::new(&self.position),
+            key: self.key.map(Written::into_bytes),
+            value,
+            headers: headers.collect(),
+            timestamp: self.timestamp,
+            defect: self.defect.map(Into::into),
+        }
+    }
+}
+
+impl Written {
+    fn of(bytes: &Bytes) -> Self {
+        match str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes {
+                base64: STANDARD.encode(bytes),
+            },
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into(),
+            // It was written here; what is not base64 was changed by hand.
+            Self::Bytes { base64 } => STANDARD.decode(base64).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// A job's request as the pipeline takes it, and the record that it was, where it came by a stream. The document's file is there for as long as the last part of the answer.
 ///
 /// # Errors
 ///
@@ -148,8 +247,8 @@ pub async fn of_job(
     request: &str,
     document: Option<&DocumentRef>,
     blobs: &dyn Blobs,
-) -> Result<(Request, Option<LocalBlob>), OfJobError> {
-    let rest: Rest = serde_json::from_str(request).map_err(|error| {
+) -> Result<(Request, Option<OfRecord>, Option<LocalBlob>), OfJobError> {
+    let mut rest: Rest = serde_json::from_str(request).map_err(|error| {
         // Not what serde says: it quotes values.
         tracing::error!(kind = ?error.classify(), column = error.column(), "a stored request cannot be read");
         Problem::new(
@@ -157,8 +256,9 @@ pub async fn of_job(
             "the stored request cannot be read; send it again",
         )
     })?;
+    let record = rest.record.take();
     let Some(document) = document else {
-        return Ok((rest.with(None), None));
+        return Ok((rest.with(None), record, None));
     };
     let (content, local) = match &document.content {
         store::Content::Inline(bytes) => (Content::Memory(bytes.clone()), None),
@@ -172,7 +272,7 @@ pub async fn of_job(
         media_type: document.media_type.clone(),
         file_name: document.file_name.clone(),
     };
-    Ok((rest.with(Some(document)), local))
+    Ok((rest.with(Some(document)), record, local))
 }
 
 /// Why a job's request cannot be worked on.
@@ -228,9 +328,46 @@ mod tests {
             rest: Rest {
                 text: Some(text.into()),
                 params: params.as_object().cloned().unwrap_or_default(),
-                claim: None,
+                ..Rest::default()
             },
         }
+    }
+
+    #[test]
+    fn a_record_reads_back_whole_from_its_job() {
+        let header = |name: &str, value: Option<&'static [u8]>| Header {
+            name: name.into(),
+            value: value.map(Bytes::from_static),
+        };
+        let record = Record {
+            lane: Lane::new("reviews/3"),
+            ordinal: 0,
+            position: Position::new("7/2"),
+            key: Some(Bytes::from_static(b"\xff\x00key")),
+            value: Some(Bytes::from_static(b"value")),
+            headers: vec![
+                header("a", Some(b"one")),
+                header("a", Some(b"\xfe")),
+                header("b", None),
+            ],
+            timestamp: Some(Timestamp::from_millisecond(1_790_000_000_123).unwrap()),
+            defect: Some("torn".into()),
+        };
+        let kept = Rest {
+            record: Some(OfRecord::of(&record)),
+            ..Rest::default()
+        };
+        let json = kept.to_json().unwrap();
+        assert!(!json.contains("value"), "{json}");
+        let read: Rest = serde_json::from_str(&json).unwrap();
+        let again = read.record.unwrap().with(record.value.clone());
+        assert_eq!(again.lane, record.lane);
+        assert_eq!(again.position, record.position);
+        assert_eq!(again.key, record.key);
+        assert_eq!(again.value, record.value);
+        assert!(again.headers == record.headers);
+        assert_eq!(again.timestamp, record.timestamp);
+        assert_eq!(again.defect, record.defect);
     }
 
     #[test]

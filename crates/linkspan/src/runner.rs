@@ -23,6 +23,7 @@ use crate::store::{
     Attempt, AttemptEnd, Claim, Claimed, DocumentRef, Finished, Job, LocalBlob, NewDelivery,
     Outcome, Places, Recover, StoreError, signed,
 };
+use crate::streaming;
 
 /// How long the runner sleeps at most when nothing tells it of work: other gateways on the same store do not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -180,7 +181,7 @@ async fn attempt(
     } = claimed;
     let held = hold(&gateway, attempt);
     let work = async {
-        match fetch(&gateway, &request, document.as_ref()).await {
+        match fetch(&gateway, &integration.name, &request, document.as_ref()).await {
             Ok((request, _local)) => {
                 let request = Request {
                     traceparent: job.traceparent.clone(),
@@ -200,12 +201,18 @@ async fn attempt(
 /// and uses up none of its attempts.
 async fn fetch(
     gateway: &Gateway,
+    integration: &str,
     request: &str,
     document: Option<&DocumentRef>,
 ) -> Result<(Request, Option<LocalBlob>), Problem> {
     loop {
         let error = match request::of_job(request, document, &*gateway.blobs).await {
-            Ok(found) => return Ok(found),
+            Ok((request, None, local)) => return Ok((request, local)),
+            Ok((request, Some(record), local)) => {
+                let document = request.document;
+                let request = streaming::again(gateway, integration, record, document).await?;
+                return Ok((request, local));
+            }
             Err(OfJobError::Unfit(problem)) => return Err(problem),
             Err(OfJobError::Store(error)) => error,
         };

@@ -27,6 +27,13 @@ pub trait Source: Send {
     async fn next(&mut self, room: bool) -> Result<Event, SourceError>;
 }
 
+#[async_trait]
+impl<S: Source + ?Sized> Source for Box<S> {
+    async fn next(&mut self, room: bool) -> Result<Event, SourceError> {
+        (**self).next(room).await
+    }
+}
+
 /// What a source says.
 #[derive(Debug)]
 pub enum Event {

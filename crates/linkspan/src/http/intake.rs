@@ -265,6 +265,7 @@ async fn json(limits: &Limits, body: Body) -> Result<Incoming, Refusal> {
             text: Some(json.text.into()),
             params: json.params,
             claim: json.claim.map(Arc::new),
+            record: None,
         },
     })
 }

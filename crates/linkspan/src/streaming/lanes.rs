@@ -10,7 +10,10 @@ use linkspan_streams::{Lane, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
-use crate::store::{ErrorKind, Hold, LaneStatus, Store, StoreError, TakeLanes, Takeable, signed};
+use crate::store::{
+    ErrorKind, Hold, LaneProgress, LaneStatus, RecordOutcome, Store, StoreError, StreamCommit,
+    StreamCommitted, TakeLanes, Takeable, signed,
+};
 
 /// The lanes of a reading that this gateway holds.
 pub struct Lanes {
@@ -150,6 +153,52 @@ impl Lanes {
     /// As [`StreamStore::lanes`](crate::store::StreamStore::lanes).
     pub async fn all(&self) -> Result<Vec<LaneStatus>, StoreError> {
         self.store.lanes(&self.stream).await
+    }
+
+    /// Stores what came of records together with how far lanes are done, and whether all of them is: in one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamStore::commit_stream`](crate::store::StreamStore::commit_stream).
+    pub async fn commit(
+        &self,
+        lanes: Vec<(Lane, Option<Progress>, bool)>,
+        outcomes: Vec<RecordOutcome>,
+    ) -> Result<StreamCommitted, StoreError> {
+        let mut progress = Vec::with_capacity(lanes.len());
+        let mut lost = Vec::new();
+        for (lane, done, ended) in lanes {
+            match self.hold(&lane) {
+                None => lost.push(lane.to_string()),
+                Some(hold) => progress.push(LaneProgress {
+                    hold,
+                    progress: done.as_ref().map(to_text),
+                    ended,
+                }),
+            }
+        }
+        if !lost.is_empty() {
+            return Ok(StreamCommitted::Fenced(lost));
+        }
+        self.store
+            .commit_stream(StreamCommit {
+                stream: self.stream.clone(),
+                lanes: progress,
+                outcomes,
+                now: Timestamp::now(),
+            })
+            .await
+    }
+
+    /// Forgets lanes that are no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamStore::forget_lanes`](crate::store::StreamStore::forget_lanes).
+    pub async fn drop_lanes(&self, lanes: Vec<Lane>) -> Result<(), StoreError> {
+        self.release(&lanes).await?;
+        let lanes = lanes.iter().map(ToString::to_string).collect();
+        self.store.forget_lanes(&self.stream, lanes).await
     }
 
     /// The reading's name.

@@ -8,14 +8,18 @@
 //! (`patterns/stream_in.rs`, `patterns/full_stream.rs`), runs the flow, and opens them anew, after a wait, where it ended by a fault.
 
 mod clusters;
+mod committer;
+mod instance;
 mod lanes;
 pub mod own;
 mod reading;
 mod sources;
+mod unwrapping;
 mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,8 +29,12 @@ use linkspan_streams::Lane;
 use linkspan_streams::flow::{Meter, Settings};
 
 pub use clusters::cluster;
+pub(crate) use committer::StoreCommitter;
+pub use instance::Instance;
 pub use lanes::{Lanes, Taken, to_text};
 pub use reading::Reading;
+pub(crate) use reading::again;
+pub(crate) use sources::{Opened, open as open_source};
 pub use work::{Processed, Work, problem};
 
 use crate::gateway::Gateway;
@@ -43,6 +51,7 @@ const STEADY: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub struct Streams {
     readers: BTreeMap<String, Arc<Reader>>,
+    instance: Option<Instance>,
 }
 
 /// What reads an integration's stream.
@@ -111,9 +120,13 @@ pub enum ReaderError {
 }
 
 impl Streams {
-    /// The readers of a configuration; none of them reads yet.
+    /// The readers of a configuration in `folder`; none of them reads yet.
     #[must_use]
-    pub fn of(config: &Config, integrations: &BTreeMap<String, Arc<Integration>>) -> Self {
+    pub fn of(
+        config: &Config,
+        integrations: &BTreeMap<String, Arc<Integration>>,
+        folder: &Path,
+    ) -> Self {
         let readers = config.integrations.iter().filter_map(|(name, given)| {
             let source = given.source.clone()?;
             let integration = integrations.get(name.as_str())?;
@@ -122,9 +135,22 @@ impl Streams {
                 (name.to_string(), Arc::new(reader))
             })
         });
-        Self {
-            readers: readers.collect(),
-        }
+        let readers: BTreeMap<_, _> = readers.collect();
+        let from_kafka = |reader: &Arc<Reader>| {
+            matches!(reader.source.stream, config::stream::Stream::KafkaSource(_))
+        };
+        let instance = if readers.values().any(from_kafka) {
+            instance(&folder.join(&config.streams.path))
+        } else {
+            None
+        };
+        Self { readers, instance }
+    }
+
+    /// What this gateway is known by to Kafka; none where another gateway has that name, or it cannot be kept.
+    #[must_use]
+    pub const fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref()
     }
 
     /// The reader of an integration.
@@ -144,6 +170,22 @@ impl Streams {
             gateway
                 .tasks
                 .spawn(keep_reading(gateway.clone(), reader.clone()));
+        }
+    }
+}
+
+/// The name that is kept in a folder. Without it the gateway is another member of its groups after each restart.
+fn instance(folder: &Path) -> Option<Instance> {
+    match Instance::of(folder) {
+        Ok(instance) => {
+            if instance.is_none() {
+                tracing::warn!(folder = %folder.display(), "another gateway has this folder's name in Kafka's groups; give each gateway a folder of its own (streams.path)");
+            }
+            instance
+        }
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "the gateway's name in Kafka's groups cannot be kept");
+            None
         }
     }
 }
@@ -208,6 +250,15 @@ impl Reader {
             }),
             lag: Mutex::default(),
         }
+    }
+
+    /// How it reads a record.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its filter, as a sentence.
+    pub fn reading(&self) -> Result<Reading, String> {
+        Reading::of(&self.source.common)
     }
 
     /// How it does.

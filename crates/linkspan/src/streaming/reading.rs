@@ -7,22 +7,30 @@ use linkspan_model::{Code, Problem};
 use linkspan_streams::Record;
 use linkspan_streams::flow;
 use linkspan_streams::kinesis::decode::{self, Decoder};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::engine::{Content, DocumentFile};
+use crate::gateway::Gateway;
+use crate::http::trace::TraceParent;
 use crate::jq::Filter;
 use crate::pipeline::Request;
-use crate::request::Rest;
+use crate::request::{OfRecord, Rest};
 
 /// The most that one record may become when it is unwrapped.
 const LARGEST: usize = 64 << 20;
+
+/// The longest media type that is taken over.
+const LONGEST_TYPE: usize = 255;
 
 /// The header with the caller's W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 
 /// How an integration reads records.
+#[derive(Default)]
 pub struct Reading {
     text: Option<Filter>,
+    decoder: Option<Decoder>,
 }
 
 impl Reading {
@@ -38,7 +46,8 @@ impl Reading {
                 Some(Filter::compile(text.as_str()).map_err(|error| format!("text: {error}"))?)
             }
         };
-        Ok(Self { text })
+        let decoder = decoder(given);
+        Ok(Self { text, decoder })
     }
 
     /// What a record asks for: the text that the filter finds; or what a call with this body would ask for.
@@ -72,12 +81,93 @@ impl Reading {
                 file_name: None,
             });
         }
-        let traceparent = header(record, TRACEPARENT).map(str::to_owned);
         Ok(Request {
-            traceparent,
+            traceparent: traceparent(record),
             ..rest.with(document)
         })
     }
+
+    /// What a record asks for that was a dead letter, when it is tried again: it is read anew, for what was wrong with the reading may be
+    /// mended. `is_raw` says that nothing was taken off it yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reading::request`].
+    pub async fn request_again(&self, record: Record, is_raw: bool) -> Result<Request, Problem> {
+        let wrapped = self
+            .decoder
+            .as_ref()
+            .filter(|_| is_raw && record.value.is_some());
+        let Some(decoder) = wrapped else {
+            return self.request(&record).await;
+        };
+        let record = Record {
+            defect: None,
+            ..record
+        };
+        let parts = decoder.decode(record, None);
+        match &*parts {
+            [one] => self.request(one).await,
+            parts => {
+                let message = format!(
+                    "the record holds {} records by now, and one is retried at a time: put it into the stream again",
+                    parts.len()
+                );
+                Err(Problem::new(Code::UnreadableDocument, message))
+            }
+        }
+    }
+}
+
+/// A dead letter's request, for its job's next attempt.
+///
+/// # Errors
+///
+/// As [`Reading::request`].
+pub(crate) async fn again(
+    gateway: &Gateway,
+    integration: &str,
+    of_record: OfRecord,
+    document: Option<DocumentFile>,
+) -> Result<Request, Problem> {
+    let value = match document.map(|document| document.content) {
+        None => None,
+        Some(Content::Memory(bytes)) => Some(bytes),
+        Some(Content::File(path)) => Some(
+            tokio::fs::read(path)
+                .await
+                .map_err(|error| {
+                    tracing::error!(%error, "a dead letter's document cannot be read");
+                    Problem::new(Code::StoreUnavailable, "the stored record cannot be read")
+                })?
+                .into(),
+        ),
+    };
+    let reading = match gateway.streams.of_integration(integration) {
+        // It reads no stream any more: then the record is what a call's body is.
+        None => Reading::default(),
+        Some(reader) => reader
+            .reading()
+            .map_err(|error| Problem::new(Code::Internal, error))?,
+    };
+    let is_raw = of_record.defect.is_some();
+    reading.request_again(of_record.with(value), is_raw).await
+}
+
+/// The caller's W3C trace context, where it is one.
+pub(crate) fn traceparent(record: &Record) -> Option<String> {
+    let text = header(record, TRACEPARENT)?;
+    TraceParent::parse(text).map(|trace| trace.to_string())
+}
+
+/// What of a call's body is read; the rest of the record is its own business.
+#[derive(Deserialize)]
+struct AsCall {
+    text: Arc<str>,
+    #[serde(default)]
+    params: Map<String, Value>,
+    #[serde(default)]
+    claim: Option<Arc<Value>>,
 }
 
 /// The request that stands in JSON with a `text`, as in the body of a call.
@@ -85,8 +175,13 @@ fn as_call(value: &[u8]) -> Option<Rest> {
     if value.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return None;
     }
-    let rest: Rest = serde_json::from_slice(value).ok()?;
-    rest.text.is_some().then_some(rest)
+    let call: AsCall = serde_json::from_slice(value).ok()?;
+    Some(Rest {
+        text: Some(call.text),
+        params: call.params,
+        claim: call.claim,
+        record: None,
+    })
 }
 
 async fn text_of(filter: &Filter, json: &Value) -> Result<Arc<str>, Problem> {
@@ -113,8 +208,11 @@ pub(crate) fn header<'r>(record: &'r Record, name: &str) -> Option<&'r str> {
 }
 
 /// What the record says of itself, or what it looks like.
-fn media_type(record: &Record, value: &[u8]) -> String {
-    match header(record, "content-type") {
+pub(crate) fn media_type(record: &Record, value: &[u8]) -> String {
+    let plain = |said: &&str| {
+        said.len() <= LONGEST_TYPE && !said.contains(|c: char| !(' '..='~').contains(&c))
+    };
+    match header(record, "content-type").filter(plain) {
         Some(said) => said.to_owned(),
         None if str::from_utf8(value).is_ok() => "text/plain; charset=utf-8".to_owned(),
         None => "application/octet-stream".to_owned(),

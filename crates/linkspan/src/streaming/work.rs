@@ -109,7 +109,12 @@ fn failure(problem: &Problem) -> Failure {
 /// The problem that a failure was, for the result document of a dead letter.
 #[must_use]
 pub fn problem(failure: &Failure) -> Problem {
-    let code = Code::of_name(&failure.code).unwrap_or(Code::Internal);
+    let code = match &*failure.code {
+        // The flow's own.
+        "undecodable" => Code::UnreadableDocument,
+        "deadline" => Code::DeadlineExceeded,
+        name => Code::of_name(name).unwrap_or(Code::Internal),
+    };
     Problem {
         retryable: false, // it was tried as often as it may be
         ..Problem::new(code, failure.reason.clone())

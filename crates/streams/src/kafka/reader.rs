@@ -385,6 +385,7 @@ impl Reader {
         };
         let mut begins = Vec::with_capacity(lanes.len());
         let mut fresh = TopicPartitionList::new();
+        let mut begun = Vec::new();
         for ((topic, partition, lane), known) in lanes.iter().zip(known) {
             if let Some(known) = known {
                 begins.push(known);
@@ -398,6 +399,10 @@ impl Reader {
                 Start::Earliest => low,
                 Start::Latest => {
                     let _ = fresh.add_partition_offset(topic, *partition, Offset::Offset(high));
+                    let last = u64::try_from(high).unwrap_or_default().checked_sub(1);
+                    let last = last.map(|last| (last, Position::number(last)));
+                    let beyond = Vec::new();
+                    begun.push((lane.clone(), Progress { last, beyond }));
                     high
                 }
             };
@@ -406,10 +411,13 @@ impl Reader {
                 beyond: Vec::new(),
             });
         }
-        if fresh.count() > 0 && self.settings.checkpoints.is_none() {
-            self.consumer
-                .commit(&fresh, CommitMode::Sync)
-                .map_err(|fault| passing("keep where reading begins", fault))?;
+        match &self.settings.checkpoints {
+            _ if begun.is_empty() => {}
+            Some(checkpoints) => checkpoints.begin(&begun).map_err(SourceError::Passing)?,
+            None => {
+                let kept = self.consumer.commit(&fresh, CommitMode::Sync);
+                kept.map_err(|fault| passing("keep where reading begins", fault))?;
+            }
         }
         Ok(begins)
     }
@@ -496,11 +504,18 @@ impl Reader {
             Ok((low, high)) => format!("it holds {low} up to, not with, {high}"),
             Err(_) => "what it holds cannot be asked now".to_owned(),
         };
+        let group = &self.settings.group;
+        let act = match &self.settings.checkpoints {
+            None => format!("set the offset of the group {group} to where to go on"),
+            // The group's offsets are not what is read by.
+            Some(_) => format!(
+                "give the source another group than {group}: it begins where the source's start says"
+            ),
+        };
         let fault = SourceError::Broken {
             lane: reading.lane.clone(),
             detail: format!(
-                "the next record is {next}, and the partition does not have it ({there}): retention has overtaken the reader, or the topic was made anew; set the offset of the group {} to where to go on",
-                self.settings.group
+                "the next record is {next}, and the partition does not have it ({there}): retention has overtaken the reader, or the topic was made anew; {act}"
             ),
         };
         self.queue.push(Item::Fault(fault));

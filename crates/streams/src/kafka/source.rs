@@ -72,6 +72,14 @@ pub trait Checkpoints: Send + Sync {
     ///
     /// A sentence for the log. The source says so ([`SourceError::Passing`]) and asks again.
     fn claim(&self, lanes: &[Lane]) -> Result<Vec<Option<Progress>>, String>;
+
+    /// Keeps where the reading of lanes begins of which nothing was ever done ([`Start::Latest`]), so that what comes after is not
+    /// missed by a restart. Called as [`Checkpoints::claim`] is, after it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Checkpoints::claim`].
+    fn begin(&self, lanes: &[(Lane, Progress)]) -> Result<(), String>;
 }
 
 impl KafkaSource {

@@ -13,6 +13,7 @@ mod service;
 mod shapes;
 mod shard;
 pub mod sigv4;
+mod source;
 mod throttle;
 mod wire;
 
@@ -21,4 +22,5 @@ mod tests;
 
 pub use fault::{Fault, Kind};
 pub use service::{Access, Answer, Call, Logs, Options, Service};
+pub use source::{Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart};
 pub use wire::Codec;

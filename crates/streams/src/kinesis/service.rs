@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use ring::hmac;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::catalogue::{Catalogue, StreamEntry};
 use super::fault::{Fault, Kind};
@@ -134,6 +134,8 @@ pub struct Service {
     /// Replaced as a whole at each change.
     state: RwLock<Arc<State>>,
     changing: Mutex<()>,
+    /// Told of each change of the streams.
+    changes: watch::Sender<()>,
 }
 
 /// The streams at one moment.
@@ -181,6 +183,7 @@ impl Service {
             tokens: hmac::Key::new(hmac::HMAC_SHA256, secret),
             state: RwLock::new(Arc::new(State { catalogue, shards })),
             changing: Mutex::new(()),
+            changes: watch::Sender::new(()),
         })
     }
 
@@ -237,6 +240,29 @@ impl Service {
         Ok(())
     }
 
+    /// Tells that streams or shards were made, closed or removed.
+    pub(super) fn follow(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Makes a stream, durably. False where there is one of that name already.
+    pub(super) async fn create(&self, name: &str, stream: StreamEntry) -> Result<bool, Fault> {
+        let _one = self.changing().await;
+        let mut state = State::clone(&self.state());
+        if state.catalogue.streams.contains_key(name) {
+            return Ok(false);
+        }
+        let shards = u32::try_from(stream.shards.len()).unwrap_or(u32::MAX);
+        operations::bounded(self, &state, shards)?;
+        for shard in &stream.shards {
+            let opened = self.open_shard(&stream, shard.number).await?;
+            state.shards.insert((stream.id, shard.number), opened);
+        }
+        state.catalogue.streams.insert(name.to_owned(), stream);
+        self.keep(state).await?;
+        Ok(true)
+    }
+
     /// The streams, now.
     pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
@@ -264,6 +290,7 @@ impl Service {
         match written {
             Ok(Ok(())) => {
                 *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+                self.changes.send_replace(());
                 Ok(())
             }
             Ok(Err(error)) => {

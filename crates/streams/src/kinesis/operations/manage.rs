@@ -49,10 +49,9 @@ pub(super) async fn create(asked: Asked<'_, CreateStream>) -> Silent {
         Some(_) => within(request.shard_count, "shardCount", 1, 100_000, 1)?,
     };
     let shards = u32::try_from(shards).unwrap_or(u32::MAX);
-    let service = asked.service;
-    let _one = service.changing().await;
-    let mut state = super::super::service::State::clone(&service.state());
-    if state.catalogue.streams.contains_key(&name) {
+    let mut stream = StreamEntry::new(shards, on_demand, asked.call.now);
+    stream.tags = request.tags.clone().unwrap_or_default();
+    if !asked.service.create(&name, stream).await? {
         return Err(Fault::new(
             Kind::ResourceInUse,
             format!(
@@ -61,15 +60,6 @@ pub(super) async fn create(asked: Asked<'_, CreateStream>) -> Silent {
             ),
         ));
     }
-    reshard::bounded(service, &state, shards)?;
-    let mut stream = StreamEntry::new(shards, on_demand, asked.call.now);
-    stream.tags = request.tags.clone().unwrap_or_default();
-    for shard in &stream.shards {
-        let opened = service.open_shard(&stream, shard.number).await?;
-        state.shards.insert((stream.id, shard.number), opened);
-    }
-    state.catalogue.streams.insert(name, stream);
-    service.keep(state).await?;
     Ok(Nothing {})
 }
 

@@ -13,6 +13,8 @@ use super::fault::{Fault, Kind};
 use super::service::{Access, Call, Service};
 use super::shapes;
 
+pub(super) use reshard::bounded;
+
 /// One call of an operation.
 struct Asked<'a, T> {
     service: &'a Service,

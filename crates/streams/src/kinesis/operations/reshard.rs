@@ -11,7 +11,7 @@ use super::super::shapes::{
 use super::{Asked, Silent, required, within};
 
 /// Refuses more open shards than the service may have.
-pub(super) fn bounded(service: &Service, state: &State, more: u32) -> Result<(), Fault> {
+pub(in super::super) fn bounded(service: &Service, state: &State, more: u32) -> Result<(), Fault> {
     let streams = state.catalogue.streams.values();
     let open = streams
         .map(|stream| stream.open_shards().count())

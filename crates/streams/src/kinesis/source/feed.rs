@@ -1,0 +1,262 @@
+//! The one task that follows a stream's shards: begins them when their parents are done, and sees when the stream is another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::super::catalogue::{ShardEntry, StreamEntry};
+use super::super::service::Service;
+use super::queue::{Item, Queue};
+use super::shard::{self, Reading};
+use super::{Keeper, KeptLane, OwnLags, OwnSettings, OwnStart, lane_of, shard_of};
+use crate::flow::Progress;
+use crate::record::Lane;
+use crate::source::{Event, Gained, SourceError};
+
+/// How long after a question failed it is asked again.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the task owns.
+pub(super) struct Feed {
+    service: Arc<Service>,
+    settings: OwnSettings,
+    keeper: Arc<dyn Keeper>,
+    queue: Arc<Queue>,
+    lags: OwnLags,
+    /// The stream that is read.
+    stream: Option<Uuid>,
+    /// Whether there was one since the task began.
+    had_one: bool,
+    /// Shards that are being read.
+    begun: BTreeMap<u32, Lane>,
+    /// Shards of which all is done.
+    ended: BTreeSet<u32>,
+    /// Shards that retention has removed before they were read to their end.
+    gone: BTreeSet<u32>,
+    /// Each gives the shard that is done.
+    tasks: JoinSet<u32>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        service: Arc<Service>,
+        settings: OwnSettings,
+        keeper: Arc<dyn Keeper>,
+        queue: Arc<Queue>,
+        lags: OwnLags,
+    ) -> Self {
+        Self {
+            service,
+            settings,
+            keeper,
+            queue,
+            lags,
+            stream: None,
+            had_one: false,
+            begun: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut changes = self.service.follow();
+        loop {
+            changes.borrow_and_update();
+            if let Err(why) = self.look().await {
+                self.queue.push(Item::Fault(SourceError::Passing(why)));
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+                Some(joined) = self.tasks.join_next() => match joined {
+                    Ok(number) => {
+                        if let Some(lane) = self.begun.remove(&number) {
+                            self.lags.forget(&lane);
+                        }
+                        self.ended.insert(number);
+                    }
+                    Err(error) if error.is_cancelled() => {}
+                    Err(_) => {
+                        let fault = "the reading of a shard broke off: a fault in linkspan, see the log";
+                        self.queue.push(Item::Fault(SourceError::Lasting(fault.to_owned())));
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Looks at the stream as it is now, and begins what can be begun.
+    async fn look(&mut self) -> Result<(), String> {
+        let state = self.service.state();
+        let name = self.settings.stream.clone();
+        let stream = state.catalogue.streams.get(&name);
+        if let Some(id) = self.stream
+            && stream.is_none_or(|stream| stream.id != id)
+        {
+            self.lose(id).await;
+        }
+        let Some(stream) = stream else {
+            if self.had_one {
+                return Ok(()); // whoever deleted it knows why; it is followed
+            }
+            let stream = StreamEntry::new(self.settings.shards, false, Timestamp::now());
+            let made = self.service.create(&name, stream).await;
+            made.map_err(|fault| format!("the stream {name} cannot be made: {fault}"))?;
+            return Box::pin(self.look()).await;
+        };
+        if self.stream.is_none() {
+            self.meet(stream).await?;
+        }
+        self.begin(stream).await
+    }
+
+    /// The stream is there no more.
+    async fn lose(&mut self, id: Uuid) {
+        self.tasks.shutdown().await;
+        self.stream = None;
+        self.ended.clear();
+        self.gone.clear();
+        let lanes: Vec<_> = std::mem::take(&mut self.begun).into_values().collect();
+        for lane in &lanes {
+            self.lags.forget(lane);
+        }
+        tracing::warn!(stream = self.settings.stream, %id, "the stream was deleted; what of it was not read is gone, and a new one of its name is read when it is there");
+        self.queue.forget(&lanes);
+        self.queue.push(Item::Event(Event::Lost(lanes)));
+    }
+
+    /// Finds out what is known of a stream.
+    async fn meet(&mut self, stream: &StreamEntry) -> Result<(), String> {
+        let known = self.keeper.known().await?;
+        let first_time = known.is_empty() && !self.had_one;
+        let (mut ended, mut gone, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for known in known {
+            match shard_of(&known.lane) {
+                Some((id, number)) if id == stream.id => {
+                    let there = stream.shard(number).is_some();
+                    match (known.ended, there) {
+                        (true, true) => {
+                            ended.insert(number);
+                        }
+                        (true, false) => over.push(known.lane),
+                        (false, true) => {}
+                        (false, false) => {
+                            gone.insert(number);
+                        }
+                    }
+                }
+                _ if self.settings.sole => over.push(known.lane),
+                _ => {}
+            }
+        }
+        if !over.is_empty() {
+            self.keeper.forget(over).await?;
+        }
+        if first_time {
+            ended.extend(self.set_out(stream).await?);
+        }
+        self.ended = ended;
+        self.gone = gone;
+        self.stream = Some(stream.id);
+        self.had_one = true;
+        Ok(())
+    }
+
+    /// Keeps where reading begins; gives the shards that are not read at all.
+    async fn set_out(&self, stream: &StreamEntry) -> Result<Vec<u32>, String> {
+        let state = self.service.state();
+        let mut kept = Vec::new();
+        let mut passed_over = Vec::new();
+        for entry in &stream.shards {
+            let Some(shard) = state.shards.get(&(stream.id, entry.number)) else {
+                continue;
+            };
+            let bounds = shard.log().bounds();
+            let skipped = self.settings.start == OwnStart::Latest && entry.closed.is_some();
+            let next = match self.settings.start {
+                OwnStart::Earliest => bounds.start,
+                OwnStart::Latest => bounds.end,
+            };
+            if skipped {
+                passed_over.push(entry.number);
+            }
+            kept.push(KeptLane {
+                lane: lane_of(stream.id, entry.number),
+                progress: shard::all_before(entry.born, next).map(|last| Progress {
+                    last: Some(last),
+                    beyond: Vec::new(),
+                }),
+                ended: skipped,
+            });
+        }
+        let lanes: Vec<_> = kept.iter().map(|kept| kept.lane.clone()).collect();
+        self.keeper.take(&lanes).await?;
+        self.keeper.keep(kept).await?;
+        Ok(passed_over)
+    }
+
+    /// Begins the shards whose parents are done.
+    async fn begin(&mut self, stream: &StreamEntry) -> Result<(), String> {
+        let gone = self.gone.iter().map(|number| (*number, None));
+        let there = stream
+            .shards
+            .iter()
+            .filter(|entry| self.may_begin(stream, entry));
+        let there = there.map(|entry| (entry.number, Some(entry.clone())));
+        let shards: Vec<(u32, Option<ShardEntry>)> = gone.chain(there).collect();
+        if shards.is_empty() {
+            return Ok(());
+        }
+        let lanes: Vec<_> = shards
+            .iter()
+            .map(|(number, _)| lane_of(stream.id, *number))
+            .collect();
+        let progress = self.keeper.take(&lanes).await?;
+        let gained = lanes.iter().zip(&progress).map(|(lane, progress)| Gained {
+            lane: lane.clone(),
+            progress: progress.clone().unwrap_or_default(),
+        });
+        self.queue
+            .push(Item::Event(Event::Gained(gained.collect())));
+        for (((number, entry), lane), progress) in shards.into_iter().zip(lanes).zip(progress) {
+            self.gone.remove(&number);
+            self.begun.insert(number, lane.clone());
+            let reading = Reading {
+                service: self.service.clone(),
+                keeper: self.keeper.clone(),
+                queue: self.queue.clone(),
+                lags: self.lags.clone(),
+                decoder: self.settings.decoder.clone(),
+                stream: self.settings.stream.clone(),
+                id: stream.id,
+                number,
+                lane,
+            };
+            let last = progress.and_then(|progress| progress.last);
+            self.tasks.spawn(reading.run(entry, last));
+        }
+        Ok(())
+    }
+
+    fn may_begin(&self, stream: &StreamEntry, entry: &ShardEntry) -> bool {
+        let is_under_way =
+            |number: &u32| self.begun.contains_key(number) || self.gone.contains(number);
+        let parents = &mut entry.parents.iter();
+        !self.begun.contains_key(&entry.number)
+            && !self.ended.contains(&entry.number)
+            && parents.all(|parent| {
+                self.ended.contains(parent)
+                    || stream.shard(*parent).is_none() && !is_under_way(parent)
+            })
+    }
+}

@@ -20,6 +20,7 @@ use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
 use crate::sessions;
+use crate::store::streams::RECORDS;
 use crate::store::{Change, Delivery, Job, Sight};
 
 /// How often it is asked whether what a waiting caller proved still holds.
@@ -186,10 +187,19 @@ impl Session {
         }
     }
 
-    /// Whether the caller may see a job: its own, or anybody's for an administrator.
+    /// Whether the caller may see a job: its own, what a record became, or anybody's for an administrator.
     pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
-        let own = caller == self.caller.name && self.caller.may(Action::Read, integration);
+        let readable = caller == self.caller.name || caller == RECORDS;
+        let own = readable && self.caller.may(Action::Read, integration);
         own || self.caller.may(Action::Admin, integration)
+    }
+
+    /// Refuses a change of what a record became to all but the integration's administrators: it is nobody's own.
+    pub(super) fn may_change(&self, caller: &str, integration: &str) -> Result<(), Refusal> {
+        if caller != RECORDS || self.caller.may(Action::Admin, integration) {
+            return Ok(());
+        }
+        Err(lacks(Action::Admin, Some(integration)))
     }
 
     /// How far a listing looks, of one integration or of all.
@@ -207,7 +217,7 @@ impl Session {
         }
     }
 
-    /// A delivery of the caller's own job, or anybody's for an administrator.
+    /// A delivery of a job that the caller [sees](Self::sees).
     pub(super) async fn delivery(&self, id: &str) -> Result<Delivery, Refusal> {
         self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such delivery, or it is not yours");
@@ -222,7 +232,7 @@ impl Session {
         }
     }
 
-    /// A job of the caller's own, or anybody's for an administrator.
+    /// A job that the caller [sees](Self::sees).
     pub(super) async fn job(&self, id: &str) -> Result<Job, Refusal> {
         self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such job, or it is not yours");

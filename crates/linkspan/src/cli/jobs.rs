@@ -191,7 +191,11 @@ async fn retry(gateway: &Gateway, output: Output, which: &Which) -> Done {
         ("until", &which.until),
     ];
     for (name, value) in given {
-        body.extend(value.clone().map(|value| (name.to_owned(), Value::String(value))));
+        body.extend(
+            value
+                .clone()
+                .map(|value| (name.to_owned(), Value::String(value))),
+        );
     }
     let done: Value = gateway
         .post(&["v1", "jobs", "retry"], Some(&Value::Object(body)))

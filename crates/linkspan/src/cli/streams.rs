@@ -104,7 +104,11 @@ impl Row for Stream {
         vec![
             text(&stream["integration"]),
             text(&stream["pattern"]),
-            format!("{}: {}{place}", text(&source["kind"]), text(&source["name"])),
+            format!(
+                "{}: {}{place}",
+                text(&source["kind"]),
+                text(&source["name"])
+            ),
             text(&stream["state"]),
             text(&stream["rate"]),
             text(&stream["committed"]),
@@ -211,11 +215,17 @@ mod tests {
             "in_flight": 2, "source": { "kind": "kafka", "name": "reviews", "cluster": "estate" }, "lag": { "records": 12 } });
         let cells = Stream(stream).cells();
         assert_eq!(cells.len(), Stream::COLUMNS.len());
-        assert_eq!((&*cells[2], &*cells[8]), ("kafka: reviews (estate)", "12 records"));
+        assert_eq!(
+            (&*cells[2], &*cells[8]),
+            ("kafka: reviews (estate)", "12 records")
+        );
         let found = json!({ "id": "0198", "status": "failed", "created": "2026-11-23T08:00:00Z", "record": "shardId-0\u{1b}[2J/7",
             "result": { "answers": { "mood": { "label": "negative" }, "text": { "text": "…" } }, "error": { "detail": "not\nJSON" } } });
         let cells = Found(found).cells();
         assert_eq!(cells.len(), Found::COLUMNS.len());
-        assert_eq!(&cells[3..], ["shardId-0 [2J/7", "mood: negative", "not JSON"]);
+        assert_eq!(
+            &cells[3..],
+            ["shardId-0 [2J/7", "mood: negative", "not JSON"]
+        );
     }
 }

@@ -16,8 +16,9 @@ use serde_json::Value;
 
 use super::query::{self, Known, Words};
 use super::session::Session;
+use crate::keys::Action;
 use crate::refusal::Refusal;
-use crate::store::ResultQuery;
+use crate::store::{ResultQuery, Sight};
 use look::{Look, Needle};
 use write::Form;
 
@@ -96,12 +97,35 @@ pub(super) async fn list(
     let needle = given.q.filter(|q| !q.is_empty()).map(|q| Needle::new(&q));
     let look = Look {
         store: session.gateway.store.clone(),
-        sight,
+        sights: sights(&session, sight, query.integration.as_deref()),
         query,
         needle,
     };
     let page = look.page().await?;
     form.answer(page)
+}
+
+/// Whose results the caller sees: its own, those of whoever it is an administrator of, and the records of each stream that it may read.
+fn sights(
+    session: &Session,
+    sight: Option<Sight>,
+    integration: Option<&str>,
+) -> Vec<Option<Sight>> {
+    let Some(sight) = sight else {
+        return vec![None];
+    };
+    let streams = session.gateway.streams.iter().filter(|reader| {
+        let name = reader.integration.name.as_str();
+        integration.is_none_or(|one| one == name) && session.caller.may(Action::Read, name)
+    });
+    let records = streams.map(|reader| {
+        Some(Sight {
+            caller: format!("stream:{}", reader.stream),
+            own: Some(vec![reader.integration.name.clone()]),
+            whole: Vec::new(),
+        })
+    });
+    records.chain([Some(sight.clone())]).collect()
 }
 
 fn failed(status: Option<&str>) -> Result<Option<bool>, Refusal> {

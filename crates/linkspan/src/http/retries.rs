@@ -88,15 +88,23 @@ fn filter(session: &Session, body: RetryMany) -> Result<Filter, Refusal> {
             return Err(Refusal::new(Code::Forbidden, message));
         }
         let configured = session.gateway.config.integrations.keys();
-        if !configured.map(IntegrationName::as_str).any(|name| name == integration) {
-            let message = format!("there is no integration {integration:?}: nobody would run its jobs");
+        if !configured
+            .map(IntegrationName::as_str)
+            .any(|name| name == integration)
+        {
+            let message =
+                format!("there is no integration {integration:?}: nobody would run its jobs");
             return Err(Refusal::new(Code::NotFound, message));
         }
     }
     let state = match body.state.as_deref() {
         None | Some("failed") => JobState::Failed,
         Some("cancelled") => JobState::Cancelled,
-        Some(_) => return Err(bad("state: \"failed\" or \"cancelled\"; only these can be retried")),
+        Some(_) => {
+            return Err(bad(
+                "state: \"failed\" or \"cancelled\"; only these can be retried",
+            ));
+        }
     };
     Ok(Filter {
         sight: match body.integration {

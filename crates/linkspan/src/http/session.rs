@@ -20,7 +20,6 @@ use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::refusal::Refusal;
 use crate::sessions;
-use crate::store::streams::RECORDS;
 use crate::store::{Change, Delivery, Job, Sight};
 
 /// How often it is asked whether what a waiting caller proved still holds.
@@ -33,6 +32,11 @@ pub(super) struct Session {
     pub(super) caller: Caller,
     pub(super) ids: RequestIds,
     pub(super) proof: Proof,
+}
+
+/// Whether a job's caller is a stream: a record became the job, and it is nobody's own. No key has such a name.
+pub(super) fn is_stream(caller: &str) -> bool {
+    caller.starts_with("stream:")
 }
 
 /// How the caller proved who it is.
@@ -189,14 +193,14 @@ impl Session {
 
     /// Whether the caller may see a job: its own, what a record became, or anybody's for an administrator.
     pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
-        let readable = caller == self.caller.name || caller == RECORDS;
+        let readable = caller == self.caller.name || is_stream(caller);
         let own = readable && self.caller.may(Action::Read, integration);
         own || self.caller.may(Action::Admin, integration)
     }
 
     /// Refuses a change of what a record became to all but the integration's administrators: it is nobody's own.
     pub(super) fn may_change(&self, caller: &str, integration: &str) -> Result<(), Refusal> {
-        if caller != RECORDS || self.caller.may(Action::Admin, integration) {
+        if !is_stream(caller) || self.caller.may(Action::Admin, integration) {
             return Ok(());
         }
         Err(lacks(Action::Admin, Some(integration)))

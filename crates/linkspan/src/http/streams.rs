@@ -15,10 +15,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use figures::{Figures, LagView, SourceView};
-pub use labels::{LabelTally, LabelsView};
 #[cfg(test)]
 pub(super) use labels::LabelsQuery;
 pub(super) use labels::labels;
+pub use labels::{LabelTally, LabelsView};
 
 use super::segment::Segment;
 use super::session::Session;

@@ -15,9 +15,6 @@ use super::deliveries::NewDelivery;
 use super::error::StoreError;
 use super::jobs::{Job, Sight};
 
-/// The caller of the jobs that records became: nobody's. No key can have this name. Whoever may read an integration sees them.
-pub const RECORDS: &str = "(stream)";
-
 /// The streams' side of the store.
 #[async_trait]
 pub trait StreamStore: Send + Sync {

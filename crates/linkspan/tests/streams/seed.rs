@@ -9,6 +9,9 @@ use linkspan::store::{
 use linkspan_model::{Code, InvocationId, Problem};
 use serde_json::json;
 
+/// The name of the reading of `source = { kinesis = "reviews" }` by the integration `reviews`.
+pub(crate) const REVIEWS: &str = "reviews/kinesis:own:reviews";
+
 /// What came of a record.
 #[derive(Clone)]
 pub(crate) struct Seed {
@@ -87,9 +90,18 @@ impl Seed {
     }
 }
 
-/// Commits them, each as its own record of the lane `seeded`, as the reader of a stream of that name does. Gives their ids.
+/// Commits them now, as records of the lane `seeded`, as the reader of a stream of that name does. Gives their ids.
 pub(crate) async fn commit(store: &dyn Store, stream: &str, seeds: &[Seed]) -> Vec<InvocationId> {
-    let now = Timestamp::now();
+    commit_at(store, stream, seeds, Timestamp::now()).await
+}
+
+/// The same at another time.
+pub(crate) async fn commit_at(
+    store: &dyn Store,
+    stream: &str,
+    seeds: &[Seed],
+    now: Timestamp,
+) -> Vec<InvocationId> {
     let take = TakeLanes {
         stream: stream.to_owned(),
         lanes: vec!["seeded".to_owned()],

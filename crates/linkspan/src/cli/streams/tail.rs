@@ -107,8 +107,11 @@ impl Tail<'_> {
                 return Ok((found, false));
             };
             looked += PAGE;
-            let is_new =
-                |result: &Value| named(result).0.is_some_and(|id| !self.shown.contains_key(id));
+            let is_new = |result: &Value| {
+                named(result)
+                    .0
+                    .is_some_and(|id| !self.shown.contains_key(id))
+            };
             found.extend(results.into_iter().filter(is_new));
             after = page["next"].as_str().map(str::to_owned);
             if after.is_none() || looked >= MOST {

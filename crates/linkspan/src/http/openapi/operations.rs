@@ -211,7 +211,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
             AFTER,
             ("query", "limit", "Results a page, at most."),
         ],
-        answers: &[("200", "A page; it may be short, even empty, and go on.", Some("ResultsPage"))],
+        answers: &[(
+            "200",
+            "A page; it may be short, even empty, and go on.",
+            Some("ResultsPage"),
+        )],
     },
     Operation {
         method: "get",
@@ -241,7 +245,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 "from",
                 "From then on (RFC 3339), set back to a whole step; absent: an hour before until.",
             ),
-            ("query", "until", "Up to then; absent: now. 31 days at most."),
+            (
+                "query",
+                "until",
+                "Up to then; absent: now. 31 days at most.",
+            ),
             (
                 "query",
                 "step",

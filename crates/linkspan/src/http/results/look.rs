@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use linkspan_model::{Code, InvocationId};
 
 use super::{ResultView, ResultsPage};
+use crate::http::session::is_stream;
 use crate::refusal::Refusal;
-use crate::store::streams::RECORDS;
 use crate::store::{Job, ResultPage, ResultQuery, Sight, Store, StoreError};
 
 /// So many results are looked at by one call.
@@ -29,8 +30,8 @@ const PIECE: (usize, usize) = (16, 250);
 pub(super) struct Look {
     /// Where.
     pub(super) store: Arc<dyn Store>,
-    /// How far the caller sees.
-    pub(super) sight: Option<Sight>,
+    /// Whose results the caller sees: none, everybody's. Each has an index of its own in the store, so they are asked for one by one.
+    pub(super) sights: Vec<Option<Sight>>,
     /// Which results; the limit is the page's.
     pub(super) query: ResultQuery,
     /// What their text must contain.
@@ -82,7 +83,11 @@ impl Look {
             let found = self.piece(wanted).await?;
             let (read, size) = (
                 found.results.len(),
-                found.results.iter().map(|(_, text)| text.len()).sum::<usize>(),
+                found
+                    .results
+                    .iter()
+                    .map(|(_, text)| text.len())
+                    .sum::<usize>(),
             );
             looked += read;
             bytes += size;
@@ -106,25 +111,17 @@ impl Look {
         }
     }
 
-    /// Up to so many of the results that the caller may see: its own, those of whoever it is an administrator of, and the records of
-    /// streams that it may read. Each kind has an index of its own, so they are asked for one by one.
+    /// Up to so many of the results that the caller may see.
     async fn piece(&self, wanted: usize) -> Result<ResultPage, StoreError> {
-        let query = |sight| ResultQuery {
-            sight,
-            limit: u32::try_from(wanted).unwrap_or(u32::MAX),
-            ..self.query.clone()
-        };
-        let Some(sight) = &self.sight else {
-            return self.store.list_results(query(None)).await;
-        };
-        let records = Sight {
-            caller: RECORDS.to_owned(),
-            own: sight.own.clone(),
-            whole: Vec::new(),
-        };
-        let own = self.store.list_results(query(Some(sight.clone()))).await?;
-        let records = self.store.list_results(query(Some(records))).await?;
-        Ok(joined(own, records, wanted))
+        let pages = self.sights.iter().map(|sight| {
+            let query = ResultQuery {
+                sight: sight.clone(),
+                limit: u32::try_from(wanted).unwrap_or(u32::MAX),
+                ..self.query.clone()
+            };
+            self.store.list_results(query)
+        });
+        Ok(joined(try_join_all(pages).await?, wanted))
     }
 
     /// Those whose text contains what is looked for.
@@ -143,19 +140,19 @@ impl Look {
     }
 }
 
-/// Two pages as one: the newest of both, up to where both were read.
-fn joined(one: ResultPage, other: ResultPage, wanted: usize) -> ResultPage {
-    let end = |page: &ResultPage| page.next.and(page.results.last().map(|(job, _)| job.id));
+/// Pages as one: the newest of all, up to where all of them were read.
+fn joined(pages: Vec<ResultPage>, wanted: usize) -> ResultPage {
     // Beyond here one of them may have more that lies between.
-    let known = end(&one).max(end(&other));
-    let mut results: Vec<_> = one.results.into_iter().chain(other.results).collect();
+    let known = pages.iter().filter_map(|page| page.next).max();
+    let mut results: Vec<_> = pages.into_iter().flat_map(|page| page.results).collect();
     results.sort_by(|(one, _), (other, _)| other.id.cmp(&one.id));
     let mut seen: HashSet<InvocationId> = HashSet::with_capacity(results.len());
     results.retain(|(job, _)| known.is_none_or(|known| job.id >= known) && seen.insert(job.id));
-    let more = known.is_some() || results.len() > wanted;
+    let cut = results.len() > wanted;
     results.truncate(wanted);
+    let last = results.last().map(|(job, _)| job.id);
     ResultPage {
-        next: results.last().map(|(job, _)| job.id).filter(|_| more),
+        next: if cut { last } else { known },
         results,
     }
 }
@@ -171,7 +168,7 @@ fn view(job: Job, text: &str) -> Result<ResultView, Refusal> {
         status: job.state,
         created: job.created,
         finished: job.finished,
-        record: (job.caller == RECORDS).then_some(job.request_id),
+        record: is_stream(&job.caller).then_some(job.request_id),
         result,
     })
 }
@@ -185,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_text_is_found_whatever_its_case_and_as_json_writes_it() {
-        let text = r#"{"answers":{"mood":{"label":"NEGATIVE"}},"text":"Er sagte \"GRÜSSE\"\nund ging"}"#;
+        let text =
+            r#"{"answers":{"mood":{"label":"NEGATIVE"}},"text":"Er sagte \"GRÜSSE\"\nund ging"}"#;
         for (looked_for, found) in [
             ("negative", true),
             ("\"label\":\"negative\"", true),
@@ -199,27 +197,51 @@ mod tests {
     }
 
     #[test]
-    fn two_pages_are_joined_only_as_far_as_both_were_read() {
+    fn pages_are_joined_only_as_far_as_all_were_read() {
         let ids: Vec<_> = (0..8)
             .map(|number| InvocationId::from_bytes([number; 16]))
             .collect();
         let page = |numbers: &[usize], more: bool| ResultPage {
-            results: numbers.iter().map(|&at| (job(ids[at]), String::new())).collect(),
+            results: numbers
+                .iter()
+                .map(|&at| (job(ids[at]), String::new()))
+                .collect(),
             next: numbers.last().map(|&at| ids[at]).filter(|_| more),
         };
         for (one, other, wanted, found, next) in [
-            (page(&[7, 5], true), page(&[6, 4], true), 2, &[7, 6][..], Some(6)),
-            (page(&[7, 5], true), page(&[2, 1], true), 5, &[7, 5], Some(5)),
+            (
+                page(&[7, 5], true),
+                page(&[6, 4], true),
+                2,
+                &[7, 6][..],
+                Some(6),
+            ),
+            (
+                page(&[7, 5], true),
+                page(&[2, 1], true),
+                5,
+                &[7, 5],
+                Some(5),
+            ),
             (page(&[7, 6], true), page(&[], false), 2, &[7, 6], Some(6)),
             (page(&[], false), page(&[3], false), 2, &[3], None),
-            (page(&[7, 6], false), page(&[6, 5], false), 5, &[7, 6, 5], None),
+            (
+                page(&[7, 6], false),
+                page(&[6, 5], false),
+                5,
+                &[7, 6, 5],
+                None,
+            ),
             (page(&[7, 6], false), page(&[5], false), 2, &[7, 6], Some(6)),
             (page(&[], false), page(&[], false), 2, &[], None),
         ] {
-            let joined = joined(one, other, wanted);
+            let joined = joined(vec![one, other], wanted);
             let got: Vec<_> = joined.results.iter().map(|(job, _)| job.id).collect();
             let expected: Vec<_> = found.iter().map(|&at| ids[at]).collect();
-            assert_eq!((got, joined.next), (expected, next.map(|at: usize| ids[at])));
+            assert_eq!(
+                (got, joined.next),
+                (expected, next.map(|at: usize| ids[at]))
+            );
         }
     }
 

@@ -165,7 +165,12 @@ mod tests {
     #[test]
     fn records_are_summed_and_of_times_the_longest_counts() {
         let seconds = |seconds| Behind::Time(Duration::from_secs(seconds));
-        let lag = LagView::of([Behind::Records(3), seconds(2), Behind::Records(4), seconds(1)]);
+        let lag = LagView::of([
+            Behind::Records(3),
+            seconds(2),
+            Behind::Records(4),
+            seconds(1),
+        ]);
         assert_eq!((lag.records, lag.seconds), (Some(7), Some(2.0)));
         assert_eq!(LagView::of([]), LagView::default());
     }

@@ -96,7 +96,9 @@ pub(in crate::http) async fn labels(
             until,
         };
         for count in session.gateway.store.label_counts(query).await? {
-            *sums.entry((span.step_of(count.minute), count.label)).or_default() += count.count;
+            *sums
+                .entry((span.step_of(count.minute), count.label))
+                .or_default() += count.count;
         }
         from = until;
     }
@@ -183,14 +185,49 @@ mod tests {
         let now = at("2026-11-23T10:00:30Z");
         for (from, until, step, expected) in [
             (None, None, None, Ok(("2026-11-23T09:00:00Z", 5))),
-            (Some("2026-11-23T09:50:10Z"), None, None, Ok(("2026-11-23T09:50:00Z", 1))),
-            (Some("2026-11-22T10:00:00Z"), None, None, Ok(("2026-11-22T10:00:00Z", 30))),
-            (Some("2026-11-22T10:00:00Z"), None, Some(1), Ok(("2026-11-22T10:00:00Z", 1))),
-            (Some("2026-11-23T09:07:00Z"), None, Some(15), Ok(("2026-11-23T09:00:00Z", 15))),
-            (Some("2026-11-21T08:00:00Z"), None, Some(1), Err("step: too short")),
+            (
+                Some("2026-11-23T09:50:10Z"),
+                None,
+                None,
+                Ok(("2026-11-23T09:50:00Z", 1)),
+            ),
+            (
+                Some("2026-11-22T10:00:00Z"),
+                None,
+                None,
+                Ok(("2026-11-22T10:00:00Z", 30)),
+            ),
+            (
+                Some("2026-11-22T10:00:00Z"),
+                None,
+                Some(1),
+                Ok(("2026-11-22T10:00:00Z", 1)),
+            ),
+            (
+                Some("2026-11-23T09:07:00Z"),
+                None,
+                Some(15),
+                Ok(("2026-11-23T09:00:00Z", 15)),
+            ),
+            (
+                Some("2026-11-21T08:00:00Z"),
+                None,
+                Some(1),
+                Err("step: too short"),
+            ),
             (None, None, Some(0), Err("step: not a number")),
-            (Some("2026-11-23T11:00:00Z"), None, None, Err("from: not before")),
-            (Some("2026-09-01T00:00:00Z"), None, None, Err("from: more than 31 days")),
+            (
+                Some("2026-11-23T11:00:00Z"),
+                None,
+                None,
+                Err("from: not before"),
+            ),
+            (
+                Some("2026-09-01T00:00:00Z"),
+                None,
+                None,
+                Err("from: more than 31 days"),
+            ),
         ] {
             let until: Option<&str> = until;
             let span = Span::of(from.map(at), until.map(at), step, now);

@@ -12,6 +12,8 @@
 //!   are those of N jobs.
 //! - *claim and finish*: jobs that wait already, until the last one has durably ended. linkspan has 128 places; Graphile Worker has the
 //!   settings of its documentation's page on performance (24 at once, a local queue of 500, completions in batches).
+//! - *stream*: a reader of a stream stores what came of 500 records, with its progress, in each commit: jobs that have ended, with their
+//!   results. Graphile Worker has nothing like it.
 //! - *whole life*: callers enqueue while the jobs are run, until the last one has durably ended. linkspan's callers and runner are one
 //!   process, Graphile Worker's are two.
 //!
@@ -37,13 +39,14 @@ use graphile::Graphile;
 use scenarios::{Load, Run};
 use table::{Table, load_average, median, quantile};
 
-const LOADS: [Load; 7] = [
+const LOADS: [Load; 8] = [
     Load::Enqueue { callers: 1 },
     Load::Enqueue { callers: 16 },
     Load::Enqueue { callers: 128 },
     Load::Enqueue { callers: 1024 },
     Load::Batch { batch: 128 },
     Load::Work { jobs: 6000 },
+    Load::Stream { outcomes: 500 },
     Load::Life { callers: 128 },
 ];
 
@@ -128,7 +131,7 @@ fn contenders(load: Load, graphile: bool) -> Vec<Contender> {
         Load::Enqueue { callers: 1 } | Load::Batch { .. } | Load::Work { .. } => &[1],
         Load::Enqueue { callers: 16 } => &[16],
         Load::Enqueue { callers: 128 } => &[16, 64],
-        Load::Enqueue { .. } => &[],
+        Load::Enqueue { .. } | Load::Stream { .. } => &[],
         Load::Life { .. } => &[64],
     };
     let theirs = connections

@@ -71,6 +71,7 @@ impl Graphile {
         let load = match load {
             Load::Enqueue { callers } => json!({ "load": "enqueue", "callers": callers }),
             Load::Batch { batch } => json!({ "load": "batch", "callers": 1, "batch": batch }),
+            Load::Stream { .. } => return Err("it reads no streams".into()),
             Load::Work { jobs } => json!({ "load": "work", "jobs": jobs }),
             Load::Life { callers } => json!({ "load": "life", "callers": callers }),
         };

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use linkspan::store::{Attempt, AttemptEnd, Claim, NewJob, Outcome, Places, Store, StoreError};
+use linkspan::store::{
+    Attempt, AttemptEnd, Claim, Label, LaneProgress, NewJob, Outcome, Places, RecordOutcome, Store,
+    StoreError, StreamCommit, TakeLanes, Takeable,
+};
 use linkspan_model::InvocationId;
 use tokio::sync::{Notify, Semaphore};
 
@@ -23,6 +26,8 @@ pub(crate) enum Load {
     Batch { batch: usize },
     /// So many jobs that wait already are claimed, and finished at once.
     Work { jobs: usize },
+    /// A reader of a stream that commits so many results at once, with its progress, and waits before the next.
+    Stream { outcomes: usize },
     /// [`Load::Enqueue`], while the jobs are claimed and finished: until the last one is.
     Life { callers: usize },
 }
@@ -42,6 +47,7 @@ impl Load {
             Self::Enqueue { callers } => format!("enqueue, {callers} waiting callers"),
             Self::Batch { batch } => format!("enqueue, {batch} at once by 1 caller"),
             Self::Work { jobs } => format!("claim and finish {jobs} waiting jobs"),
+            Self::Stream { outcomes } => format!("stream, {outcomes} results a commit by 1 reader"),
             Self::Life { callers } => format!("whole life, {callers} waiting callers"),
         }
     }
@@ -60,6 +66,7 @@ impl Load {
             Self::Enqueue { callers } => enqueue(&store, callers, self.time()).await,
             Self::Batch { batch } => batches(&store, batch, self.time()).await,
             Self::Work { jobs } => work_off(&store, jobs).await,
+            Self::Stream { outcomes } => read_stream(&store, outcomes, self.time()).await,
             Self::Life { callers } => lives(&store, callers, self.time()).await,
         }
     }
@@ -115,6 +122,70 @@ async fn batches(store: &Arc<dyn Store>, batch: usize, time: Duration) -> Result
         seconds: start.elapsed().as_secs_f64(),
         calls,
     })
+}
+
+async fn read_stream(
+    store: &Arc<dyn Store>,
+    outcomes: usize,
+    time: Duration,
+) -> Result<Run, StoreError> {
+    let take = TakeLanes {
+        stream: "reviews".to_owned(),
+        lanes: vec!["0".to_owned()],
+        owner: "gateway".to_owned(),
+        which: Takeable::Any,
+        lease: SignedDuration::from_secs(60),
+        now: Timestamp::now(),
+    };
+    let taken = store.take_lanes(take).await?;
+    let start = Instant::now();
+    let mut calls = Vec::new();
+    while start.elapsed() < time {
+        let commit = StreamCommit {
+            stream: "reviews".to_owned(),
+            lanes: taken
+                .iter()
+                .map(|lane| LaneProgress {
+                    hold: lane.hold.clone(),
+                    progress: Some(calls.len().to_string()),
+                    ended: false,
+                })
+                .collect(),
+            outcomes: (0..outcomes).map(|_| outcome()).collect(),
+            now: Timestamp::now(),
+        };
+        let begun = Instant::now();
+        store.commit_stream(commit).await?;
+        calls.push(milliseconds(begun));
+    }
+    Ok(Run {
+        jobs: calls.len() * outcomes,
+        seconds: start.elapsed().as_secs_f64(),
+        calls,
+    })
+}
+
+/// A record's result of 1 KiB, with a label.
+fn outcome() -> RecordOutcome {
+    RecordOutcome {
+        id: InvocationId::new(),
+        integration: INTEGRATION.to_owned(),
+        problem: None,
+        result: text(),
+        document: None,
+        request: None,
+        record: "reviews-0@17".to_owned(),
+        traceparent: None,
+        attempts: 1,
+        max_attempts: 3,
+        started: Timestamp::now(),
+        keep: SignedDuration::from_hours(24),
+        deliveries: Vec::new(),
+        labels: vec![Label {
+            service: "mood".to_owned(),
+            label: "positive".to_owned(),
+        }],
+    }
 }
 
 async fn fill(store: &Arc<dyn Store>, jobs: usize) -> Result<(), StoreError> {

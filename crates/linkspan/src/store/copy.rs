@@ -69,6 +69,8 @@ pub struct Rest {
     pub pauses: Vec<Row>,
     /// What all gateways on a store agree on.
     pub settings: Vec<Row>,
+    /// The lanes of streams.
+    pub lanes: Vec<Row>,
 }
 
 /// How far a copy has come.
@@ -133,6 +135,9 @@ pub trait Export: Send + Sync {
     /// Everything that belongs to no job.
     async fn rest(&self) -> Result<Rest, StoreError>;
 
+    /// The next counts of labels after one, in the order of their keys.
+    async fn labels(&self, after: Option<Row>, limit: u32) -> Result<Vec<Row>, StoreError>;
+
     /// The next audit lines after a position, each with its own.
     async fn audit(&self, after: i64, limit: u32) -> Result<Vec<(i64, Row)>, StoreError>;
 }
@@ -173,8 +178,12 @@ pub trait Import: Send + Sync {
         progress: Progress,
     ) -> Result<(), StoreError>;
 
-    /// Stores what belongs to no job. A key that was revoked here stays so.
+    /// Stores what belongs to no job, in the place of what is there. A key that was revoked here stays so. Counts of labels are removed:
+    /// they follow.
     async fn take_rest(&self, rest: Rest) -> Result<(), StoreError>;
+
+    /// Stores counts of labels.
+    async fn take_labels(&self, labels: Vec<Row>) -> Result<(), StoreError>;
 
     /// The ids of jobs after an id that did not change after a time.
     async fn ids(
@@ -239,7 +248,9 @@ pub async fn copy(
     let begun = from.extent(Timestamp::now()).await?;
     let ahead = from.count(begun).await?;
     tell(Step::Ahead(ahead.get("jobs").copied().unwrap_or(0)));
+    // Before the jobs: what a stream commits meanwhile is done again in the target rather than left out.
     to.take_rest(from.rest().await?).await?;
+    copy_labels(from, to).await?;
     loop {
         let page = from.jobs(progress.position, PAGE).await?;
         let Some(end) = page.last() else { break };
@@ -281,6 +292,18 @@ pub async fn copy(
     }
     copied.differences = differences(&counted, &to.count(end).await?);
     Ok(copied)
+}
+
+async fn copy_labels(from: &dyn Export, to: &dyn Import) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = from.labels(after, 10 * PAGE).await?;
+        after = page.last().cloned();
+        if after.is_none() {
+            return Ok(());
+        }
+        to.take_labels(page).await?;
+    }
 }
 
 async fn remove_missing(from: &dyn Export, to: &dyn Import, until: i64) -> Result<u64, StoreError> {

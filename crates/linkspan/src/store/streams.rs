@@ -6,14 +6,25 @@
 //! What came of a record is a job that has ended already: found, listed, delivered, expired and erased like any other. A record that
 //! could not be worked on is a failed job that keeps the record's bytes, so that the job's retry is the replay of the dead letter.
 
+use std::collections::{BTreeMap, HashSet};
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use linkspan_model::{InvocationId, Problem};
+use linkspan_model::{InvocationId, JobState, Problem};
 
 use super::blobs::DocumentRef;
 use super::deliveries::NewDelivery;
 use super::error::StoreError;
-use super::jobs::{Job, Sight};
+use super::jobs::{AttemptOutcome, AttemptRecord, Job, Sight};
+
+/// So many of a commit's outcomes, the latest, are told as events: a list shows no more, and a stream has thousands in a second.
+pub(in crate::store) const TOLD: usize = 64;
+
+/// In microseconds.
+const MINUTE: i64 = 60_000_000;
+
+/// In milliseconds.
+const DAY: i64 = 86_400_000;
 
 /// The streams' side of the store.
 #[async_trait]
@@ -47,10 +58,12 @@ pub trait StreamStore: Send + Sync {
     async fn release_lanes(&self, stream: &str, held: Vec<Hold>) -> Result<(), StoreError>;
 
     /// Stores what came out of records together with the lanes' progress: all of it, in one transaction, or nothing. Durable on return.
+    /// A lane may be committed under its latest token, whether its lease is over or it was released, until somebody else takes it.
     ///
     /// # Errors
     ///
-    /// `Full`, `Busy`, `Unreachable`: nothing was stored, and the same can be tried again. Others: unknown; read the progress anew.
+    /// `Full`, `Busy`: nothing was stored, and the same can be tried again. `Internal`: nothing was stored; so it is where an outcome's
+    /// id is there already. Others: unknown; read the progress anew.
     async fn commit_stream(&self, commit: StreamCommit) -> Result<StreamCommitted, StoreError>;
 
     /// Every known lane of a stream, by name.
@@ -60,7 +73,8 @@ pub trait StreamStore: Send + Sync {
     /// As [`JobStore::get`](super::JobStore::get).
     async fn lanes(&self, stream: &str) -> Result<Vec<LaneStatus>, StoreError>;
 
-    /// Forgets lanes that are no more: ended ones whose shard is gone. Lanes that are leased stay.
+    /// Forgets lanes that are no more: ended ones whose shard is gone. Lanes that somebody holds, or held to his end, stay: they are
+    /// to be released first.
     ///
     /// # Errors
     ///
@@ -74,7 +88,7 @@ pub trait StreamStore: Send + Sync {
     /// As [`JobStore::get`](super::JobStore::get).
     async fn list_results(&self, query: ResultQuery) -> Result<ResultPage, StoreError>;
 
-    /// How often which label came out, by minute, oldest first.
+    /// How often which label came out, by minute of the commit, oldest first.
     ///
     /// # Errors
     ///
@@ -263,7 +277,7 @@ pub struct LabelQuery {
     pub until: Timestamp,
 }
 
-/// How often a label came out within a minute.
+/// How often a label came out within a minute that begins within the query's time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelCount {
     /// The minute's begin.
@@ -272,6 +286,104 @@ pub struct LabelCount {
     pub label: Label,
     /// How often.
     pub count: u64,
+}
+
+impl RecordOutcome {
+    /// The job that it is: it has had its attempts and ended, and belongs to its stream. (No key's owner has such a name.)
+    pub(in crate::store) fn job(&self, stream: &str, now: Timestamp) -> Job {
+        let (state, outcome) = match self.problem {
+            None => (JobState::Succeeded, AttemptOutcome::Succeeded),
+            Some(_) => (JobState::Failed, AttemptOutcome::Failed),
+        };
+        let created = made(self.id);
+        Job {
+            id: self.id,
+            integration: self.integration.clone(),
+            caller: format!("stream:{stream}"),
+            state,
+            version: 1,
+            attempts: self.attempts,
+            max_attempts: self.max_attempts,
+            created,
+            updated: now,
+            due: created,
+            started: Some(self.started),
+            finished: Some(now),
+            expires: Some(now.checked_add(self.keep).unwrap_or(Timestamp::MAX)),
+            problem: self.problem.clone(),
+            request_id: self.record.clone(),
+            traceparent: self.traceparent.clone(),
+            held: false,
+            history: vec![AttemptRecord {
+                started: self.started,
+                ended: now,
+                outcome,
+                code: self.problem.as_ref().map(|problem| problem.code),
+            }],
+        }
+    }
+
+    /// The request that a retry needs, where there can be one.
+    pub(in crate::store) fn stored_request(&self) -> Option<&str> {
+        match (&self.request, &self.document) {
+            (Some(request), _) => Some(request),
+            (None, Some(_)) => Some("{}"),
+            (None, None) => None,
+        }
+    }
+}
+
+impl TakeLanes {
+    /// The lanes, each once.
+    pub(in crate::store) fn distinct(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        let lanes = self.lanes.iter().map(String::as_str);
+        lanes.filter(|lane| seen.insert(*lane)).collect()
+    }
+}
+
+impl StreamCommit {
+    /// How often which label of which integration comes out.
+    pub(in crate::store) fn labels(&self) -> BTreeMap<(&str, &Label), u64> {
+        let mut counts = BTreeMap::new();
+        for outcome in &self.outcomes {
+            for label in &outcome.labels {
+                *counts
+                    .entry((outcome.integration.as_str(), label))
+                    .or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The minute in which it is, as the tables keep it.
+    pub(in crate::store) fn minute(&self) -> i64 {
+        let now = self.now.as_microsecond();
+        now - now.rem_euclid(MINUTE)
+    }
+}
+
+impl ResultQuery {
+    /// The ids between which jobs of the query's time are, the second one excluded: a job is made within a day of its id.
+    pub(in crate::store) fn ids(&self) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
+        let least = |time: Timestamp, days: i64| {
+            let millisecond = time.as_millisecond().saturating_add(days * DAY).max(0);
+            let mut id = [0; 16];
+            id[..6].copy_from_slice(&millisecond.to_be_bytes()[2..]);
+            id
+        };
+        (
+            self.from.map(|from| least(from, -1)),
+            self.until.map(|until| least(until, 1)),
+        )
+    }
+}
+
+/// When an id was made (RFC 9562, 5.7).
+fn made(id: InvocationId) -> Timestamp {
+    let mut millisecond = [0; 8];
+    millisecond[2..].copy_from_slice(&id.as_bytes()[..6]);
+    Timestamp::from_millisecond(i64::from_be_bytes(millisecond)).unwrap_or(Timestamp::MAX)
 }
 
 impl std::fmt::Debug for RecordOutcome {

@@ -9,11 +9,12 @@ use linkspan_testkit::PostgresServer;
 
 use super::{Copied, Export as _, IN_USE, Import as _, Progress, copy};
 use crate::store::conformance::deliveries::by;
+use crate::store::conformance::streams::{label, scored};
 use crate::store::conformance::{Open, at, bill, clerk, content, key};
 use crate::store::{
     AttemptEnd, AuditLine, AuditQuery, Blobs, Command, DeliveryQuery, Digest, Endpoint, ErrorKind,
     FileBlobs, Idempotency, KeyRecord, NewJob, Outcome, PostgresOptions, PostgresStore,
-    SqliteOptions, SqliteStore, StoreError,
+    SqliteOptions, SqliteStore, StoreError, Takeable,
 };
 
 struct Move {
@@ -151,6 +152,16 @@ async fn everything(open: &Open) -> Vec<InvocationId> {
     };
     open.store.insert_key(record, clerk()).await.unwrap();
     open.store.settle("secret", vec![1, 2, 3]).await.unwrap();
+    let (read, ended) = (open.hold("reviews-0").await, open.hold("reviews-1").await);
+    let mut scored = scored();
+    scored.labels = ["good", "nul \0"].map(label).to_vec();
+    ids.push(scored.id);
+    open.commit(&[&read], "at 17", vec![scored], 3).await;
+    open.commit(&[&ended], "at 9", Vec::new(), 3).await;
+    open.store
+        .release_lanes("reviews", vec![ended])
+        .await
+        .unwrap();
     let endpoint = Endpoint::new("bills", "mail");
     let reason = Some("they move house".to_owned());
     open.store
@@ -177,6 +188,8 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
         old.store.counts().await.unwrap(),
     );
     let endpoints = old.store.endpoints().await.unwrap();
+    let lanes = old.store.lanes("reviews").await.unwrap();
+    assert_eq!((lanes.len(), old.labels().await.len()), (2, 2));
     let audit = old
         .store
         .list_audit(AuditQuery::newest(100))
@@ -191,6 +204,17 @@ async fn a_history_reads_the_same_in_its_new_home_and_goes_on_there() {
     assert_eq!(new.store.list_keys().await.unwrap(), keys);
     assert_eq!(new.store.counts().await.unwrap(), counts);
     assert_eq!(new.store.endpoints().await.unwrap(), endpoints);
+    assert_eq!(new.store.lanes("reviews").await.unwrap(), lanes);
+    let labels = new.labels().await;
+    assert_eq!(labels.iter().map(|one| one.count).sum::<u64>(), 2);
+    // A stream goes on where it was, under tokens that are later than all before.
+    let taken = new
+        .take("new", Takeable::Any, &["reviews-0", "new"], 50)
+        .await;
+    assert_eq!(taken[0].progress.as_deref(), Some("at 17"));
+    for taken in &taken {
+        assert!(lanes.iter().all(|lane| lane.token < taken.hold.token));
+    }
     assert_eq!(
         new.store
             .list_audit(AuditQuery::newest(100))
@@ -250,6 +274,14 @@ async fn a_second_run_takes_over_what_changed_and_removes_what_is_gone() {
         outcome: "forbidden".to_owned(),
     };
     old.store.append_audit(line).await.unwrap();
+    // A stream goes on, and a lane is no more.
+    let read = old.hold("reviews-0").await;
+    let mut more = scored();
+    more.labels = vec![label("good")];
+    let scored_since = more.id;
+    old.commit(&[&read], "at 18", vec![more], 104).await;
+    let gone = vec!["reviews-1".to_owned()];
+    old.store.forget_lanes("reviews", gone).await.unwrap();
     let copied = site.copy().await;
     assert_eq!(copied.differences, []);
     assert_eq!(copied.removed, 1);
@@ -257,7 +289,7 @@ async fn a_second_run_takes_over_what_changed_and_removes_what_is_gone() {
     assert_eq!((third.differences.as_slice(), third.removed), (&[][..], 0));
     let moved = deliveries.claimed[0].delivery.job;
     let mut before = Vec::new();
-    for id in [added, moved, ids[11]] {
+    for id in [added, moved, ids[11], scored_since] {
         before.push((id, shown(&old, id).await));
     }
     drop(old);
@@ -266,6 +298,12 @@ async fn a_second_run_takes_over_what_changed_and_removes_what_is_gone() {
         assert_eq!(shown(&new, id).await, before);
     }
     assert!(new.store.get(erased).await.unwrap().is_none());
+    let lanes = new.store.lanes("reviews").await.unwrap();
+    assert_eq!(
+        (lanes.len(), lanes[0].progress.as_deref()),
+        (1, Some("at 18"))
+    );
+    assert_eq!(new.labels().await.len(), 3);
     // What the new gateway did is neither undone nor removed by a copy too many.
     let later = Timestamp::now();
     let mine = NewJob {

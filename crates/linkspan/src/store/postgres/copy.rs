@@ -19,6 +19,8 @@ const COPYING: &str = "copy the store";
 const COUNTS: &str = "SELECT 'jobs', count(*) FROM jobs UNION ALL SELECT 'documents', count(*) FROM documents \
     UNION ALL SELECT 'large documents', count(*) FROM documents WHERE digest IS NOT NULL UNION ALL SELECT 'results', count(*) FROM results UNION ALL SELECT 'deliveries', count(*) FROM deliveries \
     UNION ALL SELECT 'pauses', count(*) FROM pauses UNION ALL SELECT 'keys', count(*) FROM keys \
+    UNION ALL SELECT 'lanes', count(*) FROM lanes \
+    UNION ALL SELECT 'labels', coalesce(sum(count), 0)::int8 FROM (SELECT count FROM labels UNION ALL SELECT count FROM label_changes) AS l \
     UNION ALL SELECT 'audit lines', count(*) FROM audit WHERE at BETWEEN $1 AND $2 \
     UNION ALL SELECT 'idempotency keys', count(*) FROM idempotency WHERE expires > $3 \
     UNION ALL SELECT 'jobs in state ' || state, count(*) FROM jobs GROUP BY state \
@@ -42,6 +44,8 @@ struct TakeAudit {
     lines: Vec<Row>,
     progress: (String, Progress),
 }
+
+struct TakeLabels(Vec<Row>);
 
 struct Remove(Vec<Uuid>);
 
@@ -111,6 +115,10 @@ impl Import for PostgresStore {
 
     async fn take_rest(&self, rest: Rest) -> Result<(), StoreError> {
         self.db.change(rest).await
+    }
+
+    async fn take_labels(&self, labels: Vec<Row>) -> Result<(), StoreError> {
+        self.db.change(TakeLabels(labels)).await
     }
 
     async fn ids(
@@ -298,7 +306,9 @@ impl Change for Rest {
 
     async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
         unused(scope).await?;
-        scope.execute("DELETE FROM pauses", &[]).await?;
+        for table in ["pauses", "lanes", "labels", "label_changes"] {
+            scope.execute(&format!("DELETE FROM {table}"), &[]).await?;
+        }
         for (statement, rows) in [
             (
                 "INSERT INTO keys SELECT * FROM json_populate_recordset(NULL::keys, $1::text::json) \
@@ -315,9 +325,37 @@ impl Change for Rest {
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 &self.settings,
             ),
+            (
+                "INSERT INTO lanes SELECT * FROM json_populate_recordset(NULL::lanes, $1::text::json)",
+                &self.lanes,
+            ),
         ] {
             scope.execute(statement, &[&json(rows.iter())]).await?;
         }
+        // The next token is later than all of theirs.
+        scope
+            .query(
+                "SELECT setval('lane_tokens', greatest(max(token), (SELECT last_value FROM lane_tokens))) FROM lanes",
+                &[],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+impl Change for TakeLabels {
+    type Out = ();
+    const DOING: &'static str = COPYING;
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        unused(scope).await?;
+        scope
+            .execute(
+                "INSERT INTO labels SELECT * FROM json_populate_recordset(NULL::labels, $1::text::json) \
+                 ON CONFLICT (integration, minute, service, label) DO UPDATE SET count = excluded.count",
+                &[&json(self.0.iter())],
+            )
+            .await?;
         Ok(())
     }
 }

@@ -196,15 +196,27 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (stream, lane)
     );
 
-    -- How often which label came out, by minute. Counts are added as rows and summed up now and then, as of tallies.
+    -- The tokens of all lanes: a lane that was forgotten and comes back gets none that it had.
+    CREATE SEQUENCE lane_tokens;
+
+    -- How often which label came out, by minute: the sum over both tables. Changes are added as rows to the second one, so that no two
+    -- transactions wait for each other's count; now and then they are added to the first.
     CREATE TABLE labels (
+        integration text NOT NULL,
+        minute      int8 NOT NULL,
+        service     text NOT NULL,
+        label       text NOT NULL,
+        count       int8 NOT NULL,
+        PRIMARY KEY (integration, minute, service, label)
+    );
+    CREATE INDEX labels_by_minute ON labels (minute);
+    CREATE TABLE label_changes (
         integration text NOT NULL,
         minute      int8 NOT NULL,
         service     text NOT NULL,
         label       text NOT NULL,
         count       int8 NOT NULL
     );
-    CREATE INDEX labels_by_minute ON labels (integration, minute);
 
     CREATE INDEX jobs_by_integration ON jobs (integration, id);
 

@@ -1,56 +1,533 @@
-//! [`StreamStore`].
+//! [`StreamStore`] on PostgreSQL. Leases are kept by the server's clock, as those of jobs are.
+//!
+//! Whoever changes lanes locks their rows first, by name, and then looks at their tokens: from then on nobody takes them. Lanes are
+//! locked before everything else.
+
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use linkspan_model::{InvocationId, JobState};
+use uuid::Uuid;
 
 use super::PostgresStore;
-use crate::store::error::{ErrorKind, StoreError};
+use super::deliveries::outbox;
+use super::fault::Fault;
+use super::jobs::Conditions;
+use super::partitions::{Bucket, Family};
+use super::pool::{Change, Scope, query};
+use super::requests::{self, NewRequest, insert_results};
+use super::rows::{self, COLUMNS, Row, big, code, micro, optional_time, text, time, uuid};
+use crate::store::error::StoreError;
+use crate::store::jobs::Job;
 use crate::store::streams::{
-    Hold, LabelCount, LabelQuery, LaneStatus, ResultPage, ResultQuery, StreamCommit,
-    StreamCommitted, StreamStore, TakeLanes, TakenLane,
+    Hold, Label, LabelCount, LabelQuery, LaneStatus, ResultPage, ResultQuery, StreamCommit,
+    StreamCommitted, StreamStore, TOLD, TakeLanes, Takeable, TakenLane,
 };
-
-fn unbuilt<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(ErrorKind::Internal, "use streams"))
-}
+use crate::store::watch::Event;
 
 #[async_trait]
 impl StreamStore for PostgresStore {
-    async fn take_lanes(&self, _: TakeLanes) -> Result<Vec<TakenLane>, StoreError> {
-        unbuilt()
+    async fn take_lanes(&self, take: TakeLanes) -> Result<Vec<TakenLane>, StoreError> {
+        self.db.change(take).await
     }
 
     async fn renew_lanes(
         &self,
-        _: &str,
-        _: Vec<Hold>,
-        _: SignedDuration,
-        _: Timestamp,
+        stream: &str,
+        held: Vec<Hold>,
+        lease: SignedDuration,
+        now: Timestamp,
     ) -> Result<Vec<Hold>, StoreError> {
-        unbuilt()
+        self.db
+            .change(Renew {
+                stream: text(stream),
+                held,
+                lease,
+                now,
+            })
+            .await
     }
 
-    async fn release_lanes(&self, _: &str, _: Vec<Hold>) -> Result<(), StoreError> {
-        unbuilt()
+    async fn release_lanes(&self, stream: &str, held: Vec<Hold>) -> Result<(), StoreError> {
+        let stream = text(stream);
+        self.db.change(Release { stream, held }).await
     }
 
-    async fn commit_stream(&self, _: StreamCommit) -> Result<StreamCommitted, StoreError> {
-        unbuilt()
+    async fn commit_stream(&self, commit: StreamCommit) -> Result<StreamCommitted, StoreError> {
+        self.db.change(commit).await
     }
 
-    async fn lanes(&self, _: &str) -> Result<Vec<LaneStatus>, StoreError> {
-        unbuilt()
+    async fn lanes(&self, stream: &str) -> Result<Vec<LaneStatus>, StoreError> {
+        let (stream, ahead) = (text(stream), self.db.ahead());
+        self.db
+            .read("list lanes", move |client| {
+                let stream = stream.clone();
+                async move {
+                    let rows = query(
+                        &client,
+                        "SELECT lane, token, owner, lease, progress, ended, updated FROM lanes WHERE stream = $1 \
+                         ORDER BY lane COLLATE \"C\"",
+                        &[&stream],
+                    )
+                    .await?;
+                    rows.iter()
+                        .map(|row| {
+                            let until = optional_time(row, 3)?;
+                            Ok(LaneStatus {
+                                lane: row.try_get(0)?,
+                                token: rows::unsigned(row, 1)?,
+                                owner: row.try_get(2)?,
+                                until: until.map(|until| {
+                                    until.checked_sub(ahead).unwrap_or(Timestamp::MIN)
+                                }),
+                                progress: row.try_get(4)?,
+                                ended: row.try_get(5)?,
+                                updated: optional_time(row, 6)?,
+                            })
+                        })
+                        .collect()
+                }
+            })
+            .await
     }
 
-    async fn forget_lanes(&self, _: &str, _: Vec<String>) -> Result<(), StoreError> {
-        unbuilt()
+    async fn forget_lanes(&self, stream: &str, lanes: Vec<String>) -> Result<(), StoreError> {
+        let stream = text(stream);
+        self.db.change(Forget { stream, lanes }).await
     }
 
-    async fn list_results(&self, _: ResultQuery) -> Result<ResultPage, StoreError> {
-        unbuilt()
+    async fn list_results(&self, query: ResultQuery) -> Result<ResultPage, StoreError> {
+        self.db
+            .read("list results", move |client| {
+                let query = query.clone();
+                async move { list(&client, &query).await }
+            })
+            .await
     }
 
-    async fn label_counts(&self, _: LabelQuery) -> Result<Vec<LabelCount>, StoreError> {
-        unbuilt()
+    async fn label_counts(&self, asked: LabelQuery) -> Result<Vec<LabelCount>, StoreError> {
+        let integration = text(&asked.integration);
+        let (from, until) = (micro(asked.from), micro(asked.until));
+        self.db
+            .read("count labels", move |client| {
+                let integration = integration.clone();
+                async move {
+                    let rows = query(
+                        &client,
+                        "SELECT minute, service, label, sum(count)::int8 FROM ( \
+                             SELECT minute, service, label, count FROM labels WHERE integration = $1 AND minute >= $2 AND minute < $3 \
+                             UNION ALL \
+                             SELECT minute, service, label, count FROM label_changes \
+                                 WHERE integration = $1 AND minute >= $2 AND minute < $3) AS counts \
+                         GROUP BY 1, 2, 3 ORDER BY 1, 2 COLLATE \"C\", 3 COLLATE \"C\"",
+                        &[&integration, &from, &until],
+                    )
+                    .await?;
+                    rows.iter()
+                        .map(|row| {
+                            Ok(LabelCount {
+                                minute: time(row, 0)?,
+                                label: Label {
+                                    service: row.try_get(1)?,
+                                    label: row.try_get(2)?,
+                                },
+                                count: rows::unsigned(row, 3)?,
+                            })
+                        })
+                        .collect()
+                }
+            })
+            .await
     }
+}
+
+struct Renew {
+    stream: String,
+    held: Vec<Hold>,
+    lease: SignedDuration,
+    now: Timestamp,
+}
+
+struct Release {
+    stream: String,
+    held: Vec<Hold>,
+}
+
+struct Forget {
+    stream: String,
+    lanes: Vec<String>,
+}
+
+/// A lane's row, locked.
+struct Lane {
+    token: u64,
+    owner: Option<String>,
+    lease: Option<Timestamp>,
+    progress: Option<String>,
+    ended: bool,
+}
+
+/// The rows of lanes, locked for the transaction, by name.
+async fn lock<'l>(
+    scope: &Scope<'_>,
+    stream: &str,
+    lanes: impl Iterator<Item = &'l str>,
+) -> Result<HashMap<String, Lane>, Fault> {
+    let lanes: Vec<String> = lanes.map(text).collect();
+    // In the order of the names, so that two transactions do not wait for each other crosswise.
+    let found = scope
+        .query(
+            "SELECT lane, token, owner, lease, progress, ended FROM lanes WHERE stream = $1 AND lane = ANY($2) \
+             ORDER BY lane FOR UPDATE",
+            &[&stream, &lanes],
+        )
+        .await?;
+    found
+        .iter()
+        .map(|row| {
+            let lane = Lane {
+                token: rows::unsigned(row, 1)?,
+                owner: row.try_get(2)?,
+                lease: optional_time(row, 3)?,
+                progress: row.try_get(4)?,
+                ended: row.try_get(5)?,
+            };
+            Ok((row.try_get(0)?, lane))
+        })
+        .collect()
+}
+
+/// Those of the lanes that are still held under these tokens, locked.
+async fn still_held<'h>(
+    scope: &Scope<'_>,
+    stream: &str,
+    held: &'h [Hold],
+) -> Result<HashSet<&'h Hold>, Fault> {
+    let lanes = held.iter().map(|hold| hold.lane.as_str());
+    let locked = lock(scope, stream, lanes).await?;
+    let is_ours = |hold: &&Hold| {
+        locked
+            .get(&text(&hold.lane))
+            .is_some_and(|lane| lane.token == hold.token && lane.owner.is_some())
+    };
+    Ok(held.iter().filter(is_ours).collect())
+}
+
+fn names<'h>(held: impl IntoIterator<Item = &'h Hold>) -> Vec<String> {
+    held.into_iter().map(|hold| text(&hold.lane)).collect()
+}
+
+impl Change for TakeLanes {
+    type Out = Vec<TakenLane>;
+    const DOING: &'static str = "take lanes";
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Vec<TakenLane>, Fault> {
+        let (stream, asked) = (text(&self.stream), self.distinct());
+        let lanes: Vec<String> = asked.iter().map(|lane| text(lane)).collect();
+        // A new lane has a row before it is taken: of two who come to it at once, the second waits.
+        scope
+            .execute(
+                "INSERT INTO lanes (stream, lane, token, ended) SELECT $1, lane, 0, false FROM unnest($2::text[]) AS n (lane) \
+                 ORDER BY lane ON CONFLICT DO NOTHING",
+                &[&stream, &lanes],
+            )
+            .await?;
+        let mut locked = lock(scope, &stream, asked.iter().copied()).await?;
+        if self.which == Takeable::Free {
+            let now = scope.db.by_server(self.now);
+            locked.retain(|_, lane| {
+                lane.owner.is_none() || lane.lease.is_none_or(|until| until <= now)
+            });
+        }
+        let taken: Vec<&String> = locked.keys().collect();
+        let until = scope.db.by_server(self.now).checked_add(self.lease);
+        // Under the locks: whose token is later, took it later.
+        let rows = scope
+            .query(
+                "UPDATE lanes SET token = nextval('lane_tokens'), owner = $3, lease = $4 WHERE stream = $1 AND lane = ANY($2) \
+                 RETURNING lane, token",
+                &[
+                    &stream,
+                    &taken,
+                    &text(&self.owner),
+                    &micro(until.unwrap_or(Timestamp::MAX)),
+                ],
+            )
+            .await?;
+        let tokens = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, rows::unsigned(row, 1)?)))
+            .collect::<Result<HashMap<String, u64>, Fault>>()?;
+        let one = |lane: &&str| {
+            let name = text(lane);
+            let before = locked.get(&name)?;
+            Some(TakenLane {
+                hold: Hold {
+                    lane: (*lane).to_owned(),
+                    token: *tokens.get(&name)?,
+                },
+                progress: before.progress.clone(),
+                ended: before.ended,
+            })
+        };
+        Ok(asked.iter().filter_map(one).collect())
+    }
+}
+
+impl Change for Renew {
+    type Out = Vec<Hold>;
+    const DOING: &'static str = "renew the leases of lanes";
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<Vec<Hold>, Fault> {
+        let held = still_held(scope, &self.stream, &self.held).await?;
+        let until = scope.db.by_server(self.now).checked_add(self.lease);
+        scope
+            .execute(
+                "UPDATE lanes SET lease = $3 WHERE stream = $1 AND lane = ANY($2)",
+                &[
+                    &self.stream,
+                    &names(held.iter().copied()),
+                    &micro(until.unwrap_or(Timestamp::MAX)),
+                ],
+            )
+            .await?;
+        let lost = self.held.iter().filter(|hold| !held.contains(hold));
+        Ok(lost.cloned().collect())
+    }
+}
+
+impl Change for Release {
+    type Out = ();
+    const DOING: &'static str = "release lanes";
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        let held = still_held(scope, &self.stream, &self.held).await?;
+        scope
+            .execute(
+                "UPDATE lanes SET owner = NULL, lease = NULL WHERE stream = $1 AND lane = ANY($2)",
+                &[&self.stream, &names(held)],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+impl Change for Forget {
+    type Out = ();
+    const DOING: &'static str = "forget lanes";
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        let mut locked = lock(scope, &self.stream, self.lanes.iter().map(String::as_str)).await?;
+        locked.retain(|_, lane| lane.owner.is_none());
+        let lanes: Vec<String> = locked.into_keys().collect();
+        scope
+            .execute(
+                "DELETE FROM lanes WHERE stream = $1 AND lane = ANY($2)",
+                &[&self.stream, &lanes],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+impl Change for StreamCommit {
+    type Out = StreamCommitted;
+    const DOING: &'static str = "commit a stream";
+
+    fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets: HashSet<Bucket> = HashSet::new();
+        for outcome in &self.outcomes {
+            for family in [Family::Jobs, Family::Content] {
+                buckets.insert(family.of_id(outcome.id.as_bytes()));
+            }
+            let deliveries = outcome.deliveries.iter();
+            buckets.extend(deliveries.map(|new| Family::Deliveries.of_id(new.id.as_bytes())));
+        }
+        buckets.into_iter().collect()
+    }
+
+    async fn apply(&self, scope: &mut Scope<'_>) -> Result<StreamCommitted, Fault> {
+        let stream = text(&self.stream);
+        let lanes = self.lanes.iter().map(|lane| lane.hold.lane.as_str());
+        let locked = lock(scope, &stream, lanes).await?;
+        let holds = self.lanes.iter().map(|lane| &lane.hold);
+        let is_fenced = |hold: &&Hold| {
+            locked
+                .get(&text(&hold.lane))
+                .is_none_or(|lane| lane.token != hold.token)
+        };
+        let fenced: Vec<String> = holds
+            .filter(is_fenced)
+            .map(|hold| hold.lane.clone())
+            .collect();
+        if !fenced.is_empty() {
+            return Ok(StreamCommitted::Fenced(fenced));
+        }
+        self.store_outcomes(scope).await?;
+        self.count_labels(scope).await?;
+        self.note_progress(scope, &stream).await?;
+        self.tell_less(scope);
+        Ok(StreamCommitted::Done)
+    }
+}
+
+impl StreamCommit {
+    async fn store_outcomes(&self, scope: &mut Scope<'_>) -> Result<(), Fault> {
+        let rows: Vec<Row> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let job = storable(outcome.job(&self.stream, self.now));
+                let mut row = Row::new(job, outcome.keep);
+                row.token = 1;
+                row
+            })
+            .collect();
+        rows::insert(scope, &rows).await?;
+        let results: Vec<(Uuid, String)> = self
+            .outcomes
+            .iter()
+            .map(|outcome| (uuid(outcome.id), text(&outcome.result)))
+            .collect();
+        insert_results(scope, &results).await?;
+        let requests: Vec<NewRequest<'_>> = self
+            .outcomes
+            .iter()
+            .filter_map(|outcome| {
+                Some(NewRequest {
+                    id: uuid(outcome.id),
+                    request: outcome.stored_request()?,
+                    document: outcome.document.as_ref(),
+                })
+            })
+            .collect();
+        requests::insert(scope, &requests).await?;
+        let outbox: Vec<_> = rows
+            .into_iter()
+            .zip(&self.outcomes)
+            .filter(|(_, outcome)| !outcome.deliveries.is_empty())
+            .map(|(row, outcome)| (row.job, &outcome.deliveries[..], self.now))
+            .collect();
+        outbox::send_out(scope, &outbox).await
+    }
+
+    async fn count_labels(&self, scope: &Scope<'_>) -> Result<(), Fault> {
+        let (mut integrations, mut services, mut labels, mut counts) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for ((integration, label), count) in self.labels() {
+            integrations.push(text(integration));
+            services.push(text(&label.service));
+            labels.push(text(&label.label));
+            counts.push(big(count));
+        }
+        if counts.is_empty() {
+            return Ok(());
+        }
+        scope
+            .execute(
+                "INSERT INTO label_changes (integration, minute, service, label, count) \
+                 SELECT i, $1, s, l, c FROM unnest($2::text[], $3::text[], $4::text[], $5::int8[]) AS n (i, s, l, c)",
+                &[&self.minute(), &integrations, &services, &labels, &counts],
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn note_progress(&self, scope: &Scope<'_>, stream: &str) -> Result<(), Fault> {
+        let (mut lanes, mut progress, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for lane in &self.lanes {
+            lanes.push(text(&lane.hold.lane));
+            progress.push(lane.progress.as_deref().map(text));
+            ended.push(lane.ended);
+        }
+        scope
+            .execute(
+                "UPDATE lanes SET progress = coalesce(n.progress, lanes.progress), ended = n.ended, updated = $2 \
+                 FROM unnest($3::text[], $4::text[], $5::bool[]) AS n (lane, progress, ended) \
+                 WHERE lanes.stream = $1 AND lanes.lane = n.lane",
+                &[&stream, &micro(self.now), &lanes, &progress, &ended],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Of very many, the latest are told.
+    fn tell_less(&self, scope: &mut Scope<'_>) {
+        let untold = self.outcomes.len().saturating_sub(TOLD);
+        if untold == 0 {
+            return;
+        }
+        let told: HashSet<InvocationId> = self
+            .outcomes
+            .iter()
+            .skip(untold)
+            .map(|outcome| outcome.id)
+            .collect();
+        scope.effects.events.retain(|event| match event {
+            Event::Job { id: job, .. } | Event::Delivery { job, .. } => told.contains(job),
+            Event::Endpoint(_) => true,
+        });
+    }
+}
+
+/// A job as PostgreSQL can keep it.
+fn storable(job: Job) -> Job {
+    Job {
+        integration: text(&job.integration),
+        caller: text(&job.caller),
+        request_id: text(&job.request_id),
+        traceparent: job.traceparent.as_deref().map(text),
+        ..job
+    }
+}
+
+async fn list(
+    client: &deadpool_postgres::Client,
+    query: &ResultQuery,
+) -> Result<ResultPage, Fault> {
+    let limit = query.limit.clamp(1, 1000) as usize;
+    let (statement, conditions) = results(query);
+    let found = client.query(&statement, &conditions.values()).await?;
+    let more = found.len() > limit;
+    let mut page = ResultPage::default();
+    for columns in found.iter().take(limit) {
+        let job = Row::read(columns)?.job;
+        page.next = Some(job.id);
+        if let Some(result) = columns.try_get(RESULT)? {
+            page.results.push((job, result));
+        }
+    }
+    page.next = page.next.filter(|_| more);
+    Ok(page)
+}
+
+/// Where the result stands behind a job's columns.
+const RESULT: usize = 22;
+
+/// The statement that lists results, with its values.
+pub(super) fn results(query: &ResultQuery) -> (String, Conditions) {
+    let mut conditions = Conditions::default();
+    conditions.within(query.sight.as_ref());
+    conditions.add("integration =", query.integration.as_deref().map(text));
+    conditions.add("request_id =", query.record.as_deref().map(text));
+    conditions.add("created >=", query.from.map(micro));
+    conditions.add("created <", query.until.map(micro));
+    // Only the partitions of those days are looked at.
+    let (least, end) = query.ids();
+    conditions.add("id >=", least.map(Uuid::from_bytes));
+    conditions.add("id <", end.map(Uuid::from_bytes));
+    conditions.add("id <", query.after.map(uuid));
+    conditions.texts.push(match query.failed {
+        None => "state IN (3, 4)".to_owned(),
+        Some(true) => format!("state = {}", code(JobState::Failed)),
+        Some(false) => format!("state = {}", code(JobState::Succeeded)),
+    });
+    // One more than asked for says whether there is a next page. The results of those rows only are looked up.
+    let statement = format!(
+        "SELECT {COLUMNS}, (SELECT r.result FROM results r WHERE r.id = jobs.id) FROM jobs WHERE {} ORDER BY id DESC LIMIT {}",
+        conditions.text(),
+        query.limit.clamp(1, 1000) + 1
+    );
+    (statement, conditions)
 }

@@ -109,6 +109,14 @@ impl PostgresStore {
                 before: past(before, grace),
             })
             .await?;
+        let mut labels = 0;
+        for statement in [
+            "DELETE FROM labels WHERE (integration, minute, service, label) IN \
+             (SELECT integration, minute, service, label FROM labels WHERE minute <= $1 LIMIT $2)",
+            "DELETE FROM label_changes WHERE ctid IN (SELECT ctid FROM label_changes WHERE minute <= $1 LIMIT $2)",
+        ] {
+            labels += self.db.change(Remove { statement, before }).await?;
+        }
         let singly = swept.rows;
         swept.rows += self.drop_rows(before).await?;
         swept.keys = self
@@ -151,6 +159,7 @@ impl PostgresStore {
             lines,
             swept.blobs,
             sessions,
+            labels,
         ]
         .into_iter()
         .any(|removed| removed >= full);

@@ -1,4 +1,4 @@
-//! How many jobs and deliveries are in which state: changes are added as rows in the transaction that causes them, so that no two
+//! How many jobs and deliveries are in which state, and how often which label came out: changes are added as rows in the transaction that causes them, so that no two
 //! transactions wait for each other's count, and summed up now and then.
 
 use std::collections::BTreeMap;
@@ -90,4 +90,7 @@ pub(super) const FOLD: &str = "
     INSERT INTO tallies SELECT integration, state, sum(jobs)::int8 FROM gone GROUP BY 1, 2 HAVING sum(jobs) <> 0;
     WITH gone AS (DELETE FROM delivery_tallies RETURNING integration, channel, state, deliveries)
     INSERT INTO delivery_tallies SELECT integration, channel, state, sum(deliveries)::int8 FROM gone GROUP BY 1, 2, 3
-    HAVING sum(deliveries) <> 0";
+    HAVING sum(deliveries) <> 0;
+    WITH gone AS (DELETE FROM label_changes RETURNING integration, minute, service, label, count)
+    INSERT INTO labels SELECT integration, minute, service, label, sum(count)::int8 FROM gone GROUP BY 1, 2, 3, 4
+    ON CONFLICT (integration, minute, service, label) DO UPDATE SET count = labels.count + excluded.count";

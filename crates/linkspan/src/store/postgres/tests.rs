@@ -13,11 +13,13 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::{Migrated, PostgresOptions, PostgresStore};
+use crate::store::conformance::streams::{label, scored};
 use crate::store::conformance::{Open, Site, at, bill, conformance, content, key, seconds};
 use crate::store::{
     AttemptEnd, Blobs, Claim, Claimed, Command, Content, DeliveryQueue, DeliveryStore, Enqueued,
     ErrorKind, FileBlobs, Health, JobQueue, JobStore, NewDelivery, NewJob, Outcome, Places,
-    Retention, StoreError, Upkeep,
+    RecordOutcome, ResultQuery, Retention, StoreError, StreamCommitted, StreamStore, TakeLanes,
+    Takeable, Upkeep,
 };
 
 /// A database of its own on the server that all tests share, and a folder of blobs.
@@ -1002,4 +1004,99 @@ async fn a_pooler_is_refused_where_a_session_does_not_keep_its_connection() {
         drop(pooler.stdin.take());
         pooler.wait().unwrap();
     }
+}
+
+#[tokio::test]
+async fn results_are_found_in_the_order_of_an_index() {
+    let site = Database::new();
+    let open = site.open();
+    let hold = open.hold("a").await;
+    for number in 0..4 {
+        let outcomes = (0..500).map(|nth| RecordOutcome {
+            integration: ["bills", "orders"][nth % 2].to_owned(),
+            ..scored()
+        });
+        open.commit(&[&hold], "1", outcomes.collect(), number).await;
+    }
+    site.sql("ANALYZE");
+    let query = ResultQuery {
+        integration: Some("bills".to_owned()),
+        limit: 50,
+        ..ResultQuery::default()
+    };
+    let (statement, _) = super::streams::results(&query);
+    let plan = site.sql(&format!(
+        "SET search_path = linkspan; PREPARE found AS {statement}; EXPLAIN EXECUTE found ('bills')"
+    ));
+    assert!(plan.contains("integration_id_idx"), "{plan}");
+    assert!(!plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn labels_are_the_same_before_and_after_they_are_summed_up() {
+    let site = Database::new();
+    let open = site.open();
+    let hold = open.hold("a").await;
+    for now in [1, 2, 90] {
+        let outcome = RecordOutcome {
+            labels: vec![label("good"), label("good"), label("bad")],
+            ..scored()
+        };
+        open.commit(&[&hold], "1", vec![outcome], now).await;
+        let before = open.labels().await;
+        site.sql(&format!(
+            "SET search_path = linkspan; {}",
+            super::tallies::FOLD
+        ));
+        assert_eq!(open.labels().await, before);
+    }
+    let counts: Vec<u64> = open.labels().await.iter().map(|one| one.count).collect();
+    assert_eq!(counts, [2, 4, 1, 2]);
+    assert_eq!(site.sql("SELECT count(*) FROM linkspan.label_changes"), "0");
+}
+
+#[tokio::test]
+async fn of_gateways_that_come_to_a_lane_at_once_one_gets_it_and_only_the_last_commits() {
+    let site = Database::new();
+    let gateways = [site.gateway().await, site.gateway().await];
+    let take = |which, owner: usize| TakeLanes {
+        stream: "reviews".to_owned(),
+        lanes: (0..20).map(|lane| lane.to_string()).collect(),
+        owner: owner.to_string(),
+        which,
+        lease: seconds(60),
+        now: at(0),
+    };
+    let (one, other) = tokio::join!(
+        gateways[0].take_lanes(take(Takeable::Free, 0)),
+        gateways[1].take_lanes(take(Takeable::Free, 1))
+    );
+    assert_eq!(one.unwrap().len() + other.unwrap().len(), 20);
+    for _ in 0..10 {
+        let (one, other) = tokio::join!(
+            gateways[0].take_lanes(take(Takeable::Any, 0)),
+            gateways[1].take_lanes(take(Takeable::Any, 1))
+        );
+        let mut committed = 0;
+        for (gateway, taken) in gateways.iter().zip([one.unwrap(), other.unwrap()]) {
+            assert_eq!(taken.len(), 20);
+            let commit = crate::store::StreamCommit {
+                stream: "reviews".to_owned(),
+                lanes: taken
+                    .into_iter()
+                    .map(|lane| crate::store::LaneProgress {
+                        hold: lane.hold,
+                        progress: Some("1".to_owned()),
+                        ended: false,
+                    })
+                    .collect(),
+                outcomes: vec![scored()],
+                now: at(1),
+            };
+            let done = gateway.commit_stream(commit).await.unwrap();
+            committed += u32::from(done == StreamCommitted::Done);
+        }
+        assert_eq!(committed, 1);
+    }
+    assert_eq!(site.sql("SELECT count(*) FROM linkspan.jobs"), "10");
 }

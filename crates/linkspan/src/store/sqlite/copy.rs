@@ -31,6 +31,8 @@ const COUNTS: &[(&str, &str)] = &[
     ("deliveries", "SELECT count(*) FROM deliveries"),
     ("pauses", "SELECT count(*) FROM pauses"),
     ("keys", "SELECT count(*) FROM keys"),
+    ("lanes", "SELECT count(*) FROM lanes"),
+    ("labels", "SELECT coalesce(sum(count), 0) FROM labels"),
 ];
 
 #[async_trait]
@@ -149,7 +151,12 @@ impl Export for SqliteStore {
 
     async fn rest(&self) -> Result<Rest, StoreError> {
         self.reading(|connection| {
+            let mut lanes = rows(connection, "SELECT * FROM lanes", &[])?;
+            for lane in &mut lanes {
+                truth(lane, "ended");
+            }
             Ok(Rest {
+                lanes,
                 keys: rows(connection, "SELECT * FROM keys", &[])?,
                 pauses: rows(connection, "SELECT * FROM pauses", &[])?,
                 settings: rows(
@@ -158,6 +165,29 @@ impl Export for SqliteStore {
                     &[&IDENTITY],
                 )?,
             })
+        })
+        .await
+    }
+
+    async fn labels(&self, after: Option<Row>, limit: u32) -> Result<Vec<Row>, StoreError> {
+        self.reading(move |connection| {
+            let after = after.unwrap_or_default();
+            let text = |column| after.get(column).and_then(Value::as_str).unwrap_or("");
+            let minute = after
+                .get("minute")
+                .and_then(Value::as_i64)
+                .unwrap_or(i64::MIN);
+            let statement = "SELECT integration, minute, service, label, count FROM labels \
+                             WHERE (integration, minute, service, label) > (?1, ?2, ?3, ?4) \
+                             ORDER BY integration, minute, service, label LIMIT ?5";
+            let values: [&dyn ToSql; 5] = [
+                &text("integration"),
+                &minute,
+                &text("service"),
+                &text("label"),
+                &limit,
+            ];
+            rows(connection, statement, &values)
         })
         .await
     }

@@ -292,7 +292,8 @@ fn running(scope: &Scope<'_>, attempt: Attempt) -> rusqlite::Result<Option<Row>>
     Ok(row.filter(|row| row.job.state == JobState::Running && row.token == attempt.token))
 }
 
-fn store_result(scope: &Scope<'_>, row: &Row, result: &str) -> rusqlite::Result<()> {
+/// Stores the result of a job.
+pub(super) fn store_result(scope: &Scope<'_>, row: &Row, result: &str) -> rusqlite::Result<()> {
     scope
         .connection
         .prepare_cached("INSERT INTO results (seq, result) VALUES (?1, ?2)")?

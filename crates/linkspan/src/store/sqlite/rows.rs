@@ -148,13 +148,14 @@ impl Row {
     pub(super) fn insert(&mut self, scope: &mut Scope<'_>) -> rusqlite::Result<()> {
         let job = &self.job;
         let problem = self.problem()?;
+        let history = some_json(&job.history)?;
         scope
             .connection
             .prepare_cached(
                 "INSERT INTO jobs (id, integration, caller, state, version, token, attempts, max_attempts, created, updated, due, \
-                 started, finished, keep, expires, owner, lease, held, request_id, traceparent, problem) \
+                 started, finished, keep, expires, owner, lease, held, request_id, traceparent, problem, history) \
                  VALUES (:id, :integration, :caller, :state, :version, :token, :attempts, :max_attempts, :created, :updated, :due, \
-                 :started, :finished, :keep, :expires, :owner, :lease, :held, :request_id, :traceparent, :problem)",
+                 :started, :finished, :keep, :expires, :owner, :lease, :held, :request_id, :traceparent, :problem, :history)",
             )?
             .execute(named_params! {
                 ":id": job.id.as_bytes(),
@@ -178,6 +179,7 @@ impl Row {
                 ":request_id": job.request_id,
                 ":traceparent": job.traceparent,
                 ":problem": problem,
+                ":history": history,
             })?;
         self.seq = scope.connection.last_insert_rowid();
         self.tell(scope);

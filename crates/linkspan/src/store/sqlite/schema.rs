@@ -218,6 +218,9 @@ pub(super) const STEPS: &[&str] = &[
         updated  INTEGER,
         PRIMARY KEY (stream, lane)
     ) STRICT, WITHOUT ROWID;
+    -- The latest token of all lanes: a lane that was forgotten and comes back gets none that it had.
+    CREATE TABLE lane_tokens (latest INTEGER NOT NULL) STRICT;
+    INSERT INTO lane_tokens VALUES (0);
 
     -- How often which label came out, by minute.
     CREATE TABLE labels (

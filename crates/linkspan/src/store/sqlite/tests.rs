@@ -13,11 +13,12 @@ use tempfile::TempDir;
 use super::schema::{APPLICATION, STEPS};
 use super::{SqliteOptions, SqliteStore};
 use crate::store::conformance::deliveries::{by, succeeded};
+use crate::store::conformance::streams::scored;
 use crate::store::conformance::{Open, Site, at, bill, conformance, content, seconds};
 use crate::store::{
     AttemptEnd, AuditLog, Blobs, Command, Commanded, Content, DeliveryClaim, DeliveryEnd,
     DeliveryOutcome, DeliveryQueue, Endpoint, Enqueued, ErrorKind, FileBlobs, Health, JobQueue,
-    JobStore, Retention, Start, StoreError, Upkeep,
+    JobStore, RecordOutcome, ResultQuery, Retention, Start, StoreError, Upkeep,
 };
 
 struct Folder(TempDir);
@@ -528,4 +529,50 @@ async fn blobs_whose_disk_fails_are_refused_until_the_restart() {
     let open = folder.open();
     assert_eq!(open.store.health(), Health::Accepting);
     open.document(&content("lost ", 100_000)).await;
+}
+
+#[tokio::test]
+async fn results_are_found_in_the_order_of_an_index() {
+    let folder = Folder::new();
+    let open = folder.open();
+    let hold = open.hold("a").await;
+    for number in 0..4 {
+        let outcomes = (0..500).map(|nth| RecordOutcome {
+            integration: ["bills", "orders"][nth % 2].to_owned(),
+            ..scored()
+        });
+        open.commit(&[&hold], "1", outcomes.collect(), number).await;
+    }
+    drop(open);
+    let connection = Connection::open(folder.file()).unwrap();
+    for (analyzed, failed) in [
+        (false, None),
+        (false, Some(true)),
+        (true, None),
+        (true, Some(true)),
+    ] {
+        if analyzed {
+            connection.execute_batch("ANALYZE").unwrap();
+        }
+        let query = ResultQuery {
+            integration: Some("bills".to_owned()),
+            failed,
+            limit: 50,
+            ..ResultQuery::default()
+        };
+        let (statement, values) = super::streams::results(&query);
+        let plan: Vec<String> = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+            .unwrap()
+            .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let plan = plan.join("; ");
+        assert!(
+            plan.contains("jobs_by_integration (integration=?"),
+            "{plan}"
+        );
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
 }

@@ -48,6 +48,16 @@ impl Upkeep for SqliteStore {
             ..Swept::default()
         };
         swept.rows = self.write(move |scope| remove_rows(scope, before)).await?;
+        let labels = self
+            .write(move |scope| {
+                remove(
+                    scope,
+                    "DELETE FROM labels WHERE (integration, minute, service, label) IN \
+                     (SELECT integration, minute, service, label FROM labels WHERE minute <= ?1 LIMIT ?2)",
+                    before,
+                )
+            })
+            .await?;
         swept.keys = self
             .write(move |scope| {
                 remove(
@@ -87,6 +97,7 @@ impl Upkeep for SqliteStore {
             swept.audit,
             swept.blobs,
             sessions,
+            labels,
         ]
         .into_iter()
         .any(|removed| removed >= full);

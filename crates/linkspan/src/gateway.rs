@@ -288,6 +288,7 @@ impl Gateway {
 
     /// Sets the gauges and the queues' lengths from the store.
     pub async fn measure(&self) {
+        self.metrics.set_streams(&self.streams);
         let counts = match self.store.counts().await {
             Ok(counts) => counts,
             Err(error) => {

@@ -1,5 +1,7 @@
 //! Prometheus metrics, with the field's usual names and units (seconds, bytes, `_total`).
 
+mod streams;
+
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +19,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::deliveries::BreakerState;
 use crate::store::Endpoint;
+use crate::streaming::Streams;
+use streams::StreamMetrics;
 
 /// A request's labels, by OpenTelemetry's names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,6 +114,7 @@ pub struct Metrics {
     worker_events: Family<WorkerEventLabels, Counter>,
     cold_start: Family<TaskLabels, Seconds>,
     refusals: Family<ReasonLabels, Counter>,
+    streams: StreamMetrics,
     accepting: Gauge,
     memory: Gauge,
     open_files: Gauge,
@@ -229,6 +234,7 @@ impl Metrics {
             "Requests that were refused, by problem code",
             refusals.clone(),
         );
+        let streams = StreamMetrics::register(&mut registry);
         let accepting = Gauge::<i64>::default();
         registry.register(
             "linkspan_store_accepting",
@@ -288,6 +294,7 @@ impl Metrics {
             worker_events,
             cold_start,
             refusals,
+            streams,
             accepting,
             memory,
             open_files,
@@ -403,6 +410,13 @@ impl Metrics {
                 BreakerState::HalfOpen => 1,
                 BreakerState::Open => 2,
             });
+    }
+
+    /// How the readers of streams do.
+    pub fn set_streams(&self, streams: &Streams) {
+        for reader in streams.iter() {
+            self.streams.set(reader);
+        }
     }
 
     /// What the workers of a task's engine do.

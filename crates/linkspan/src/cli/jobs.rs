@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::output::{self, Output, Row};
-use super::remote::{Remote, each, text, time};
-use super::{DONE, Done};
+use super::remote::{Gateway, Remote, each, text, time};
+use super::{DONE, Done, Failure, SOME_FAILED};
 
 /// The arguments of `linkspan jobs`.
 #[derive(Debug, clap::Args)]
@@ -55,12 +55,32 @@ enum Verb {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Run failed and cancelled jobs again.
+    /// Run failed and cancelled jobs again: by their ids, or many by --integration, --from and --until (failed ones, if no --state is
+    /// given). For a stream that is the replay of dead letters.
     Retry {
         /// The jobs' ids.
-        #[arg(required = true, value_name = "ID")]
+        #[arg(value_name = "ID", conflicts_with_all = ["integration", "state", "from", "until"])]
         ids: Vec<String>,
+        #[command(flatten)]
+        which: Which,
     },
+}
+
+/// Which jobs are retried together.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Only this integration's.
+    #[arg(long, value_name = "NAME")]
+    integration: Option<String>,
+    /// Only in this state: failed, cancelled.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only those made at this time or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only those made before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
 }
 
 /// A job as the gateway says it.
@@ -95,6 +115,19 @@ impl Row for Job {
     }
 }
 
+/// How many were queued again.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Retried(Value);
+
+impl Row for Retried {
+    const COLUMNS: &'static [&'static str] = &["retried", "left"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![text(&self.0["retried"]), text(&self.0["left"])]
+    }
+}
+
 pub(super) fn run(args: Args) -> Done {
     let Args {
         remote,
@@ -125,7 +158,10 @@ pub(super) fn run(args: Args) -> Done {
             }
             Verb::Show { ids } => (ids, None),
             Verb::Cancel { ids } => (ids, Some("cancel")),
-            Verb::Retry { ids } => (ids, Some("retry")),
+            Verb::Retry { ids, which } if ids.is_empty() => {
+                return retry(&gateway, output, which).await;
+            }
+            Verb::Retry { ids, .. } => (ids, Some("retry")),
         };
         let (jobs, code) = each(ids, async |id| match action {
             None => gateway.get(&["v1", "jobs", &id], &[]).await.map(Job),
@@ -138,4 +174,33 @@ pub(super) fn run(args: Args) -> Done {
         output::print(output, &jobs)?;
         Ok(code)
     })
+}
+
+/// Many at once. Those that are left could not be retried: that is some of the work.
+async fn retry(gateway: &Gateway, output: Output, which: &Which) -> Done {
+    if which.integration.is_none() && which.from.is_none() && which.until.is_none() {
+        return Err(Failure::usage(
+            "say which jobs: their ids, or --integration, --from or --until",
+        ));
+    }
+    let mut body = serde_json::Map::new();
+    let given = [
+        ("integration", &which.integration),
+        ("state", &which.state),
+        ("from", &which.from),
+        ("until", &which.until),
+    ];
+    for (name, value) in given {
+        body.extend(
+            value
+                .clone()
+                .map(|value| (name.to_owned(), Value::String(value))),
+        );
+    }
+    let done: Value = gateway
+        .post(&["v1", "jobs", "retry"], Some(&Value::Object(body)))
+        .await?;
+    let left = done["left"].as_u64().unwrap_or(0);
+    output::print(output, &[Retried(done)])?;
+    Ok(if left == 0 { DONE } else { SOME_FAILED })
 }

@@ -17,6 +17,7 @@ mod remote;
 mod run;
 mod serve;
 mod store;
+mod streams;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -96,6 +97,11 @@ enum Verb {
         after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries endpoints\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Deliveries(deliveries::Args),
+    /// List the streams of a running gateway, and show their results as they come.
+    #[command(
+        after_help = "Examples:\n  linkspan streams list\n  linkspan streams tail reviews --status failed\n  linkspan streams results reviews -q refund --output json\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
+    )]
+    Streams(streams::Args),
     /// Bring the store's tables to this version's form.
     #[command(
         after_help = "Gateways do it by themselves at their start; run it before a rolling update to see that it works.\n\nExample:\n  linkspan -c production.toml migrate"
@@ -136,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Keys(verb) => keys::run(&cli.config, verb),
         Verb::Jobs(args) => jobs::run(args),
         Verb::Deliveries(args) => deliveries::run(args),
+        Verb::Streams(args) => streams::run(args),
         Verb::Migrate(args) => migrate::run(&cli.config, &args),
         Verb::Store(verb) => store::run(&cli.config, verb),
         Verb::Demo(args) => demo::run(&args),

@@ -239,6 +239,7 @@ async fn command(
     command: DeliveryCommand,
 ) -> Result<Response, Refusal> {
     let delivery = session.delivery(id).await?;
+    session.may_change(&delivery.caller, &delivery.endpoint.integration)?;
     let query = DeliveryQuery {
         id: Some(delivery.id),
         limit: 1,

@@ -254,6 +254,7 @@ pub(super) async fn delete(session: Session, Segment(id): Segment) -> Result<Res
 
 async fn command(session: Session, id: &str, command: Command) -> Result<Response, Refusal> {
     let job = session.job(id).await?;
+    session.may_change(&job.caller, &job.integration)?;
     let done = session
         .gateway
         .store

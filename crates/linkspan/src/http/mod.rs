@@ -24,10 +24,13 @@ pub mod prefer;
 mod preview;
 mod problem;
 mod query;
+pub mod results;
+pub mod retries;
 mod segment;
 pub mod server;
 mod session;
 mod small;
+pub mod streams;
 pub mod trace;
 
 use std::sync::Arc;
@@ -55,6 +58,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         )
         .route("/v1/services", get(catalog::services))
         .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/retry", post(retries::retry_many))
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
         .route("/v1/jobs/{id}/result", get(jobs::result))
         .route("/v1/jobs/{id}/events", get(events::stream))
@@ -63,6 +67,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/jobs/{id}/preview", get(preview::of_job))
         .route("/console/preview", post(preview::of_body))
         .route("/v1/jobs/{id}/document", get(document::show))
+        .route("/v1/results", get(results::list))
+        .route("/v1/streams", get(streams::list))
+        .route("/v1/streams/{integration}", get(streams::show))
+        .route("/v1/streams/{integration}/labels", get(streams::labels))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/replay", post(deliveries::replay_many))
         .route("/v1/deliveries/{id}", get(deliveries::show))

@@ -16,6 +16,9 @@ use super::deliveries::{DeliveriesPage, DeliveryView, Replay, Replayed};
 use super::endpoints::{EndpointView, EndpointsPage, Pausing};
 use super::jobs::{JobView, JobsPage};
 use super::keys::{KeyRequest, KeyView, KeysPage, NewKey};
+use super::results::ResultsPage;
+use super::retries::{Retried, RetryMany};
+use super::streams::{LabelsView, StreamView, StreamsPage};
 
 /// The whole description.
 #[must_use]
@@ -50,6 +53,12 @@ pub fn description() -> Value {
         ("NewKey", subschema::<NewKey>(&mut generator)),
         ("KeyRequest", subschema::<KeyRequest>(&mut generator)),
         ("AuditLines", subschema::<AuditLines>(&mut generator)),
+        ("RetryMany", subschema::<RetryMany>(&mut generator)),
+        ("Retried", subschema::<Retried>(&mut generator)),
+        ("ResultsPage", subschema::<ResultsPage>(&mut generator)),
+        ("Stream", subschema::<StreamView>(&mut generator)),
+        ("StreamsPage", subschema::<StreamsPage>(&mut generator)),
+        ("Labels", subschema::<LabelsView>(&mut generator)),
     ];
     named.extend(more.map(|(name, schema)| (name.to_owned(), schema)));
     let integration = subschema::<IntegrationView>(&mut generator);
@@ -215,7 +224,7 @@ pub(super) fn rows() -> impl Iterator<
 mod tests {
     use super::*;
     use crate::http::query::Words;
-    use crate::http::{audit, deliveries, jobs};
+    use crate::http::{audit, deliveries, jobs, results, streams};
 
     /// The words of a sentence such as `a, b and c (a number)`.
     fn words(sentence: &str) -> Vec<String> {
@@ -235,6 +244,8 @@ mod tests {
             let taken = match operation.id {
                 "listJobs" => words(jobs::ListQuery::WORDS),
                 "listDeliveries" => words(deliveries::ListQuery::WORDS),
+                "listResults" => words(results::ListQuery::WORDS),
+                "streamLabels" => words(streams::LabelsQuery::WORDS),
                 "listAudit" => words(audit::ListQuery::WORDS),
                 "getPreview" => words("page and turn"),
                 "getResult" => words("expires and signature"),

@@ -34,6 +34,11 @@ pub(super) struct Session {
     pub(super) proof: Proof,
 }
 
+/// Whether a job's caller is a stream: a record became the job, and it is nobody's own. No key has such a name.
+pub(super) fn is_stream(caller: &str) -> bool {
+    caller.starts_with("stream:")
+}
+
 /// How the caller proved who it is.
 pub(super) enum Proof {
     /// Nobody has to.
@@ -186,10 +191,19 @@ impl Session {
         }
     }
 
-    /// Whether the caller may see a job: its own, or anybody's for an administrator.
+    /// Whether the caller may see a job: its own, what a record became, or anybody's for an administrator.
     pub(super) fn sees(&self, caller: &str, integration: &str) -> bool {
-        let own = caller == self.caller.name && self.caller.may(Action::Read, integration);
+        let readable = caller == self.caller.name || is_stream(caller);
+        let own = readable && self.caller.may(Action::Read, integration);
         own || self.caller.may(Action::Admin, integration)
+    }
+
+    /// Refuses a change of what a record became to all but the integration's administrators: it is nobody's own.
+    pub(super) fn may_change(&self, caller: &str, integration: &str) -> Result<(), Refusal> {
+        if !is_stream(caller) || self.caller.may(Action::Admin, integration) {
+            return Ok(());
+        }
+        Err(lacks(Action::Admin, Some(integration)))
     }
 
     /// How far a listing looks, of one integration or of all.
@@ -207,7 +221,7 @@ impl Session {
         }
     }
 
-    /// A delivery of the caller's own job, or anybody's for an administrator.
+    /// A delivery of a job that the caller [sees](Self::sees).
     pub(super) async fn delivery(&self, id: &str) -> Result<Delivery, Refusal> {
         self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such delivery, or it is not yours");
@@ -222,7 +236,7 @@ impl Session {
         }
     }
 
-    /// A job of the caller's own, or anybody's for an administrator.
+    /// A job that the caller [sees](Self::sees).
     pub(super) async fn job(&self, id: &str) -> Result<Job, Refusal> {
         self.must(Action::Read)?;
         let not_found = || Refusal::new(Code::NotFound, "no such job, or it is not yours");

@@ -237,6 +237,22 @@ async fn keep_reading(gateway: Arc<Gateway>, reader: Arc<Reader>) {
     reader.set(State::Stopped);
 }
 
+impl State {
+    /// All that there are, as they are written.
+    pub const NAMES: [&'static str; 4] = ["starting", "reading", "waiting", "stopped"];
+
+    /// The state in a word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => Self::NAMES[0],
+            Self::Reading => Self::NAMES[1],
+            Self::Waiting { .. } => Self::NAMES[2],
+            Self::Stopped => Self::NAMES[3],
+        }
+    }
+}
+
 impl Reader {
     fn new(integration: Arc<Integration>, source: config::Source, config: &Config) -> Self {
         Self {

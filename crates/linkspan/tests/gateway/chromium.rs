@@ -1,6 +1,7 @@
 //! The console in a real browser: what a person sees and does, and that no document harms the page.
 
 mod page;
+mod streams;
 
 use linkspan_testkit::{Answer, Gateway, PostgresServer, S3Server, Setup, fixture};
 use page::Page;
@@ -25,7 +26,7 @@ pattern = "sync"
 steps = ["mood"]
 "#;
 
-const EVERY_PAGE: [&str; 6] = ["", "try", "jobs", "deliveries", "keys", "audit"];
+const EVERY_PAGE: [&str; 7] = ["", "try", "jobs", "streams", "deliveries", "keys", "audit"];
 
 fn gateway() -> (Setup, Gateway, String) {
     let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), TOML);
@@ -229,7 +230,7 @@ async fn an_administrator_makes_a_key_that_is_shown_once_and_revokes_it() {
     assert_eq!(
         page.run("return document.querySelectorAll('.side li').length")
             .await,
-        4
+        5
     );
     page.go("keys").await;
     page.shows("h1", "Not found").await;

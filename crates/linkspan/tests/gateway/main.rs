@@ -23,5 +23,7 @@ mod preview;
 mod same_answer;
 mod scripted;
 mod security;
+#[path = "../streams/seed.rs"]
+mod seed;
 mod sync;
 mod tls;

@@ -1,1 +1,11 @@
 //! Streams, seen from outside: real clients write to the gateway, real clusters are read and written.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod seed;
+mod view;

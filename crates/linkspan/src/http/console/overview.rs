@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::http::catalog;
 use crate::http::endpoints::{self, EndpointView};
 use crate::http::session::Session;
+use crate::http::streams::Figures;
 use crate::integration::Integration;
 use crate::keys::{Action, Caller};
 use crate::recent::WINDOW;
@@ -71,6 +72,16 @@ struct IntegrationOverview {
     running: u64,
     waiting: u64,
     oldest_waiting_s: Option<f64>,
+    /// How its stream goes, for whoever may read it.
+    stream: Option<StreamOverview>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct StreamOverview {
+    #[serde(flatten)]
+    figures: Figures,
+    /// Dead letters that are kept, and calls that failed.
+    failed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -221,6 +232,14 @@ impl IntegrationOverview {
             running: jobs(JobState::Running),
             waiting: jobs(JobState::Waiting),
             oldest_waiting_s: oldest.map(|age| (age * 10.0).round() / 10.0),
+            stream: gateway
+                .streams
+                .of_integration(&integration.name)
+                .filter(|_| caller.may(Action::Read, &integration.name))
+                .map(|reader| StreamOverview {
+                    figures: Figures::of(reader, gateway),
+                    failed: jobs(JobState::Failed),
+                }),
         }
     }
 }

@@ -21,6 +21,7 @@ const DELIVERY: (&str, &str, &str) = ("path", "id", "The delivery's id.");
 const AFTER: (&str, &str, &str) = ("query", "after", "The `next` of the page before.");
 const FROM: (&str, &str, &str) = ("query", "from", "Only those made then or later (RFC 3339).");
 const UNTIL: (&str, &str, &str) = ("query", "until", "Only those made before then (RFC 3339).");
+const STREAM: (&str, &str, &str) = ("path", "integration", "The integration that reads it.");
 const ENDPOINT: &[(&str, &str, &str)] = &[
     ("path", "integration", "The integration."),
     ("path", "channel", "The channel's name within it."),
@@ -79,6 +80,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
             ("query", "limit", "Jobs a page."),
         ],
         answers: &[("200", "A page.", Some("JobsPage"))],
+    },
+    Operation {
+        method: "post",
+        path: "/v1/jobs/retry",
+        id: "retryJobs",
+        summary: "Run failed jobs again, many at once: for streams the replay of dead letters; for administrators.",
+        parameters: &[],
+        answers: &[("200", "How many are queued again.", Some("Retried"))],
     },
     Operation {
         method: "get",
@@ -178,6 +187,76 @@ pub(super) const OPERATIONS: &[Operation] = &[
             ),
         ],
         answers: &[("200", "The picture.", None)],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/results",
+        id: "listResults",
+        summary: "Results of streams and of jobs, newest first; JSON, a line a result (Accept: application/x-ndjson) or CSV (text/csv), these with the next cursor in the header Linkspan-Next.",
+        parameters: &[
+            ("query", "integration", "Only this integration's."),
+            (
+                "query",
+                "q",
+                "Only those whose JSON text contains this, whatever the case. A call looks at 5,000 results at most; next goes on.",
+            ),
+            ("query", "status", "`succeeded` or `failed`."),
+            (
+                "query",
+                "record",
+                "Only that of the record that stood there in its source.",
+            ),
+            FROM,
+            UNTIL,
+            AFTER,
+            ("query", "limit", "Results a page, at most."),
+        ],
+        answers: &[(
+            "200",
+            "A page; it may be short, even empty, and go on.",
+            Some("ResultsPage"),
+        )],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/streams",
+        id: "listStreams",
+        summary: "The streams that integrations read, with how that goes.",
+        parameters: &[],
+        answers: &[("200", "The streams.", Some("StreamsPage"))],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/streams/{integration}",
+        id: "getStream",
+        summary: "One stream, with its lanes (partitions, shards).",
+        parameters: &[STREAM],
+        answers: &[("200", "The stream.", Some("Stream"))],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/streams/{integration}/labels",
+        id: "streamLabels",
+        summary: "How often which label came out of a stream, over time.",
+        parameters: &[
+            STREAM,
+            (
+                "query",
+                "from",
+                "From then on (RFC 3339), set back to a whole step; absent: an hour before until.",
+            ),
+            (
+                "query",
+                "until",
+                "Up to then; absent: now. 31 days at most.",
+            ),
+            (
+                "query",
+                "step",
+                "Minutes that are summed; absent: as many as make 60 steps or fewer.",
+            ),
+        ],
+        answers: &[("200", "The counts.", Some("Labels"))],
     },
     Operation {
         method: "get",
@@ -381,6 +460,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
 /// The schema of an operation's JSON body, by name, and whether a body must come.
 pub(super) fn body(id: &str) -> Option<(&'static str, bool)> {
     Some(match id {
+        "retryJobs" => ("RetryMany", true),
         "replayDeliveries" => ("Replay", true),
         "pauseEndpoint" => ("Pausing", false),
         "addKey" => ("KeyRequest", true),

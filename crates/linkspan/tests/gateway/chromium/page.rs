@@ -91,6 +91,11 @@ impl WebDriverCompatibleCommand for Vendor {
 
 impl Page {
     pub(super) async fn open(gateway: &Gateway) -> Self {
+        Self::at(&gateway.url).await
+    }
+
+    /// The console of the gateway there.
+    pub(super) async fn at(url: &str) -> Self {
         let browser = Browser::start();
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(browser.capabilities())
@@ -99,7 +104,7 @@ impl Page {
             .expect("a browser");
         let page = Self {
             client,
-            url: gateway.url.clone(),
+            url: url.to_owned(),
             _browser: browser,
         };
         page.devtools(

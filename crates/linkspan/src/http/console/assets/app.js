@@ -11,6 +11,8 @@ import * as overview from "./overview.js";
 import * as attempt from "./try.js";
 import * as jobs from "./jobs.js";
 import * as job from "./job.js";
+import * as streams from "./streams.js";
+import * as stream from "./stream.js";
 import * as deliveries from "./deliveries.js";
 import * as keys from "./keys.js";
 import * as audit from "./audit.js";
@@ -20,10 +22,14 @@ const PAGES = [
   { path: "", name: "Overview", icon: "overview", page: overview },
   { path: "try", name: "Try it", icon: "try", page: attempt },
   { path: "jobs", name: "Jobs", icon: "jobs", page: jobs },
+  { path: "streams", name: "Streams", icon: "streams", page: streams },
   { path: "deliveries", name: "Deliveries", icon: "deliveries", page: deliveries },
   { path: "keys", name: "Keys", icon: "keys", page: keys, admin: true },
   { path: "audit", name: "Audit", icon: "audit", page: audit, admin: true },
 ];
+
+/// The pages of one thing of a list.
+const ONE = { jobs: job, streams: stream };
 
 const app = document.getElementById("app");
 let session = null;
@@ -92,7 +98,7 @@ const isAdmin = () => session.auth === "none" || (session.scopes ?? []).some((sc
 function navigate(first = false) {
   const route = parse(location.hash);
   const found = PAGES.find((page) => page.path === (route.parts[0] ?? "") && (!page.admin || isAdmin()));
-  const page = found?.path === "jobs" && route.parts[1] ? job : found?.page;
+  const page = (route.parts[1] && ONE[found?.path]) || found?.page;
   const main = document.getElementById("main");
   const title = page ? page.title(route) : "Not found";
   document.title = `${title} · linkspan`;

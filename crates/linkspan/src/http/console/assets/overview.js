@@ -6,6 +6,7 @@ import { count, millis, percent, rate, seconds, words } from "./format.js";
 import { spark } from "./charts.js";
 import { integration as named, loading } from "./parts.js";
 import { PATTERNS, drawing, wire } from "./patterns.js";
+import { lag } from "./streams.js";
 import { visible } from "./text.js";
 
 const SLOTS = 60;
@@ -75,6 +76,11 @@ function view(data) {
 function attention(data) {
   const notes = [];
   if (!data.accepting) notes.push(["bad", "The gateway does not accept new work", data.reason ? `: ${data.reason}` : "", "."]);
+  for (const one of data.integrations) {
+    if (one.stream?.state !== "waiting") continue;
+    const where = h("a", { href: `#/streams/${encodeURIComponent(one.name)}` }, named(one.name));
+    notes.push(["bad", where, " does not read its stream: ", h("bdi", {}, visible(one.stream.reason ?? ""))]);
+  }
   for (const endpoint of data.endpoints ?? []) {
     const where = () =>
       h(
@@ -162,6 +168,7 @@ function section(pattern, order, integrations, endpoints) {
   const some = integrations.length > 0;
   const total = (pick) => integrations.reduce((sum, one) => sum + (pick(one) ?? 0), 0);
   const oldest = Math.max(...integrations.map((one) => one.oldest_waiting_s ?? -1), -1);
+  const streams = integrations.map((one) => one.stream).filter(Boolean);
   return h(
     "section",
     { class: `pattern card${some ? "" : " dim"}`, key: pattern.name, "aria-labelledby": `pattern-${pattern.name}` },
@@ -173,19 +180,45 @@ function section(pattern, order, integrations, endpoints) {
     ),
     drawing(pattern, {
       kinds,
+      reads: reads(streams),
       flows: some ? total((one) => one.rate) > 0 || total((one) => one.running) > 0 : undefined,
       figures:
         some &&
-        h(
+        (streams.length
+          ? h(
+              "dl",
+              { class: "depth" },
+              figure("in flight", count(streams.reduce((sum, one) => sum + one.in_flight, 0))),
+              figure("lag", lag(behind(streams))),
+              figure("dead", count(streams.reduce((sum, one) => sum + one.dead, 0))),
+            )
+          : h(
           "dl",
           { class: "depth" },
           figure("queued", count(total((one) => one.queued + one.waiting))),
           figure("running", count(total((one) => one.running))),
           figure("oldest", oldest < 0 ? "–" : seconds(oldest)),
-        ),
+        )),
       service: [h("h3", {}, "AI service"), some ? h("ul", { class: "ships" }, integrations.map(ship)) : h("p", {}, pattern.none)],
     }),
   );
+}
+
+/// What the streams of a pattern are read from, in a word.
+function reads(streams) {
+  const kinds = new Set(streams.map((one) => (one.source.kind === "kafka" ? "Kafka" : "Kinesis")));
+  return kinds.size > 1 ? "Kinesis, Kafka" : [...kinds][0];
+}
+
+/// The lag of several streams: the records summed, the longest time.
+function behind(streams) {
+  const known = streams.map((one) => one.lag).filter(Boolean);
+  const all = (pick) => known.map(pick).filter((value) => value !== undefined);
+  const [records, times] = [all((one) => one.records), all((one) => one.seconds)];
+  return {
+    records: records.length ? records.reduce((sum, one) => sum + one, 0) : undefined,
+    seconds: times.length ? Math.max(...times) : undefined,
+  };
 }
 
 const figure = (label, value, tone) => h("div", { class: tone }, h("dt", {}, label), h("dd", {}, value));
@@ -199,7 +232,9 @@ function ship(one) {
     h(
       "div",
       { class: "row" },
-      one.may_invoke
+      one.stream
+        ? h("a", { class: "strong", href: `#/streams/${encodeURIComponent(one.name)}` }, name)
+        : one.may_invoke
         ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name)
         : h("span", { class: "strong" }, name),
       h(
@@ -221,12 +256,16 @@ function ship(one) {
     h(
       "dl",
       { class: "figures" },
-      figure("calls", `${rate(one.rate)}/s`),
+      figure(one.stream ? "records" : "calls", `${rate(one.rate)}/s`),
       figure("errors", percent(one.error_share), one.error_share >= 0.05 ? "bad" : one.error_share > 0 ? "warn" : ""),
       figure("p50", millis(one.p50_ms)),
       figure("p99", millis(one.p99_ms), one.p99_ms > one.deadline_s * 1000 && one.pattern === "sync" ? "bad" : ""),
-      figure("queue", count((one.queued ?? 0) + (one.waiting ?? 0))),
-      figure("oldest", one.oldest_waiting_s === null || one.oldest_waiting_s === undefined ? "–" : seconds(one.oldest_waiting_s)),
+      one.stream
+        ? [figure("lag", lag(one.stream.lag)), figure("in flight", count(one.stream.in_flight))]
+        : [
+            figure("queue", count((one.queued ?? 0) + (one.waiting ?? 0))),
+            figure("oldest", one.oldest_waiting_s === null || one.oldest_waiting_s === undefined ? "–" : seconds(one.oldest_waiting_s)),
+          ],
     ),
   );
 }

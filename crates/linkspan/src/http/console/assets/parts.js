@@ -15,6 +15,8 @@ const TONES = {
   open: "bad",
   lost: "bad",
   running: "busy",
+  reading: "good",
+  starting: "busy",
   sending: "busy",
   waiting: "warn",
   review: "warn",

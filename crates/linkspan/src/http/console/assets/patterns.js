@@ -63,12 +63,13 @@ const OUTPUTS = [
   ["email", "Messages", ["email"]],
   ["http", "External API calls", ["webhook", "http"]],
   ["file", "Files", ["file"]],
+  ["kafka", "Streams", ["kafka", "kinesis"]],
   ["polling", "Polling", null],
 ];
 
 /// A drawing. `service`: what stands in the place of the AI service; `kinds`: the kinds of channel that deliver here; `figures`: nodes
-/// in the queue's place; `flows`: whether something moves.
-export function drawing(pattern, { service, kinds = new Map(), figures, flows }) {
+/// in the queue's or the stream's place; `reads`: what the stream's place is called; `flows`: whether something moves.
+export function drawing(pattern, { service, kinds = new Map(), figures, reads, flows }) {
   const places = {
     estate: () =>
       place(
@@ -86,8 +87,8 @@ export function drawing(pattern, { service, kinds = new Map(), figures, flows })
       ),
     api: () => place("api", "API", "web", h("p", {}, "POST, then wait")),
     queue: () => place("queue", "Jobs", "store", figures ?? h("p", {}, "kept on disk")),
-    kinesis: () => place("kinesis", "Kinesis", "kafka", h("p", {}, "durable, in order")),
-    kafka: () => place("kafka", "Kafka", "kafka", h("p", {}, "in and out, in one transaction")),
+    kinesis: () => place("kinesis", reads || "Kinesis", "kafka", figures || h("p", {}, "durable, in order")),
+    kafka: () => place("kafka", "Kafka", "kafka", figures || h("p", {}, "in and out, in one transaction")),
     service: () => h("div", { class: "place service", "data-place": "service" }, service),
     outputs: () =>
       place(

@@ -27,6 +27,7 @@ pub mod rate_limit;
 pub mod recent;
 pub mod refusal;
 pub mod request;
+pub mod replication;
 pub mod runner;
 pub mod served;
 pub mod sessions;

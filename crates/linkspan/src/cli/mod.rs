@@ -14,6 +14,7 @@ mod migrate;
 mod output;
 mod reference;
 mod remote;
+mod replicate;
 mod run;
 mod serve;
 mod store;
@@ -96,6 +97,11 @@ enum Verb {
         after_help = "Examples:\n  linkspan deliveries list --state dead\n  linkspan deliveries endpoints\n  linkspan deliveries replay --integration letters --from 2026-11-20T00:00:00Z\n  linkspan deliveries pause letters webhook --reason 'the CRM moves'\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Deliveries(deliveries::Args),
+    /// Look after replications between Kafka clusters: how far they are, groups that move, both sides compared.
+    #[command(
+        after_help = "Examples:\n  linkspan replicate status\n  linkspan replicate verify estate\n  linkspan replicate translate estate --group billing --apply\n\nThe clusters are asked themselves, as the configuration reaches them: the gateway need not run."
+    )]
+    Replicate(replicate::Args),
     /// Bring the store's tables to this version's form.
     #[command(
         after_help = "Gateways do it by themselves at their start; run it before a rolling update to see that it works.\n\nExample:\n  linkspan -c production.toml migrate"
@@ -136,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Keys(verb) => keys::run(&cli.config, verb),
         Verb::Jobs(args) => jobs::run(args),
         Verb::Deliveries(args) => deliveries::run(args),
+        Verb::Replicate(args) => replicate::run(&cli.config, args),
         Verb::Migrate(args) => migrate::run(&cli.config, &args),
         Verb::Store(verb) => store::run(&cli.config, verb),
         Verb::Demo(args) => demo::run(&args),

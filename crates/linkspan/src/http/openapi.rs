@@ -15,6 +15,7 @@ use super::catalog::{IntegrationView, ServiceView};
 use super::deliveries::{DeliveriesPage, DeliveryView, Replay, Replayed};
 use super::endpoints::{EndpointView, EndpointsPage, Pausing};
 use super::jobs::{JobView, JobsPage};
+use super::replications::ReplicationsPage;
 use super::keys::{KeyRequest, KeyView, KeysPage, NewKey};
 
 /// The whole description.
@@ -45,6 +46,10 @@ pub fn description() -> Value {
         ("Endpoint", subschema::<EndpointView>(&mut generator)),
         ("EndpointsPage", subschema::<EndpointsPage>(&mut generator)),
         ("Pausing", subschema::<Pausing>(&mut generator)),
+        (
+            "ReplicationsPage",
+            subschema::<ReplicationsPage>(&mut generator),
+        ),
         ("Key", subschema::<KeyView>(&mut generator)),
         ("KeysPage", subschema::<KeysPage>(&mut generator)),
         ("NewKey", subschema::<NewKey>(&mut generator)),

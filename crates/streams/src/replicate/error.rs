@@ -34,6 +34,13 @@ impl ReplicateError {
         }
     }
 
+    pub(super) fn absent(text: impl Into<String>) -> Self {
+        Self {
+            kind: ErrorKind::Absent,
+            text: text.into(),
+        }
+    }
+
     pub(super) fn other(text: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Other,
@@ -55,7 +62,7 @@ pub(super) fn kind(fault: &Native) -> ErrorKind {
 /// The kind as the end of a sentence. Where a replication says it otherwise than a gateway.
 pub(super) fn words(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Fenced => "another process replicates under this name; stop one of them",
+        ErrorKind::Fenced => "another process has begun under this name, or the cluster has given the transaction up",
         other => other.text(),
     }
 }

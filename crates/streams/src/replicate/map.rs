@@ -147,6 +147,46 @@ impl OffsetMap {
         (run.target <= target).then(|| run.source + (target - run.target))
     }
 
+    /// Where a reader who comes to this target offset next goes on in the source: the first copied record that is not before it there,
+    /// or what is copied next.
+    #[must_use]
+    pub fn back(&self, target: i64) -> i64 {
+        let index = self.runs.partition_point(|run| run.target_end() <= target);
+        match self.runs.get(index) {
+            Some(run) if run.target >= target => run.source,
+            Some(run) => run.source + (target - run.target),
+            None => self.done,
+        }
+    }
+
+    /// What became of a range of source offsets, first and last: the target's ranges.
+    #[must_use]
+    pub fn range(&self, (first, last): (i64, i64)) -> Vec<(i64, i64)> {
+        let index = self.runs.partition_point(|run| run.source_end() <= first);
+        let runs = self.runs.iter().skip(index);
+        runs.take_while(|run| run.source <= last)
+            .map(|run| {
+                let from = first.max(run.source) - run.source;
+                let to = last.min(run.source_end() - 1) - run.source;
+                (run.target + from, run.target + to)
+            })
+            .collect()
+    }
+
+    /// What a range of target offsets was, first and last: the source's ranges.
+    #[must_use]
+    pub fn range_back(&self, (first, last): (i64, i64)) -> Vec<(i64, i64)> {
+        let index = self.runs.partition_point(|run| run.target_end() <= first);
+        let runs = self.runs.iter().skip(index);
+        runs.take_while(|run| run.target <= last)
+            .map(|run| {
+                let from = first.max(run.target) - run.target;
+                let to = last.min(run.target_end() - 1) - run.target;
+                (run.source + from, run.source + to)
+            })
+            .collect()
+    }
+
     /// Whether this record of the source was copied.
     #[must_use]
     pub fn holds(&self, source: i64) -> bool {
@@ -246,7 +286,26 @@ mod tests {
                 prop_assert_eq!(map.source(*target), Some(*source));
                 prop_assert!(map.holds(*source));
             }
+            let end = copies.last().map_or(0, |(_, target)| target + 1);
+            for offset in 0..=end + 2 {
+                let next = copies.iter().find(|(_, target)| *target >= offset);
+                prop_assert_eq!(map.back(offset), next.map_or(done, |(source, _)| *source), "{}", offset);
+            }
             prop_assert_eq!(map.records(), copies.len() as i64);
+        }
+
+        #[test]
+        fn a_range_has_its_records_on_the_other_side_and_no_others(copies in copies(), first in 0..200_i64, length in 0..40_i64) {
+            let map = OffsetMap::new(&[chunk(&copies, 1_000)]);
+            let range = (first, first + length);
+            let within = |ranges: &[(i64, i64)]| -> Vec<i64> {
+                ranges.iter().flat_map(|(first, last)| *first..=*last).collect()
+            };
+            let holds = |offset: &i64| (range.0..=range.1).contains(offset);
+            let targets: Vec<i64> = copies.iter().filter(|(source, _)| holds(source)).map(|(_, target)| *target).collect();
+            prop_assert_eq!(within(&map.range(range)), targets);
+            let sources: Vec<i64> = copies.iter().filter(|(_, target)| holds(target)).map(|(source, _)| *source).collect();
+            prop_assert_eq!(within(&map.range_back(range)), sources);
         }
 
         #[test]

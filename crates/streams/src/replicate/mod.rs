@@ -10,7 +10,7 @@
 //! offset. The target's offsets are those that the brokers acknowledged, so the map is exact whatever lies between: markers of
 //! transactions, aborted records, what compaction has removed, records of others. Whoever begins (after a kill, a cut, an error) takes
 //! the transactional id `linkspan.replicate.NAME`, which ends the transaction of whoever was there before, and goes on where the
-//! progress stands. Nothing is kept anywhere else.
+//! progress stands. Nothing is kept anywhere else. Of several processes under one name the latest copies, and the others stand by.
 //!
 //! **What is kept.** Key, value, headers (their order, duplicates, nulls, and names that are not UTF-8), timestamp and partition. One
 //! exception: librdkafka takes the timestamp 0 for "now", so 0 becomes 1.
@@ -23,7 +23,9 @@ mod copy;
 mod cycle;
 mod describe;
 mod error;
+mod faults;
 mod map;
+mod owner;
 mod plan;
 mod progress;
 mod replicator;
@@ -31,6 +33,8 @@ mod reports;
 mod session;
 mod settings;
 mod status;
+mod telling;
+mod transaction;
 mod translate;
 mod verify;
 mod watch;
@@ -41,5 +45,5 @@ pub use progress::reset;
 pub use replicator::Replicator;
 pub use settings::{Compression, Naming, Settings};
 pub use status::{PartitionStatus, State, Status, TopicState, TopicStatus, look};
-pub use translate::{Outcome, Translated, apply, translate};
-pub use verify::{Difference, Range, Verified, verify};
+pub use translate::{Direction, Outcome, Translated, apply, translate};
+pub use verify::{Difference, Range, Seen, Verified, verify};

@@ -1,6 +1,7 @@
 //! Which topics are copied, and the target's topics brought in step with the source's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic,
@@ -20,6 +21,8 @@ use crate::kafka::ErrorKind;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) topics: Vec<Planned>,
+    /// Whether a topic was made and is not there yet.
+    pub(super) pending: bool,
 }
 
 /// A topic to copy.
@@ -62,6 +65,9 @@ const NOT_COPIED: &[&str] = &[
     "message.timestamp.before.max.ms",
     "message.timestamp.after.max.ms",
 ];
+
+/// How long a new topic is waited for.
+const MADE: Duration = Duration::from_secs(5);
 
 /// The size of a batch where the topic takes more, in bytes.
 const BATCH: usize = 1_000_000;
@@ -127,8 +133,17 @@ impl Planner {
                 refused.insert(name, why.to_string());
             }
         }
-        if made {
+        let end = Instant::now() + MADE;
+        while made {
             there = self.describe(&self.target, "target", &targets)?;
+            let missing = |name: &&String| {
+                !refused.contains_key(name.as_str()) && !there.contains_key(&self.target_name(name))
+            };
+            // Brokers learn of a new topic a moment after it was made.
+            made = names.iter().any(|name| missing(&name)) && Instant::now() < end;
+            if made {
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
         let existing: Vec<String> = there.keys().cloned().collect();
         let kept = self.configs(&self.target, "target", &existing)?;
@@ -143,6 +158,7 @@ impl Planner {
             match known {
                 None if why.is_none() => {
                     why = Some(format!("the topic {target} is not on the target yet"));
+                    plan.pending = true;
                 }
                 Some(_) if why.is_none() => {
                     let set = self.keep_in_step(&target, &own(&wanted, name), kept.get(&target));

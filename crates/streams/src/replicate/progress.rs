@@ -93,6 +93,16 @@ pub(super) fn ensure(settings: &Settings) -> Result<(), ReplicateError> {
 pub(super) fn read(settings: &Settings) -> Result<Progress, ReplicateError> {
     let name = settings.progress_topic();
     let reader = clients::reader(&settings.target, &settings.transactional_id(), "target")?;
+    let there = reader.fetch_metadata(Some(&name), ANSWER);
+    let there = there.map_err(|fault| ReplicateError::new(format!("read {name}"), &fault))?;
+    if there
+        .topics()
+        .first()
+        .is_none_or(|topic| topic.partitions().is_empty())
+    {
+        let nothing = format!("nothing was copied yet under the name {}", settings.name);
+        return Err(ReplicateError::absent(nothing));
+    }
     let mut progress = Progress {
         topics: entries(&reader, &name)?,
         ..Progress::default()
@@ -145,32 +155,47 @@ pub(super) fn entries(
 }
 
 /// Forgets what is known of a source topic, so that it is copied from its beginning again. The target's records stay. Whoever replicates
-/// under this name is fenced and stops.
+/// under this name begins anew by itself: at the latest with its next sign of life.
 ///
 /// # Errors
 ///
 /// The topic is not one that was copied, or the target does not answer.
 pub fn reset(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
-    let attempted = format!("forget the progress of {topic}");
-    let failed = |fault: Native| ReplicateError::new(&attempted, &fault);
-    let producer = clients::producing(settings, 1_000_000)?;
-    producer.init_transactions(ANSWER).map_err(failed)?;
-    let progress = read(settings)?;
-    let mut keys = Vec::new();
-    if progress.topics.contains_key(topic) {
-        keys.push((TOPICS, topic_key(topic)));
-    }
-    for ((known, partition), chunks) in &progress.partitions {
-        if known == topic {
-            let of = chunks.keys();
-            keys.extend(of.map(|number| (CHUNKS, chunk_key(topic, *partition, *number))));
+    let mut tries = 0;
+    loop {
+        match reset_once(settings, topic) {
+            // Whoever replicates has begun anew in between.
+            Err(fault) if fault.kind == ErrorKind::Fenced && tries < 5 => tries += 1,
+            done => return done,
         }
     }
-    if keys.is_empty() {
-        return Err(ReplicateError::settings(format!(
-            "the replication {} has no topic {topic}",
+}
+
+fn reset_once(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
+    let attempted = format!("forget the progress of {topic}");
+    let absent = || {
+        ReplicateError::settings(format!(
+            "the replication {} has copied no topic {topic}",
             settings.name
-        )));
+        ))
+    };
+    if keys_of(&read(settings)?, topic).is_empty() {
+        return Err(absent());
+    }
+    let producer = clients::producing(settings, 1_000_000)?;
+    let failed = |fault: Native| {
+        let code = producer.client().fatal_error().map(|(code, _)| code);
+        match code.map_or_else(|| super::error::kind(&fault), ErrorKind::of) {
+            // After a failure within a transaction librdkafka says no more than that there was one.
+            ErrorKind::Other => ReplicateError::of_kind(&attempted, ErrorKind::Fenced),
+            kind => ReplicateError::of_kind(&attempted, kind),
+        }
+    };
+    producer.init_transactions(STILL).map_err(failed)?;
+    // Again: nobody else can write it now.
+    let keys = keys_of(&read(settings)?, topic);
+    if keys.is_empty() {
+        return Err(absent());
     }
     let name = settings.progress_topic();
     producer.begin_transaction().map_err(failed)?;
@@ -186,6 +211,21 @@ pub fn reset(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
         producer.poll(Duration::from_millis(5));
     }
     producer.commit_transaction(ANSWER).map_err(failed)
+}
+
+/// The records of a topic's progress.
+fn keys_of(progress: &Progress, topic: &str) -> Vec<(i32, String)> {
+    let mut keys = Vec::new();
+    if progress.topics.contains_key(topic) {
+        keys.push((TOPICS, topic_key(topic)));
+    }
+    for ((known, partition), chunks) in &progress.partitions {
+        if known == topic {
+            let of = chunks.keys();
+            keys.extend(of.map(|number| (CHUNKS, chunk_key(topic, *partition, *number))));
+        }
+    }
+    keys
 }
 
 /// A runtime for calls that rdkafka offers as futures only.

@@ -13,13 +13,15 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::topic_partition_list::Offset;
 
 use super::clients::{self, Watched};
-use super::copy::Open;
 use super::map::Chunk;
+use super::owner::{self, Place};
 use super::plan::{Plan, Planned, Planner};
 use super::progress::{self, Chunks, Entry, Progress};
 use super::replicator::{End, Shared};
 use super::reports::Reports;
-use super::status::{self, PartitionStatus, TopicState, TopicStatus};
+use super::status;
+use super::telling::Meter;
+use super::transaction::Open;
 use super::watch::Watch;
 use super::{Naming, ReplicateError, Settings, State, cycle};
 
@@ -34,6 +36,10 @@ pub(super) struct Session<'a> {
     pub(super) shared: &'a Shared,
     /// The topics that were stopped, and why: by this session and those before.
     pub(super) stopped: &'a mut BTreeMap<String, String>,
+    /// Whose turn it is, as far as this process knows.
+    pub(super) place: &'a mut Place,
+    /// When this process gave its last sign of life.
+    pub(super) signed: Instant,
     pub(super) planner: Arc<Planner>,
     pub(super) watch: Watch,
     pub(super) consumer: Arc<BaseConsumer<Watched>>,
@@ -45,7 +51,7 @@ pub(super) struct Session<'a> {
     pub(super) open: Option<Open>,
     progress: Progress,
     /// Topics that are not copied for a reason that a later plan can remove.
-    refused: Vec<(Planned, String)>,
+    pub(super) refused: Vec<(Planned, String)>,
     batch: usize,
     pub(super) meter: Meter,
 }
@@ -68,6 +74,8 @@ pub(super) struct Slot {
     /// The first source offset of the open transaction, and how many records are in it.
     pub(super) base: i64,
     pub(super) sent: i64,
+    /// Bytes of their keys and values.
+    pub(super) size: u64,
     /// The chunk that grows.
     pub(super) chunk: Chunk,
     pub(super) number: u64,
@@ -79,39 +87,36 @@ pub(super) struct Slot {
     pub(super) last: Option<i64>,
 }
 
-/// How fast it goes.
-pub(super) struct Meter {
-    begun: Instant,
-    records: u64,
-    bytes: u64,
-    /// What is committed since the status was written.
-    pub(super) new_records: u64,
-    pub(super) new_bytes: u64,
-}
-
-/// Over how long a rate is taken.
-const RATE: Duration = Duration::from_secs(2);
-
 impl<'a> Session<'a> {
-    /// Reaches both clusters, fences whoever was there before, reads the progress, and assigns all partitions.
+    /// Reaches both clusters, takes the place of whoever was there before, reads the progress, and assigns all partitions.
     pub(super) fn open(
         settings: &'a Settings,
         shared: &'a Shared,
         stopped: &'a mut BTreeMap<String, String>,
+        place: &'a mut Place,
     ) -> Result<Self, End> {
         let planner = Arc::new(Planner::new(settings).map_err(lasting_settings)?);
         progress::ensure(settings)?;
         let plan = planner.plan()?;
         let batch = smallest(&plan);
+        let reader = clients::reader(&settings.target, &settings.transactional_id(), "target")?;
+        if !place.admits(owner::read(settings, &reader)?.as_ref()) {
+            return Err(End::Replaced);
+        }
         let producer = Arc::new(clients::producing(settings, batch)?);
         init(&producer, shared)?;
-        let progress = progress::read(settings)?;
+        // Who came in between was fenced by this, but stays.
+        if !place.admits(owner::read(settings, &reader)?.as_ref()) {
+            return Err(End::Replaced);
+        }
         let consumer = Arc::new(clients::copying(settings)?);
-        let watch = Watch::start(&planner, settings.sync_every)?;
+        let watch = Watch::start(&planner, settings.sync_every, plan.pending)?;
         let mut session = Self {
             settings,
             shared,
             stopped,
+            place,
+            signed: Instant::now(),
             planner,
             watch,
             consumer,
@@ -120,11 +125,19 @@ impl<'a> Session<'a> {
             by_name: HashMap::new(),
             slots: Vec::new(),
             open: None,
-            progress,
+            progress: Progress::default(),
             refused: Vec::new(),
             batch,
             meter: Meter::new(),
         };
+        session.begin()?;
+        session.sign()?;
+        session.commit()?;
+        session.place.took();
+        session.progress = progress::read(settings)?;
+        // What was reset begins anew.
+        let known = &session.progress.topics;
+        session.stopped.retain(|topic, _| known.contains_key(topic));
         session.adopt(plan)?;
         session.tell(State::Running);
         Ok(session)
@@ -198,13 +211,13 @@ impl<'a> Session<'a> {
         let name = &planned.source;
         if entry.source_cluster != self.planner.source_cluster {
             return Some(format!(
-                "the topic {name} was copied from another cluster ({}) under this name; give the replication another name, or forget the progress with `linkspan replicate reset {} {name}`",
+                "the topic {name} was copied from another cluster ({}) under this name; give the replication another name, or forget the progress with `linkspan replicate reset {} --topic {name}`",
                 entry.source_cluster, self.settings.name
             ));
         }
         if entry.target != planned.target {
             return Some(format!(
-                "the topic {name} was copied to {} before, and would be to {} now; give the replication another name, or forget the progress with `linkspan replicate reset {} {name}`",
+                "the topic {name} was copied to {} before, and would be to {} now; give the replication another name, or forget the progress with `linkspan replicate reset {} --topic {name}`",
                 entry.target, planned.target, self.settings.name
             ));
         }
@@ -324,60 +337,9 @@ impl<'a> Session<'a> {
     /// Ends the session, and this topic's copying.
     pub(super) fn stop_topic(&mut self, topic: usize, why: String) -> End {
         if let Some(topic) = self.topics.get(topic) {
-            let name = &topic.planned.source;
-            tracing::error!(replication = self.settings.name, topic = name, "{why}");
-            self.stopped.insert(name.clone(), why);
+            self.stopped.insert(topic.planned.source.clone(), why);
         }
         End::Again
-    }
-
-    /// Writes the status.
-    pub(super) fn tell(&mut self, state: State) {
-        let mut topics: Vec<TopicStatus> = self
-            .topics
-            .iter()
-            .map(|topic| self.topic_status(&topic.planned, &topic.slots, TopicState::Running))
-            .collect();
-        for (planned, why) in &self.refused {
-            topics.push(self.topic_status(planned, &[], TopicState::Stopped(why.clone())));
-        }
-        for (name, why) in self.stopped.iter() {
-            if !topics.iter().any(|topic| topic.source == *name) {
-                topics.push(TopicStatus {
-                    source: name.clone(),
-                    target: self.settings.naming.target(name),
-                    state: TopicState::Stopped(why.clone()),
-                    warning: None,
-                    partitions: Vec::new(),
-                });
-            }
-        }
-        topics.sort_by(|one, other| one.source.cmp(&other.source));
-        let mut status = self.shared.status();
-        status.state = state;
-        status.topics = topics;
-        status.records += std::mem::take(&mut self.meter.new_records);
-        status.bytes += std::mem::take(&mut self.meter.new_bytes);
-        let (records, bytes) = (status.records, status.bytes);
-        if let Some((of_records, of_bytes)) = self.meter.rates(records, bytes) {
-            (status.records_per_second, status.bytes_per_second) = (of_records, of_bytes);
-        }
-    }
-
-    fn topic_status(&self, planned: &Planned, slots: &[usize], state: TopicState) -> TopicStatus {
-        let slots = slots.iter().filter_map(|slot| self.slots.get(*slot));
-        TopicStatus {
-            source: planned.source.clone(),
-            target: planned.target.clone(),
-            state,
-            warning: planned.warning.clone(),
-            partitions: slots
-                .map(|slot| {
-                    let end = Some(slot.end).filter(|end| *end > 0).max(slot.done);
-                    PartitionStatus::new(slot.partition, end, slot.done, slot.last)
-                })
-                .collect(),
-        }
     }
 }
 
@@ -397,6 +359,7 @@ impl Slot {
             done,
             base: 0,
             sent: 0,
+            size: 0,
             chunk,
             number,
             sealed,
@@ -418,32 +381,6 @@ impl Slot {
             done,
             runs: Vec::new(),
         };
-    }
-}
-
-impl Meter {
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            records: 0,
-            bytes: 0,
-            new_records: 0,
-            new_bytes: 0,
-        }
-    }
-
-    fn rates(&mut self, records: u64, bytes: u64) -> Option<(f64, f64)> {
-        let over = self.begun.elapsed();
-        if self.records == 0 && self.bytes == 0 {
-            (self.records, self.bytes) = (records, bytes);
-        }
-        if over < RATE {
-            return None;
-        }
-        let rate = |now: u64, before: u64| (now - before) as f64 / over.as_secs_f64();
-        let rates = (rate(records, self.records), rate(bytes, self.bytes));
-        (self.begun, self.records, self.bytes) = (Instant::now(), records, bytes);
-        Some(rates)
     }
 }
 

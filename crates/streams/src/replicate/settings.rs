@@ -28,6 +28,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How often new topics, new partitions and changed settings of topics are looked for.
     pub sync_every: Duration,
+    /// How often the process that copies gives a sign of life to those that stand by: see [`State::Standby`](super::State::Standby).
+    pub sign_every: Duration,
     /// Bytes that wait in memory on each side, in KiB.
     pub buffer_kib: u32,
 }
@@ -71,6 +73,7 @@ impl Settings {
             commit_every: Duration::from_millis(500),
             linger: Duration::from_millis(20),
             sync_every: Duration::from_secs(30),
+            sign_every: Duration::from_secs(5),
             buffer_kib: 32 * 1024,
         }
     }

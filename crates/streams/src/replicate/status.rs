@@ -37,6 +37,8 @@ pub enum State {
     Starting,
     /// Copies.
     Running,
+    /// Another process copies under this name; this one takes its place when it has gone, or is not heard of.
+    Standby,
     /// Cannot copy now, and tries again: why.
     Waiting(String),
     /// Was stopped.
@@ -58,6 +60,10 @@ pub struct TopicStatus {
     pub state: TopicState,
     /// What could not be kept in step, though it is copied.
     pub warning: Option<String>,
+    /// Records copied and committed since it was started.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
     /// Its partitions.
     pub partitions: Vec<PartitionStatus>,
 }
@@ -85,6 +91,22 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// The age of the last copied record while there is a lag. None when it is not known; zero without a lag.
     pub lag_time: Option<Duration>,
+}
+
+impl TopicStatus {
+    /// Offsets of all partitions that are not copied yet. None where none is known.
+    #[must_use]
+    pub fn lag(&self) -> Option<i64> {
+        let lags = self.partitions.iter().filter_map(|partition| partition.lag);
+        lags.reduce(|one, other| one + other)
+    }
+
+    /// The greatest age of a last copied record, among the partitions with a lag.
+    #[must_use]
+    pub fn lag_time(&self) -> Option<Duration> {
+        let times = self.partitions.iter();
+        times.filter_map(|partition| partition.lag_time).max()
+    }
 }
 
 impl PartitionStatus {
@@ -127,14 +149,29 @@ pub fn look(settings: &Settings) -> Result<Status, ReplicateError> {
             super::plan::text(code)
         ))
     })?;
+    let of_target = clients::admin(&settings.target, "target")?;
+    let names: Vec<&str> = progress
+        .topics
+        .values()
+        .map(|entry| entry.target.as_str())
+        .collect();
+    let targets = describe::topics(of_target.inner(), &names, ANSWER).map_err(|code| {
+        ReplicateError::other(format!(
+            "ask the target cluster for its topics: {}",
+            super::plan::text(code)
+        ))
+    })?;
     let mut topics = Vec::new();
     for (source, entry) in &progress.topics {
-        let state = match there.get(source) {
+        let mut state = match there.get(source) {
             None => TopicState::Stopped(gone(source)),
             Some(known) if known.id != entry.source_id => {
                 TopicState::Stopped(made_anew(settings, source, "source"))
             }
-            Some(_) => TopicState::Running,
+            Some(_) => match targets.get(&entry.target) {
+                Some(known) if known.id == entry.target_id => TopicState::Running,
+                _ => TopicState::Stopped(made_anew(settings, source, "target")),
+            },
         };
         let known: BTreeMap<i32, &Chunks> = progress
             .partitions
@@ -146,11 +183,18 @@ pub fn look(settings: &Settings) -> Result<Status, ReplicateError> {
         let mut partitions = Vec::new();
         for partition in 0..count {
             let marks = reader.fetch_watermarks(source, partition, ANSWER);
-            let (_, end) = marks.map_err(|fault| {
+            let (low, end) = marks.map_err(|fault| {
                 ReplicateError::new(format!("ask {source}/{partition} for its end"), &fault)
             })?;
             let chunks = known.get(&partition);
             let done = chunks.map(|chunks| OffsetMap::new(chunks.values()).done());
+            if state == TopicState::Running
+                && let Some(why) = done.and_then(|next| {
+                    truncated(settings, source, partition, next, low..end)
+                })
+            {
+                state = TopicState::Stopped(why);
+            }
             partitions.push(PartitionStatus::new(partition, Some(end), done, None));
         }
         topics.push(TopicStatus {
@@ -158,6 +202,8 @@ pub fn look(settings: &Settings) -> Result<Status, ReplicateError> {
             target: entry.target.clone(),
             state,
             warning: None,
+            records: 0,
+            bytes: 0,
             partitions,
         });
     }
@@ -176,15 +222,37 @@ pub(super) fn gone(topic: &str) -> String {
     format!("the topic {topic} is no longer on the source; nothing more is copied")
 }
 
+/// Why a partition cannot go on at `next`, when the source has these offsets.
+pub(super) fn truncated(
+    settings: &Settings,
+    topic: &str,
+    partition: i32,
+    next: i64,
+    there: std::ops::Range<i64>,
+) -> Option<String> {
+    let name = &settings.name;
+    let std::ops::Range { start, end } = there;
+    if start > next {
+        return Some(format!(
+            "{topic}/{partition} on the source begins at offset {start}, and the records from {next} on were not copied yet: retention or a deletion has overtaken the replication, and they are lost; go on without them with `linkspan replicate reset {name} --topic {topic}`, which copies the topic anew"
+        ));
+    }
+    (end < next).then(|| {
+        format!(
+            "{topic}/{partition} on the source ends at offset {end}, and was copied up to {next}: it was truncated, and what comes there next has other offsets; copy it anew with `linkspan replicate reset {name} --topic {topic}`"
+        )
+    })
+}
+
 pub(super) fn made_anew(settings: &Settings, topic: &str, side: &str) -> String {
     let name = &settings.name;
     let target = settings.naming.target(topic);
     match side {
         "source" => format!(
-            "the topic {topic} was deleted and made anew on the source: what it held and was not copied is lost; copy the new one with `linkspan replicate reset {name} {topic}`, after deleting {target} on the target if the old records are not wanted there"
+            "the topic {topic} was deleted and made anew on the source: what it held and was not copied is lost; copy the new one with `linkspan replicate reset {name} --topic {topic}`, after deleting {target} on the target if the old records are not wanted there"
         ),
         _ => format!(
-            "the topic {target} was deleted and made anew on the target: what was copied into it is lost there; copy {topic} from its beginning with `linkspan replicate reset {name} {topic}`"
+            "the topic {target} was deleted and made anew on the target: what was copied into it is lost there; copy {topic} from its beginning with `linkspan replicate reset {name} --topic {topic}`"
         ),
     }
 }

@@ -73,20 +73,43 @@ pub enum Difference {
     },
 }
 
+/// How far a comparison has come in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// The topic on the source.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// Source offsets that are behind it.
+    pub done: u64,
+    /// Source offsets in all.
+    pub all: u64,
+}
+
+/// How many records are compared between two calls that tell of it.
+const STRETCH: u64 = 1_000;
+
 /// Reads both sides up to where the copying stands, and compares them, with so many source offsets in a range.
 ///
 /// What lies before the first record that both sides still have is left out. On compacted topics (`cleanup.policy` with `compact`) each
-/// side cleans by its own time, so there a record that one side lacks is counted as cleaned.
+/// side cleans by its own time, so there a record that one side lacks is counted as cleaned. `seen` is told how it goes.
 ///
 /// # Errors
 ///
-/// A cluster does not answer, or nothing was ever copied under this name.
+/// A cluster does not answer, nothing was ever copied under this name, or a topic is not one that was copied.
 pub fn verify(
     settings: &Settings,
     topics: &[String],
     offsets_in_range: i64,
+    mut seen: impl FnMut(Seen<'_>),
 ) -> Result<Vec<Verified>, ReplicateError> {
     let progress = progress::read(settings)?;
+    if let Some(unknown) = topics.iter().find(|topic| !progress.topics.contains_key(*topic)) {
+        return Err(ReplicateError::settings(format!(
+            "the replication {} has copied no topic {unknown}",
+            settings.name
+        )));
+    }
     let mut verified = Vec::new();
     for ((topic, partition), chunks) in &progress.partitions {
         let Some(entry) = progress.topics.get(topic) else {
@@ -103,6 +126,7 @@ pub fn verify(
             &map,
             offsets_in_range.max(1),
             compacted,
+            &mut seen,
         )?;
         verified.push(Verified {
             source: topic.clone(),
@@ -145,6 +169,7 @@ fn compare(
     map: &OffsetMap,
     size: i64,
     compacted: bool,
+    seen: &mut impl FnMut(Seen<'_>),
 ) -> Result<(Vec<Range>, u64), ReplicateError> {
     let Some((first_source, first_target)) = map.first() else {
         return Ok((Vec::new(), 0));
@@ -164,6 +189,17 @@ fn compare(
     let mut right = Side::new(right, target, partition, from_target, map.target_end())?;
     let mut ranges: Vec<Range> = Vec::new();
     let mut foreign = 0;
+    let all = u64::try_from(map.done() - from_source).unwrap_or_default();
+    let mut tell = |done| {
+        seen(Seen {
+            topic: source,
+            partition,
+            done,
+            all,
+        });
+    };
+    tell(0);
+    let mut compared = 0_u64;
     loop {
         let one = left.peek()?;
         let other = match right.peek()? {
@@ -178,11 +214,18 @@ fn compare(
             },
         };
         let at = match (one, other) {
-            (None, None) => return Ok((ranges, foreign)),
+            (None, None) => {
+                tell(all);
+                return Ok((ranges, foreign));
+            }
             (Some((source, _)), None) => source,
             (None, Some((source, ..))) => source,
             (Some((one, _)), Some((other, ..))) => one.min(other),
         };
+        compared += 1;
+        if compared.is_multiple_of(STRETCH) {
+            tell(u64::try_from(at - from_source).unwrap_or_default());
+        }
         let range = range_of(&mut ranges, at, size);
         let one = one.filter(|(source, _)| *source == at);
         let other = other.filter(|(source, ..)| *source == at);

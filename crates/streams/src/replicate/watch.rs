@@ -21,10 +21,17 @@ pub(super) struct Watch {
     answers: Receiver<Answer>,
 }
 
+/// When it is planned again while something is expected.
+const SOON: Duration = Duration::from_secs(1);
+
 type Answer = Result<HashMap<String, Described>, Code>;
 
 impl Watch {
-    pub(super) fn start(planner: &Arc<Planner>, every: Duration) -> Result<Self, ReplicateError> {
+    pub(super) fn start(
+        planner: &Arc<Planner>,
+        every: Duration,
+        mut pending: bool,
+    ) -> Result<Self, ReplicateError> {
         let failed = |_| ReplicateError::other("start a thread for the replication: it failed");
         let (hurry, hurried) = channel();
         let (planned, plans) = channel();
@@ -35,11 +42,14 @@ impl Watch {
             .name("replicate-plan".to_owned())
             .spawn(move || {
                 loop {
-                    match hurried.recv_timeout(every) {
+                    let wait = if pending { every.min(SOON) } else { every };
+                    match hurried.recv_timeout(wait) {
                         Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
-                    if planned.send(of.plan()).is_err() {
+                    let plan = of.plan();
+                    pending = plan.as_ref().is_ok_and(|plan| plan.pending);
+                    if planned.send(plan).is_err() {
                         return;
                     }
                 }

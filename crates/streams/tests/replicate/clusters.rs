@@ -58,6 +58,7 @@ pub(crate) fn settings(
     let mut settings = Settings::new(name, cluster(source), cluster(target), topics);
     settings.sync_every = Duration::from_secs(1);
     settings.commit_every = Duration::from_millis(100);
+    settings.sign_every = Duration::from_millis(500);
     settings
 }
 

@@ -60,7 +60,7 @@ fn every_part_of_a_record_is_kept() {
     );
     assert_eq!(replicator.stop().state, State::Stopped);
 
-    let verified = verify(&settings, &[], 100).expect("both sides are read");
+    let verified = verify(&settings, &[], 100, |_| {}).expect("both sides are read");
     assert_eq!(verified.len(), 3);
     assert_eq!(verified.iter().map(Verified::records).sum::<u64>(), 500);
     for partition in &verified {
@@ -125,13 +125,13 @@ fn a_difference_is_found_where_it_is() {
     // Somebody else writes into the target, and takes the first records away there.
     fill(target, "exact.differs", 1, 200..203);
     delete_before(target, "exact.differs", 0, 10);
-    let verified = verify(&settings, &[], 10).expect("both sides are read");
+    let verified = verify(&settings, &[], 10, |_| {}).expect("both sides are read");
     assert_eq!(verified[0].first_difference(), None, "{verified:?}");
     assert_eq!(verified[0].records(), 90);
 
     // Nor does it matter what the source no longer has.
     delete_before(source, "exact.differs", 0, 20);
-    let verified = verify(&settings, &[], 10).expect("both sides are read");
+    let verified = verify(&settings, &[], 10, |_| {}).expect("both sides are read");
     assert_eq!(verified[0].records(), 80);
 
     // A topic in the same place with other records: the first range that differs is told, and the record.
@@ -161,7 +161,7 @@ fn a_difference_is_found_where_it_is() {
             .expect("it is sent");
     }
     producer.flush(PATIENCE).expect("all is written");
-    let verified = verify(&settings, &[], 10).expect("both sides are read");
+    let verified = verify(&settings, &[], 10, |_| {}).expect("both sides are read");
     let range = verified[0].first_difference().expect("a range differs");
     assert_eq!((range.from, range.to), (50, 60));
     let (source, target) = (57, 57);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use linkspan_streams::replicate::{Outcome, Replicator, apply, translate};
+use linkspan_streams::replicate::{Direction, Outcome, Replicator, apply, translate};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -113,8 +113,8 @@ fn a_group_goes_on_where_it_was() {
     for part in [1, 50, total / 2, total - 1, total] {
         let group = format!("movers.{part}");
         let mut values = consume(source, &group, "moves", part);
-        let offsets = translate(&settings, &group).expect("it is translated");
-        apply(&settings, &group, &offsets).expect("it is committed on the target");
+        let offsets = translate(&settings, &group, Direction::ToTarget).expect("it is translated");
+        apply(&settings, &group, Direction::ToTarget, &offsets).expect("it is committed on the target");
         let read: BTreeMap<i32, i64> = offsets
             .iter()
             .map(|translated| (translated.partition, translated.committed))
@@ -188,7 +188,7 @@ fn an_offset_of_the_source_has_its_exact_place_in_the_target() {
         consumer
             .commit(&list, CommitMode::Sync)
             .expect("it is committed");
-        let translated = translate(&settings, "every").expect("it is translated");
+        let translated = translate(&settings, "every", Direction::ToTarget).expect("it is translated");
         let next = of_source.iter().position(|kept| kept.offset >= offset);
         let expected = match next {
             Some(next) => own[next].offset,
@@ -209,15 +209,87 @@ fn what_is_not_copied_yet_is_not_translated() {
     drop(replicator);
     fill(source, "ahead", 1, 10..20);
     assert_eq!(consume(source, "ahead", "ahead", 20).len(), 20);
-    let translated = translate(&settings, "ahead").expect("it is translated");
+    let translated = translate(&settings, "ahead", Direction::ToTarget).expect("it is translated");
     assert_eq!(translated[0].outcome, Outcome::NotCopied { done: 10 });
-    let refused = apply(&settings, "ahead", &translated).expect_err("it is refused");
+    let refused = apply(&settings, "ahead", Direction::ToTarget, &translated).expect_err("it is refused");
     assert!(
         refused
             .to_string()
             .contains("up to 20, and it is copied up to 10"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_group_moves_back_with_what_it_has_done_meanwhile() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "returns", 1, &[]);
+    fill_with_gaps(source, "returns", 1, 25);
+    let settings = settings("returns", source, target, &["returns"]);
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    until_copied(&replicator, source, "returns");
+    drop(replicator);
+    let of_source = read(source, "returns", 0);
+    let of_target = read(target, "returns", 0);
+    for part in [1, 17, of_target.len()] {
+        let group = format!("returns.{part}");
+        assert_eq!(consume(target, &group, "returns", part).len(), part);
+        let offsets = translate(&settings, &group, Direction::ToSource).expect("it is translated");
+        let next = of_source.get(part).map_or(ends(source, "returns")[0], |kept| kept.offset);
+        let Outcome::Offset(offset) = offsets[0].outcome else {
+            panic!("{offsets:?}");
+        };
+        // Between the last record and the next one there are only markers: it may stand at any of them.
+        assert!(of_source[part - 1].offset < offset && offset <= next, "{part}: {offset}, {next}");
+        apply(&settings, &group, Direction::ToSource, &offsets).expect("it is committed");
+        assert_eq!(committed(source, &group, "returns", 1).get(&0), Some(&offset));
+    }
+}
+
+#[test]
+fn what_a_group_has_done_out_of_order_moves_with_it() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "beyond", 1, &[]);
+    fill(source, "beyond", 1, 0..40);
+    let settings = settings("beyond", source, target, &["beyond"]);
+    // Records of others come first on the target: every offset is another one there.
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    until_copied(&replicator, source, "beyond");
+    drop(replicator);
+    fill(target, "beyond", 1, 900..907);
+    fill(source, "beyond", 1, 40..60);
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    until_copied(&replicator, source, "beyond");
+    drop(replicator);
+    // Done: all before 10, then 12 to 14 and 38 to 45, as a gateway writes it: how far from the last one, and how many more.
+    let consumer: BaseConsumer = client(source)
+        .set("group.id", "beyond")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition("beyond", 0);
+    element.set_offset(Offset::Offset(10)).expect("an offset");
+    element.set_metadata("linkspan1:AgIXBw");
+    consumer
+        .commit(&list, CommitMode::Sync)
+        .expect("it is committed");
+
+    let there = translate(&settings, "beyond", Direction::ToTarget).expect("it is translated");
+    let of_target = read(target, "beyond", 0);
+    let texts = |ranges: &[(i64, i64)]| -> Vec<String> {
+        let holds = |offset: i64| ranges.iter().any(|(first, last)| (*first..=*last).contains(&offset));
+        let kept = of_target.iter().filter(|kept| holds(kept.offset));
+        kept.map(|kept| kept.text().to_owned()).collect()
+    };
+    let done: Vec<String> = (12..=14).chain(38..=45).map(|number| format!("0:{number}")).collect();
+    assert_eq!(texts(&there[0].beyond), done, "{there:?}");
+    apply(&settings, "beyond", Direction::ToTarget, &there).expect("it is committed");
+    // And back to where it came from.
+    let back = translate(&settings, "beyond", Direction::ToSource).expect("it is translated");
+    assert_eq!(back[0].outcome, Outcome::Offset(10));
+    let covered: Vec<i64> = back[0].beyond.iter().flat_map(|(first, last)| *first..=*last).collect();
+    assert_eq!(covered, (12..=14).chain(38..=45).collect::<Vec<_>>());
 }
 
 fn read_from(of: &KafkaCluster, topic: &str, partition: i32, from: i64) -> Vec<String> {

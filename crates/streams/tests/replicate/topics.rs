@@ -94,13 +94,14 @@ fn a_topic_that_was_made_anew_stops_and_the_others_go_on() {
     let why = until_stopped(&replicator, "anew.one");
     assert!(why.contains("made anew on the source"), "{why}");
     assert!(
-        why.contains("linkspan replicate reset anew anew.one"),
+        why.contains("linkspan replicate reset anew --topic anew.one"),
         "{why}"
     );
-    drop(replicator);
+    // While it runs: it begins that topic anew by itself.
     reset(&settings, "anew.one").expect("it is forgotten");
-    let replicator = Replicator::start(settings).expect("it starts");
     until_copied(&replicator, source, "anew.one");
+    let refused = reset(&settings, "anew.three").expect_err("it is not known");
+    assert!(refused.to_string().contains("has copied no topic anew.three"), "{refused}");
     assert_eq!(read(target, "anew.one", 0).len(), 60);
 }
 

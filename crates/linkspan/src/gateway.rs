@@ -23,6 +23,7 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::preview::Previews;
+use crate::replication::Replications;
 use crate::runner::{self, InFlight};
 use crate::store::{
     self, Blobs, Change, Enqueued, ErrorKind, Health, NewJob, Retention, Store, StoreError, signed,
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub deliveries: Arc<Deliveries>,
     /// What reads streams.
     pub streams: Streams,
+    /// What copies topics between clusters.
+    pub replications: Replications,
     /// The gateway's own Kinesis streams, where it has some.
     pub own_streams: Option<OwnStreams>,
     /// What the configuration's paths are relative to.
@@ -113,6 +116,9 @@ pub enum StartError {
     /// The gateway's own streams cannot be opened.
     #[error(transparent)]
     Streams(#[from] crate::streaming::own::OwnStreamsError),
+    /// A replication cannot be set up.
+    #[error(transparent)]
+    Replications(#[from] crate::replication::ReplicationError),
     /// The channels cannot be opened.
     #[error(transparent)]
     Channels(#[from] Faults),
@@ -170,6 +176,7 @@ impl Gateway {
         } = lifetime;
         let gateway = Arc::new(Self {
             streams: Streams::of(&config, &integrations, folder),
+            replications: Replications::of(&config, folder)?,
             own_streams,
             folder: folder.to_owned(),
             integrations,
@@ -209,6 +216,7 @@ impl Gateway {
         tokio::spawn(runner::keep_leases(gateway.clone()));
         gateway.sender.start();
         gateway.streams.start(&gateway);
+        gateway.replications.start(&gateway)?;
         tokio::spawn(gateway.clone().keep());
         tokio::spawn(gateway.clone().take_over());
         Ok(gateway)
@@ -319,6 +327,7 @@ impl Gateway {
             .and_then(|due| Duration::try_from(Timestamp::now().duration_since(due)).ok());
         self.metrics.set_store(self.readiness().is_ok(), oldest);
         self.engines.measure(&self.metrics);
+        self.metrics.set_replications(&self.replications.status());
         if let Err(error) = self.sender.measure().await {
             tracing::warn!(
                 error = logging::chain(&error),

@@ -26,6 +26,7 @@ pub mod preview;
 pub mod rate_limit;
 pub mod recent;
 pub mod refusal;
+pub mod replication;
 pub mod request;
 pub mod runner;
 pub mod served;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkspan_engines::host::Stats;
 use linkspan_model::{Code, Task};
+use linkspan_streams::replicate::{self, State, TopicState};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -95,6 +96,29 @@ struct DeliveryStateLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplicationStateLabels {
+    replication: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplicatedLabels {
+    replication: String,
+    topic: String,
+}
+
+/// What replications do.
+#[derive(Default)]
+struct Replicated {
+    states: Family<ReplicationStateLabels, Gauge>,
+    stopped: Family<ReplicatedLabels, Gauge>,
+    records: Family<ReplicatedLabels, Counter>,
+    bytes: Family<ReplicatedLabels, Counter>,
+    lag: Family<ReplicatedLabels, Gauge>,
+    lag_time: Family<ReplicatedLabels, Seconds>,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Everything that is measured.
@@ -115,6 +139,7 @@ pub struct Metrics {
     cold_start: Family<TaskLabels, Seconds>,
     refusals: Family<ReasonLabels, Counter>,
     streams: StreamMetrics,
+    replicated: Replicated,
     accepting: Gauge,
     memory: Gauge,
     open_files: Gauge,
@@ -213,6 +238,7 @@ impl Metrics {
             "0: all is sent; 1: one delivery is sent to see whether the receiver is back; 2: nothing is sent for a while",
             breakers.clone(),
         );
+        let replicated = Replicated::registered(&mut registry);
         let workers = Family::<WorkerLabels, Gauge>::default();
         registry.register("linkspan_workers", "Worker processes", workers.clone());
         let worker_events = Family::<WorkerEventLabels, Counter>::default();
@@ -295,6 +321,7 @@ impl Metrics {
             cold_start,
             refusals,
             streams,
+            replicated,
             accepting,
             memory,
             open_files,
@@ -453,6 +480,17 @@ impl Metrics {
         mean.set(stats.cold_start_mean().unwrap_or_default().as_secs_f64());
     }
 
+    /// How the replications do.
+    pub fn set_replications(&self, all: &[replicate::Status]) {
+        // A topic that is no longer there is no longer told of.
+        self.replicated.stopped.clear();
+        self.replicated.lag.clear();
+        self.replicated.lag_time.clear();
+        for status in all {
+            self.replicated.set(status);
+        }
+    }
+
     /// The page that Prometheus reads (OpenMetrics text, version 1.0.0).
     #[must_use]
     pub fn page(&self) -> String {
@@ -481,5 +519,84 @@ impl Metrics {
         let usage = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         self.cpu
             .set(usage.tv_sec as f64 + usage.tv_nsec as f64 / 1e9);
+    }
+}
+
+impl Replicated {
+    fn registered(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        registry.register(
+            "linkspan_replication_state",
+            "1 for the state that a replication is in, 0 for the others",
+            all.states.clone(),
+        );
+        registry.register(
+            "linkspan_replication_topic_stopped",
+            "1 where a topic is not copied until somebody does something, 0 where it is",
+            all.stopped.clone(),
+        );
+        registry.register(
+            "linkspan_replicated_records",
+            "Records that were copied and committed",
+            all.records.clone(),
+        );
+        registry.register_with_unit(
+            "linkspan_replicated",
+            "Keys and values of records that were copied and committed",
+            Unit::Bytes,
+            all.bytes.clone(),
+        );
+        registry.register(
+            "linkspan_replication_lag",
+            "Offsets of the source that are not copied yet",
+            all.lag.clone(),
+        );
+        registry.register_with_unit(
+            "linkspan_replication_lag",
+            "Age of the last copied record while there is a lag",
+            Unit::Seconds,
+            all.lag_time.clone(),
+        );
+        all
+    }
+
+    fn set(&self, status: &replicate::Status) {
+        let now = match status.state {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Standby => "standby",
+            State::Waiting(_) => "waiting",
+            State::Failed(_) => "failed",
+            State::Stopped | State::Seen => "stopped",
+        };
+        for state in [
+            "starting", "running", "standby", "waiting", "failed", "stopped",
+        ] {
+            let labels = ReplicationStateLabels {
+                replication: status.name.clone(),
+                state,
+            };
+            self.states
+                .get_or_create(&labels)
+                .set(i64::from(state == now));
+        }
+        for topic in &status.topics {
+            let labels = ReplicatedLabels {
+                replication: status.name.clone(),
+                topic: topic.source.clone(),
+            };
+            let stopped = matches!(topic.state, TopicState::Stopped(_));
+            self.stopped.get_or_create(&labels).set(i64::from(stopped));
+            for (counter, total) in [(&self.records, topic.records), (&self.bytes, topic.bytes)] {
+                let counter = counter.get_or_create(&labels);
+                counter.inc_by(total.saturating_sub(counter.get()));
+            }
+            if let Some(lag) = topic.lag() {
+                self.lag.get_or_create(&labels).set(lag);
+            }
+            if let Some(time) = topic.lag_time() {
+                self.lag_time.get_or_create(&labels).set(time.as_secs_f64());
+            }
+        }
     }
 }

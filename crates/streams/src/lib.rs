@@ -6,6 +6,7 @@
 //! - [`log`]: the embedded, durable log.
 //! - [`kinesis`]: the Kinesis API as a service over that log.
 //! - [`kafka`]: Kafka as a source, and as the sink that commits outputs and offsets in one transaction.
+//! - [`replicate`]: topics of one cluster copied to another.
 //!
 //! Nothing here knows of integrations, engines, HTTP servers or the job store: the gateway brings them together.
 
@@ -14,6 +15,7 @@ pub mod kafka;
 pub mod kinesis;
 pub mod log;
 pub mod record;
+pub mod replicate;
 pub mod source;
 
 pub use record::{Header, Lane, Position, Record};

@@ -14,6 +14,7 @@ mod migrate;
 mod output;
 mod reference;
 mod remote;
+mod replicate;
 mod run;
 mod serve;
 mod store;
@@ -102,6 +103,11 @@ enum Verb {
         after_help = "Examples:\n  linkspan streams list\n  linkspan streams tail reviews --status failed\n  linkspan streams results reviews -q refund --output json\n\nThe gateway is that of --url or LINKSPAN_URL, the key that of LINKSPAN_KEY."
     )]
     Streams(streams::Args),
+    /// Look after replications between Kafka clusters: how far they are, groups that move, both sides compared.
+    #[command(
+        after_help = "Examples:\n  linkspan replicate status\n  linkspan replicate verify estate\n  linkspan replicate translate estate --group billing --apply\n\nThe clusters are asked themselves, as the configuration reaches them: the gateway need not run."
+    )]
+    Replicate(replicate::Args),
     /// Bring the store's tables to this version's form.
     #[command(
         after_help = "Gateways do it by themselves at their start; run it before a rolling update to see that it works.\n\nExample:\n  linkspan -c production.toml migrate"
@@ -143,6 +149,7 @@ pub fn main() -> ExitCode {
         Verb::Jobs(args) => jobs::run(args),
         Verb::Deliveries(args) => deliveries::run(args),
         Verb::Streams(args) => streams::run(args),
+        Verb::Replicate(args) => replicate::run(&cli.config, args),
         Verb::Migrate(args) => migrate::run(&cli.config, &args),
         Verb::Store(verb) => store::run(&cli.config, verb),
         Verb::Demo(args) => demo::run(&args),

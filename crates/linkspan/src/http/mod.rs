@@ -24,6 +24,7 @@ pub mod prefer;
 mod preview;
 mod problem;
 mod query;
+pub mod replications;
 pub mod results;
 pub mod retries;
 mod segment;
@@ -89,6 +90,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
             "/v1/endpoints/{integration}/{channel}/resume",
             post(endpoints::resume),
         )
+        .route("/v1/replications", get(replications::list))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))

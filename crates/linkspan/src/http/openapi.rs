@@ -16,6 +16,7 @@ use super::deliveries::{DeliveriesPage, DeliveryView, Replay, Replayed};
 use super::endpoints::{EndpointView, EndpointsPage, Pausing};
 use super::jobs::{JobView, JobsPage};
 use super::keys::{KeyRequest, KeyView, KeysPage, NewKey};
+use super::replications::ReplicationsPage;
 use super::results::ResultsPage;
 use super::retries::{Retried, RetryMany};
 use super::streams::{LabelsView, StreamView, StreamsPage};
@@ -48,6 +49,10 @@ pub fn description() -> Value {
         ("Endpoint", subschema::<EndpointView>(&mut generator)),
         ("EndpointsPage", subschema::<EndpointsPage>(&mut generator)),
         ("Pausing", subschema::<Pausing>(&mut generator)),
+        (
+            "ReplicationsPage",
+            subschema::<ReplicationsPage>(&mut generator),
+        ),
         ("Key", subschema::<KeyView>(&mut generator)),
         ("KeysPage", subschema::<KeysPage>(&mut generator)),
         ("NewKey", subschema::<NewKey>(&mut generator)),

@@ -12,7 +12,7 @@ mod committer;
 mod error;
 mod group;
 mod queue;
-mod ranges;
+pub(crate) mod ranges;
 mod reader;
 mod record;
 mod source;

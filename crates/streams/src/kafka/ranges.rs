@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// First and last offset.
-pub(super) type Range = (u64, u64);
+pub(crate) type Range = (u64, u64);
 
 /// What the text begins with. Metadata of others begins otherwise.
 const MARK: &str = "linkspan1:";
@@ -16,7 +16,7 @@ const MARK: &str = "linkspan1:";
 const LIMIT: usize = 4_096;
 
 /// The ranges as text, ascending and apart from each other, all at `next` or beyond. None where they do not fit.
-pub(super) fn write(next: u64, ranges: &[Range]) -> Option<String> {
+pub(crate) fn write(next: u64, ranges: &[Range]) -> Option<String> {
     if ranges.is_empty() {
         return Some(String::new());
     }
@@ -32,7 +32,7 @@ pub(super) fn write(next: u64, ranges: &[Range]) -> Option<String> {
 }
 
 /// The ranges of a text. None where it is ours and cannot be read.
-pub(super) fn read(next: u64, text: &str) -> Option<Vec<Range>> {
+pub(crate) fn read(next: u64, text: &str) -> Option<Vec<Range>> {
     let Some(text) = text.strip_prefix(MARK) else {
         return Some(Vec::new());
     };

@@ -342,6 +342,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "get",
+        path: "/v1/replications",
+        id: "listReplications",
+        summary: "How the copying of topics between Kafka clusters goes.",
+        parameters: &[],
+        answers: &[("200", "The replications.", Some("ReplicationsPage"))],
+    },
+    Operation {
+        method: "get",
         path: "/v1/keys",
         id: "listKeys",
         summary: "The API keys without their secrets, for administrators.",

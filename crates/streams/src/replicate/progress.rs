@@ -1,0 +1,318 @@
+//! The progress of a replication, as it stands in the target: a compacted topic of two partitions.
+//!
+//! The first holds chunks of the map, `chunk/TOPIC/PARTITION/NUMBER`. The second holds what is copied to where, `topic/TOPIC`: small, so
+//! that others can read it to see whether a topic would be copied in a circle.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::Offset;
+use serde::{Deserialize, Serialize};
+
+use super::clients::{self, ANSWER, Reader};
+use super::map::Chunk;
+use super::reports::Origin;
+use super::{ReplicateError, Settings};
+use crate::kafka::{Cluster, ErrorKind};
+
+/// The partition with the chunks.
+pub(super) const CHUNKS: i32 = 0;
+
+/// The partition with the topics.
+pub(super) const TOPICS: i32 = 1;
+
+/// How long reading may stand still.
+const STILL: Duration = Duration::from_secs(60);
+
+/// What is copied to where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) source_cluster: String,
+    pub(super) target_cluster: String,
+    pub(super) target: String,
+    pub(super) source_id: String,
+    pub(super) target_id: String,
+    /// The clusters that the topic's records had come through before they were in the source, the first one first.
+    #[serde(default)]
+    pub(super) chain: Vec<String>,
+}
+
+/// The chunks of a partition by their numbers.
+pub(super) type Chunks = BTreeMap<u64, Chunk>;
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// By the source's topic.
+    pub(super) topics: BTreeMap<String, Entry>,
+    /// By the source's topic and partition.
+    pub(super) partitions: BTreeMap<(String, i32), Chunks>,
+}
+
+pub(super) fn topic_key(topic: &str) -> String {
+    format!("topic/{topic}")
+}
+
+pub(super) fn chunk_key(topic: &str, partition: i32, number: u64) -> String {
+    format!("chunk/{topic}/{partition}/{number}")
+}
+
+/// Makes the topic where it is not there.
+pub(super) fn ensure(settings: &Settings) -> Result<(), ReplicateError> {
+    let name = settings.progress_topic();
+    let attempted = format!("make the topic {name} on the target");
+    let admin = clients::admin(&settings.target, "target")?;
+    let topic = NewTopic::new(
+        &name,
+        2,
+        TopicReplication::Fixed(settings.replication_factor.unwrap_or(-1)),
+    )
+    .set("cleanup.policy", "compact")
+    .set("min.cleanable.dirty.ratio", "0.2")
+    .set("segment.bytes", "33554432");
+    let options = AdminOptions::new()
+        .request_timeout(Some(ANSWER))
+        .operation_timeout(Some(ANSWER));
+    let made = runtime()?.block_on(admin.create_topics([&topic], &options));
+    let made = made.map_err(|fault| ReplicateError::new(&attempted, &fault))?;
+    match made.into_iter().next() {
+        Some(Err((_, code))) if code != Code::TopicAlreadyExists => {
+            Err(ReplicateError::of_kind(attempted, ErrorKind::of(code)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads all of it. An error when there is none.
+pub(super) fn read(settings: &Settings) -> Result<Progress, ReplicateError> {
+    let name = settings.progress_topic();
+    let reader = clients::reader(&settings.target, &settings.transactional_id(), "target")?;
+    let there = reader.fetch_metadata(Some(&name), ANSWER);
+    let there = there.map_err(|fault| ReplicateError::new(format!("read {name}"), &fault))?;
+    if there
+        .topics()
+        .first()
+        .is_none_or(|topic| topic.partitions().is_empty())
+    {
+        let nothing = format!("nothing was copied yet under the name {}", settings.name);
+        return Err(ReplicateError::absent(nothing));
+    }
+    let mut progress = Progress {
+        topics: entries(&reader, &name)?,
+        ..Progress::default()
+    };
+    let mut broken = None;
+    scan(&reader, &name, CHUNKS, |key, value| {
+        let Some((topic, partition, number)) = chunk_of(key) else {
+            return;
+        };
+        let chunks = progress.partitions.entry((topic, partition)).or_default();
+        match value.map(Chunk::decode) {
+            None => {
+                chunks.remove(&number);
+            }
+            Some(Some(chunk)) => {
+                chunks.insert(number, chunk);
+            }
+            Some(None) => broken = Some(key.to_owned()),
+        }
+    })?;
+    progress.partitions.retain(|_, chunks| !chunks.is_empty());
+    match broken {
+        Some(key) => Err(ReplicateError::other(format!(
+            "the record {key} of {name} on the target cannot be read: a newer linkspan may have written it"
+        ))),
+        None => Ok(progress),
+    }
+}
+
+/// What replications into this cluster copy: the topics of one of their progress topics.
+pub(super) fn entries(
+    reader: &Reader,
+    name: &str,
+) -> Result<BTreeMap<String, Entry>, ReplicateError> {
+    let mut topics = BTreeMap::new();
+    scan(reader, name, TOPICS, |key, value| {
+        let Some(topic) = key.strip_prefix("topic/") else {
+            return;
+        };
+        match value.and_then(|value| serde_json::from_slice(value).ok()) {
+            Some(entry) => {
+                topics.insert(topic.to_owned(), entry);
+            }
+            None => {
+                topics.remove(topic);
+            }
+        }
+    })?;
+    Ok(topics)
+}
+
+/// Forgets what is known of a source topic, so that it is copied from its beginning again. The target's records stay. Whoever replicates
+/// under this name begins anew by itself: at the latest with its next sign of life.
+///
+/// # Errors
+///
+/// The topic is not one that was copied, or the target does not answer.
+pub fn reset(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
+    let mut tries = 0;
+    loop {
+        match reset_once(settings, topic) {
+            // Whoever replicates has begun anew in between.
+            Err(fault) if fault.kind == ErrorKind::Fenced && tries < 5 => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+fn reset_once(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
+    let attempted = format!("forget the progress of {topic}");
+    let absent = || {
+        ReplicateError::settings(format!(
+            "the replication {} has copied no topic {topic}",
+            settings.name
+        ))
+    };
+    if keys_of(&read(settings)?, topic).is_empty() {
+        return Err(absent());
+    }
+    let producer = clients::producing(settings, 1_000_000)?;
+    let failed = |fault: Native| {
+        let code = producer.client().fatal_error().map(|(code, _)| code);
+        match code.map_or_else(|| super::error::kind(&fault), ErrorKind::of) {
+            // After a failure within a transaction librdkafka says no more than that there was one.
+            ErrorKind::Other => ReplicateError::of_kind(&attempted, ErrorKind::Fenced),
+            kind => ReplicateError::of_kind(&attempted, kind),
+        }
+    };
+    producer.init_transactions(STILL).map_err(failed)?;
+    // Again: nobody else can write it now.
+    let keys = keys_of(&read(settings)?, topic);
+    if keys.is_empty() {
+        return Err(absent());
+    }
+    let name = settings.progress_topic();
+    producer.begin_transaction().map_err(failed)?;
+    for (partition, key) in &keys {
+        let record: BaseRecord<'_, str, [u8], usize> =
+            BaseRecord::with_opaque_to(&name, Origin::progress().number())
+                .partition(*partition)
+                .key(key.as_str());
+        producer.send(record).map_err(|(fault, _)| failed(fault))?;
+    }
+    let end = Instant::now() + STILL;
+    while producer.in_flight_count() > 0 && Instant::now() < end {
+        producer.poll(Duration::from_millis(5));
+    }
+    producer.commit_transaction(ANSWER).map_err(failed)
+}
+
+/// The records of a topic's progress.
+fn keys_of(progress: &Progress, topic: &str) -> Vec<(i32, String)> {
+    let mut keys = Vec::new();
+    if progress.topics.contains_key(topic) {
+        keys.push((TOPICS, topic_key(topic)));
+    }
+    for ((known, partition), chunks) in &progress.partitions {
+        if known == topic {
+            let of = chunks.keys();
+            keys.extend(of.map(|number| (CHUNKS, chunk_key(topic, *partition, *number))));
+        }
+    }
+    keys
+}
+
+/// A runtime for calls that rdkafka offers as futures only.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ReplicateError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|_| ReplicateError::other("start what waits for the clusters: it failed"))
+}
+
+/// Reads a partition from its beginning to its end.
+pub(super) fn scan(
+    reader: &Reader,
+    topic: &str,
+    partition: i32,
+    mut seen: impl FnMut(&str, Option<&[u8]>),
+) -> Result<(), ReplicateError> {
+    let failed = |fault: &Native| ReplicateError::new(format!("read {topic}"), fault);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Beginning)
+        .and_then(|()| reader.assign(&list))
+        .map_err(|fault| failed(&fault))?;
+    let mut end = Instant::now() + STILL;
+    let read = loop {
+        match reader.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                end = Instant::now() + STILL;
+                if let Some(key) = message.key().and_then(|key| std::str::from_utf8(key).ok()) {
+                    seen(key, message.payload());
+                }
+            }
+            Some(Err(Native::PartitionEOF(_))) => break Ok(()),
+            Some(Err(fault)) => {
+                let kind = super::error::kind(&fault);
+                if kind != ErrorKind::Unreachable {
+                    break Err(failed(&fault));
+                }
+            }
+            None => {}
+        }
+        if Instant::now() >= end {
+            break Err(ReplicateError::of_kind(
+                format!("read {topic}"),
+                ErrorKind::Unreachable,
+            ));
+        }
+    };
+    let _ = reader.unassign();
+    read
+}
+
+/// The names of the progress topics of a cluster.
+pub(super) fn topics_of(cluster: &Cluster, side: &str) -> Result<Vec<String>, ReplicateError> {
+    let admin = clients::admin(cluster, side)?;
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|fault| {
+            ReplicateError::new(format!("ask the {side} cluster for its topics"), &fault)
+        })?;
+    let names = metadata
+        .topics()
+        .iter()
+        .map(rdkafka::metadata::MetadataTopic::name);
+    Ok(names
+        .filter(|name| name.starts_with(super::settings::PROGRESS))
+        .map(str::to_owned)
+        .collect())
+}
+
+fn chunk_of(key: &str) -> Option<(String, i32, u64)> {
+    let mut parts = key.strip_prefix("chunk/")?.split('/');
+    let topic = parts.next()?.to_owned();
+    let partition = parts.next()?.parse().ok()?;
+    let number = parts.next()?.parse().ok()?;
+    Some((topic, partition, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_tells_its_chunk() {
+        let key = chunk_key("orders.eu", 3, 12);
+        assert_eq!(chunk_of(&key), Some(("orders.eu".to_owned(), 3, 12)));
+        assert_eq!(chunk_of(&topic_key("orders")), None);
+        assert_eq!(chunk_of("chunk/orders/x/1"), None);
+    }
+}

@@ -7,8 +7,10 @@ pub(in crate::store) mod commands;
 pub(in crate::store) mod deliveries;
 pub(in crate::store) mod delivery_model;
 pub(in crate::store) mod endpoints;
+pub(in crate::store) mod lanes;
 pub(in crate::store) mod model;
 pub(in crate::store) mod outbox;
+pub(in crate::store) mod results;
 pub(in crate::store) mod retention;
 pub(in crate::store) mod sessions;
 pub(in crate::store) mod streams;
@@ -115,13 +117,15 @@ macro_rules! conformance {
                 a_session_is_found_until_its_end
                 a_session_is_removed_once
                 what_is_settled_first_stays;
-            streams:
+            lanes:
                 a_lane_is_one_readers_and_its_tokens_only_grow
-                a_lease_is_prolonged_by_who_holds_the_lane
+                a_lease_is_prolonged_by_who_holds_the_lane;
+            streams:
                 what_came_out_and_the_progress_are_stored_together_or_not_at_all
                 what_came_of_a_record_is_a_job_that_has_ended
                 a_failed_record_runs_again_with_its_bytes
-                a_records_result_is_delivered_and_told
+                a_records_result_is_delivered_and_told;
+            results:
                 results_are_listed_newest_first_and_within_sight
                 labels_are_counted_by_minute_and_swept;
         );

@@ -1,4 +1,4 @@
-//! Lanes, and what came out of records: stored with the progress, and jobs like any other afterwards.
+//! What came out of records: stored with the progress, and jobs like any other afterwards.
 
 use linkspan_model::{DeliveryState, InvocationId, JobState};
 use tokio::sync::broadcast::error::TryRecvError;
@@ -6,12 +6,12 @@ use tokio::sync::broadcast::error::TryRecvError;
 use super::commands::{changed, crm, only};
 use super::deliveries::{by, succeeded};
 use super::retention::sweep;
-use super::{Open, Site, at, bill, content, problem, seconds};
+use super::{Open, Site, at, content, problem, seconds};
 use crate::store::streams::TOLD;
 use crate::store::{
     AttemptOutcome, Command, Commanded, Content, DeliveryOutcome, DocumentRef, ErrorKind, Event,
     Filter, Hold, Job, Label, LabelCount, LabelQuery, LaneProgress, LaneStatus, RecordOutcome,
-    ResultPage, ResultQuery, Sight, StreamCommit, StreamCommitted, TakeLanes, Takeable, TakenLane,
+    ResultPage, ResultQuery, StreamCommit, StreamCommitted, TakeLanes, Takeable, TakenLane,
 };
 
 const RESULT: &str = r#"{"status":"succeeded"}"#;
@@ -37,7 +37,7 @@ pub(in crate::store) fn scored() -> RecordOutcome {
 }
 
 /// What came of a record that failed; `bytes` are the record's.
-fn spoiled(bytes: DocumentRef) -> RecordOutcome {
+pub(in crate::store) fn spoiled(bytes: DocumentRef) -> RecordOutcome {
     RecordOutcome {
         problem: Some(problem()),
         result: r#"{"status":"failed"}"#.to_owned(),
@@ -80,7 +80,7 @@ impl Open {
         taken.remove(0).hold
     }
 
-    async fn lanes(&self) -> Vec<LaneStatus> {
+    pub(in crate::store) async fn lanes(&self) -> Vec<LaneStatus> {
         self.store.lanes("reviews").await.unwrap()
     }
 
@@ -97,7 +97,7 @@ impl Open {
             .unwrap()
     }
 
-    async fn results(&self, query: ResultQuery) -> ResultPage {
+    pub(in crate::store) async fn results(&self, query: ResultQuery) -> ResultPage {
         self.store.list_results(query).await.unwrap()
     }
 
@@ -133,123 +133,11 @@ fn commit(held: &[&Hold], progress: &str, outcomes: Vec<RecordOutcome>, now: i64
     }
 }
 
-fn names(taken: &[TakenLane]) -> Vec<&str> {
-    taken.iter().map(|lane| lane.hold.lane.as_str()).collect()
-}
-
-fn ids(page: &ResultPage) -> Vec<InvocationId> {
-    page.results.iter().map(|(job, _)| job.id).collect()
-}
-
-fn all(limit: u32) -> ResultQuery {
+pub(in crate::store) fn all(limit: u32) -> ResultQuery {
     ResultQuery {
         limit,
         ..ResultQuery::default()
     }
-}
-
-pub(in crate::store) async fn a_lane_is_one_readers_and_its_tokens_only_grow(site: &dyn Site) {
-    let open = site.open();
-    let first = open.take("one", Takeable::Free, &["b", "a", "b"], 0).await;
-    assert_eq!(names(&first), ["b", "a"], "in the order asked for, once");
-    assert_eq!((&first[0].progress, first[0].ended), (&None, false));
-    let other = open.take("two", Takeable::Free, &["a", "c", "b"], 59).await;
-    assert_eq!(names(&other), ["c"], "the others are leased");
-    let mut tokens: Vec<u64> = first.iter().map(|lane| lane.hold.token).collect();
-
-    let second = open.take("two", Takeable::Free, &["a"], 60).await;
-    assert_eq!(names(&second), ["a"], "its lease was over");
-    tokens.push(second[0].hold.token);
-    let third = open.take("one", Takeable::Any, &["a"], 61).await;
-    tokens.push(third[0].hold.token);
-    let stale = vec![second[0].hold.clone()];
-    open.store.release_lanes("reviews", stale).await.unwrap();
-    let fourth = open.take("two", Takeable::Free, &["a"], 61).await;
-    assert!(fourth.is_empty(), "who lost it cannot release it");
-
-    let hold = third[0].hold.clone();
-    let forget = vec!["a".to_owned()];
-    let forgotten = open.store.forget_lanes("reviews", forget.clone()).await;
-    forgotten.unwrap();
-    assert!(open.lanes().await.iter().any(|lane| lane.lane == "a"));
-    open.store
-        .release_lanes("reviews", vec![hold.clone()])
-        .await
-        .unwrap();
-    let released = &open.lanes().await[0];
-    assert_eq!((&released.owner, released.until), (&None, None));
-    let fifth = open.take("two", Takeable::Free, &["a"], 61).await;
-    tokens.push(fifth[0].hold.token);
-    open.store
-        .release_lanes("reviews", vec![fifth[0].hold.clone()])
-        .await
-        .unwrap();
-    open.store.forget_lanes("reviews", forget).await.unwrap();
-    assert!(open.lanes().await.iter().all(|lane| lane.lane != "a"));
-    drop(open);
-
-    let open = site.open();
-    let anew = open.take("two", Takeable::Free, &["a"], 61).await;
-    tokens.push(anew[0].hold.token);
-    let other = first[0].hold.token;
-    let of_a = &tokens[1..];
-    assert!(of_a.is_sorted_by(|one, next| one < next), "{of_a:?}");
-    assert!(!of_a.contains(&other), "none was given twice");
-    assert_eq!(anew[0].progress, None);
-    let elsewhere = TakeLanes {
-        stream: "orders".to_owned(),
-        lanes: vec!["a".to_owned()],
-        owner: "one".to_owned(),
-        which: Takeable::Free,
-        lease: seconds(60),
-        now: at(61),
-    };
-    let elsewhere = open.store.take_lanes(elsewhere).await.unwrap();
-    assert_eq!(names(&elsewhere), ["a"], "another stream's lane");
-}
-
-pub(in crate::store) async fn a_lease_is_prolonged_by_who_holds_the_lane(site: &dyn Site) {
-    let open = site.open();
-    let held = open
-        .take("one", Takeable::Free, &["a", "b", "c"], 0)
-        .await
-        .into_iter()
-        .map(|taken| taken.hold)
-        .collect::<Vec<_>>();
-    let taken = open.take("two", Takeable::Any, &["b"], 10).await;
-    open.store
-        .release_lanes("reviews", vec![held[2].clone()])
-        .await
-        .unwrap();
-    let lost = open
-        .store
-        .renew_lanes("reviews", held.clone(), seconds(60), at(50))
-        .await
-        .unwrap();
-    assert_eq!(lost, held[1..]);
-    let free = open
-        .take("three", Takeable::Free, &["a", "b", "c"], 100)
-        .await;
-    assert_eq!(names(&free), ["b", "c"]);
-    let lost = open
-        .store
-        .renew_lanes("reviews", vec![taken[0].hold.clone()], seconds(60), at(100))
-        .await
-        .unwrap();
-    assert_eq!(lost, [taken[0].hold.clone()]);
-    // Over, and nobody else's: it is held again.
-    let late = vec![held[0].clone()];
-    let lost = open
-        .store
-        .renew_lanes("reviews", late, seconds(60), at(500))
-        .await
-        .unwrap();
-    assert!(lost.is_empty());
-    assert!(
-        open.take("two", Takeable::Free, &["a"], 559)
-            .await
-            .is_empty()
-    );
 }
 
 pub(in crate::store) async fn what_came_out_and_the_progress_are_stored_together_or_not_at_all(
@@ -516,198 +404,4 @@ pub(in crate::store) async fn a_records_result_is_delivered_and_told(site: &dyn 
         }
     }
     assert_eq!(told, latest);
-}
-
-pub(in crate::store) async fn results_are_listed_newest_first_and_within_sight(site: &dyn Site) {
-    let open = site.open();
-    let hold = open.hold("a").await;
-    let mut made = Vec::new();
-    for number in 0..7 {
-        let mut outcome = match number % 3 {
-            2 => spoiled(open.document(b"x").await),
-            _ => scored(),
-        };
-        outcome.result = format!("{{\"number\":{number}}}");
-        if number >= 5 {
-            outcome.integration = "orders".to_owned();
-        }
-        if number == 3 {
-            outcome.record = "reviews-1@3".to_owned();
-        }
-        made.push(outcome);
-    }
-    let id: Vec<_> = made.iter().map(|outcome| outcome.id).collect();
-    // The order of the commit is not that of the ids.
-    made.reverse();
-    open.commit(&[&hold], "7", made, 1).await;
-    // Jobs of callers have results too; those that have not ended have none.
-    let (asked, attempt) = open.running().await;
-    open.succeed(attempt, 2).await;
-    open.created(bill()).await;
-
-    let page = open.results(all(3)).await;
-    assert_eq!(ids(&page), [asked, id[6], id[5]]);
-    assert_eq!(page.results[1].1, r#"{"number":6}"#);
-    assert_eq!(page.results[1].0, open.job(id[6]).await);
-    let rest = ResultQuery {
-        after: page.next,
-        ..all(1000)
-    };
-    let page = open.results(rest).await;
-    assert_eq!(
-        (ids(&page), page.next),
-        (vec![id[4], id[3], id[2], id[1], id[0]], None)
-    );
-
-    let bills = || ResultQuery {
-        integration: Some("bills".to_owned()),
-        ..all(100)
-    };
-    let sight = |own: Option<&[&str]>, whole: &[&str]| {
-        let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Some(Sight {
-            caller: "finance".to_owned(),
-            own: own.map(texts),
-            whole: texts(whole),
-        })
-    };
-    let created = open.job(id[0]).await.created;
-    let hour = seconds(3600);
-    let cases = [
-        (bills(), vec![asked, id[4], id[3], id[2], id[1], id[0]]),
-        (
-            ResultQuery {
-                failed: Some(true),
-                ..bills()
-            },
-            vec![id[2]],
-        ),
-        (
-            ResultQuery {
-                failed: Some(true),
-                ..all(100)
-            },
-            vec![id[5], id[2]],
-        ),
-        (
-            ResultQuery {
-                failed: Some(false),
-                after: Some(id[3]),
-                ..bills()
-            },
-            vec![id[1], id[0]],
-        ),
-        (
-            ResultQuery {
-                record: Some("reviews-1@3".to_owned()),
-                ..all(100)
-            },
-            vec![id[3]],
-        ),
-        (
-            ResultQuery {
-                sight: sight(None, &[]),
-                ..all(100)
-            },
-            vec![asked],
-        ),
-        (
-            ResultQuery {
-                sight: sight(Some(&["orders"]), &["orders"]),
-                ..all(100)
-            },
-            vec![id[6], id[5]],
-        ),
-        (
-            ResultQuery {
-                sight: sight(None, &["orders"]),
-                ..bills()
-            },
-            vec![asked],
-        ),
-        (
-            // The caller's job was accepted long before.
-            ResultQuery {
-                from: Some(created),
-                until: Some(created + hour),
-                ..bills()
-            },
-            vec![id[4], id[3], id[2], id[1], id[0]],
-        ),
-        (
-            ResultQuery {
-                from: Some(created + hour),
-                ..all(100)
-            },
-            Vec::new(),
-        ),
-        (
-            ResultQuery {
-                until: Some(created),
-                failed: Some(true),
-                ..all(100)
-            },
-            Vec::new(),
-        ),
-    ];
-    for (query, expected) in cases {
-        assert_eq!(
-            ids(&open.results(query.clone()).await),
-            expected,
-            "{query:?}"
-        );
-    }
-    open.command(id[4], Command::Delete, 3).await;
-    open.command(id[2], Command::Retry, 3).await;
-    assert_eq!(
-        ids(&open.results(bills()).await),
-        [asked, id[3], id[1], id[0]]
-    );
-}
-
-pub(in crate::store) async fn labels_are_counted_by_minute_and_swept(site: &dyn Site) {
-    let open = site.open();
-    let hold = open.hold("a").await;
-    let with = |labels: &[&str]| RecordOutcome {
-        labels: labels.iter().map(|name| label(name)).collect(),
-        ..scored()
-    };
-    let foreign = RecordOutcome {
-        integration: "orders".to_owned(),
-        ..with(&["good"])
-    };
-    // 1,790,000,000 is 20 seconds past a full minute.
-    let commits = [
-        (5, vec![with(&["good"]), with(&["bad", "good"]), foreign]),
-        (39, vec![with(&["good"])]),
-        (40, vec![with(&["bad"]), with(&[])]),
-    ];
-    for (now, outcomes) in commits {
-        open.commit(&[&hold], "1", outcomes, now).await;
-    }
-    let count = |minute, name, count| LabelCount {
-        minute: at(minute),
-        label: label(name),
-        count,
-    };
-    let asked = |from, until| {
-        let query = LabelQuery {
-            integration: "bills".to_owned(),
-            from: at(from),
-            until: at(until),
-        };
-        open.store.label_counts(query)
-    };
-    let expected = [
-        count(-20, "bad", 1),
-        count(-20, "good", 3),
-        count(40, "bad", 1),
-    ];
-    assert_eq!(asked(-20, 41).await.unwrap(), expected);
-    assert_eq!(asked(-19, 41).await.unwrap(), expected[2..]);
-    assert_eq!(asked(-20, 40).await.unwrap(), expected[..2]);
-    sweep(&open, 979).await;
-    assert_eq!(asked(-20, 41).await.unwrap(), expected);
-    sweep(&open, 980).await;
-    assert_eq!(asked(-20, 41).await.unwrap(), expected[2..]);
 }

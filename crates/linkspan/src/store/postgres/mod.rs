@@ -5,7 +5,7 @@
 //!   row, by the rules of the model: the statements only read and write.
 //! - No transaction waits for another's count, notification or vacuum: counts are added as rows ([`tallies`]), other gateways are woken
 //!   aside ([`waking`]), and old rows go with their partitions ([`partitions`]).
-//! - Locks are taken in one order, by id: jobs, then deliveries, then pauses. Where two transactions meet crosswise all the same
+//! - Locks are taken in one order, by id: lanes, then jobs, then deliveries, then pauses. Where two transactions meet crosswise all the same
 //!   (a key changes hands), the server ends one, and it is made again.
 //!
 //! **What expires.** A job's content is hidden from everybody at its time, and its blob is removed then. Its document and result in the
@@ -32,6 +32,7 @@ mod fault;
 mod finish;
 mod jobs;
 mod keys;
+mod lanes;
 mod partitions;
 mod pool;
 mod queue;

@@ -203,7 +203,9 @@ fn moves_exactly(setup: &Setup, source: &KafkaCluster, target: &KafkaCluster, wr
     }
     // What is not copied is not translated.
     put(source, "sales.orders", 0, 0..1);
-    commit(source, "ahead", "sales.orders", of_source[of_source.len() - 1].0 + 2);
+    let reader: BaseConsumer = client(source).create().expect("a consumer");
+    let marks = reader.fetch_watermarks("sales.orders", 0, PATIENCE);
+    commit(source, "ahead", "sales.orders", marks.expect("the end").1);
     let ahead = ["replicate", "translate", "sales", "--group", "ahead", "--apply"];
     let said = run(setup, &ahead);
     assert_eq!(said.status.code(), Some(1), "{said:?}");

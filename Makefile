@@ -24,6 +24,7 @@ bench: setup
 	$(CARGO) bench --locked -p linkspan --bench receivers
 	$(CARGO) bench --locked -p linkspan --bench kinesis
 	$(CARGO) bench --locked -p linkspan-streams --bench log
+	$(CARGO) bench --locked -p linkspan-streams --bench replicate
 	$(CARGO) bench --locked -p linkspan-streams --bench flow
 
 # System packages, for the tests too: says what is missing and why, installs it where it may.

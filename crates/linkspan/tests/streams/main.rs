@@ -7,5 +7,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod replicate;
 mod seed;
 mod view;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_linkspan");

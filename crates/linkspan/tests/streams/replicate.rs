@@ -93,11 +93,17 @@ async fn a_killed_gateway_copies_everything_once_and_groups_move_exactly() {
     .await;
     let page = client.get("/v1/replications").await.json();
     let sales = &page["replications"][1];
-    assert_eq!((&sales["from"], &sales["to"]), (&"estate".into(), &"cloud".into()));
+    assert_eq!(
+        (&sales["from"], &sales["to"]),
+        (&"estate".into(), &"cloud".into())
+    );
     assert_eq!(sales["state"], "running");
     let why = topic(&page, "sales.anew").expect("it is there")["reason"].to_string();
     assert!(why.contains("sales.anew"), "{why}");
-    assert_eq!(topic(&page, "sales.orders").expect("it is there")["state"], "running");
+    assert_eq!(
+        topic(&page, "sales.orders").expect("it is there")["state"],
+        "running"
+    );
     assert_eq!(client.get("/readyz").await.status, 200);
     let metrics = client.get("/metrics").await.body;
     for line in [
@@ -116,12 +122,25 @@ async fn a_killed_gateway_copies_everything_once_and_groups_move_exactly() {
     assert_eq!(refused.status, 403);
 
     // While it runs.
-    let said = run(&setup, &["replicate", "reset", "sales", "--topic", "sales.anew"]);
+    let said = run(
+        &setup,
+        &["replicate", "reset", "sales", "--topic", "sales.anew"],
+    );
     assert_eq!(said.status.code(), Some(2), "{said:?}");
     let said = run(&setup, &["replicate", "status", "sales"]);
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert!(out(&said).contains("made anew on the source"), "{said:?}");
-    let said = run(&setup, &["replicate", "reset", "sales", "--topic", "sales.anew", "--yes"]);
+    let said = run(
+        &setup,
+        &[
+            "replicate",
+            "reset",
+            "sales",
+            "--topic",
+            "sales.anew",
+            "--yes",
+        ],
+    );
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     until("the topic is copied again", async || {
         let page = client.get("/v1/replications").await.json();
@@ -137,24 +156,49 @@ async fn a_killed_gateway_copies_everything_once_and_groups_move_exactly() {
     let rows = lines(&said);
     let row = rows.iter().find(|row| row["source"] == "sales.orders");
     let row = row.expect("a line for the topic");
-    assert_eq!((&row["replication"], &row["lag"]), (&"sales".into(), &0.into()));
+    assert_eq!(
+        (&row["replication"], &row["lag"]),
+        (&"sales".into(), &0.into())
+    );
     assert_eq!(row["target"], "estate.sales.orders");
 
-    let said = run(&setup, &["replicate", "verify", "sales", "--topic", "sales.orders", "--output", "json"]);
+    let said = run(
+        &setup,
+        &[
+            "replicate",
+            "verify",
+            "sales",
+            "--topic",
+            "sales.orders",
+            "--output",
+            "json",
+        ],
+    );
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     let verified = lines(&said);
     assert_eq!(verified.len(), PARTITIONS as usize);
     for partition in &verified {
         let ranges = partition["ranges"].as_array().expect("ranges");
-        let count = |side: &str| ranges.iter().map(|range| range[side].as_u64().expect("a count")).sum::<u64>();
+        let count = |side: &str| {
+            ranges
+                .iter()
+                .map(|range| range[side].as_u64().expect("a count"))
+                .sum::<u64>()
+        };
         assert_eq!(count("source_records"), written);
         assert_eq!(count("target_records"), written);
     }
     for partition in 0..PARTITIONS {
         let texts: Vec<_> = read(target, "estate.sales.orders", partition);
-        let expected: Vec<_> = (0..written).map(|number| format!("{partition}:{number}")).collect();
+        let expected: Vec<_> = (0..written)
+            .map(|number| format!("{partition}:{number}"))
+            .collect();
         let texts: Vec<_> = texts.into_iter().map(|(_, text)| text).collect();
-        assert!(texts == expected, "partition {partition}: {} records, and {written} were written", texts.len());
+        assert!(
+            texts == expected,
+            "partition {partition}: {} records, and {written} were written",
+            texts.len()
+        );
     }
 
     moves_exactly(&setup, source, target, written);
@@ -165,12 +209,24 @@ async fn a_killed_gateway_copies_everything_once_and_groups_move_exactly() {
     put(target, "estate.sales.anew", 0, 100..140);
     let said = run(&setup, &["replicate", "verify", "sales", "--output", "csv"]);
     assert_eq!(said.status.code(), Some(1), "{said:?}");
-    assert!(out(&said).starts_with("source,target,partition,ranges,"), "{said:?}");
-    assert!(out(&said).contains("differ") || out(&said).contains("lacks"), "{said:?}");
+    assert!(
+        out(&said).starts_with("source,target,partition,ranges,"),
+        "{said:?}"
+    );
+    assert!(
+        out(&said).contains("differ") || out(&said).contains("lacks"),
+        "{said:?}"
+    );
     let said = run(&setup, &["replicate", "verify", "sale"]);
     assert_eq!(said.status.code(), Some(2), "{said:?}");
-    assert!(String::from_utf8_lossy(&said.stderr).contains("there is idle, sales"), "{said:?}");
-    let said = run(&setup, &["replicate", "verify", "sales", "--topic", "other"]);
+    assert!(
+        String::from_utf8_lossy(&said.stderr).contains("there is idle, sales"),
+        "{said:?}"
+    );
+    let said = run(
+        &setup,
+        &["replicate", "verify", "sales", "--topic", "other"],
+    );
     assert_eq!(said.status.code(), Some(2), "{said:?}");
 }
 
@@ -188,26 +244,47 @@ fn moves_exactly(setup: &Setup, source: &KafkaCluster, target: &KafkaCluster, wr
         assert_eq!(said.status.code(), Some(0), "{said:?}");
         let rows = lines(&said);
         assert_eq!(rows.len(), 1, "{rows:?}");
-        assert_eq!((&rows[0]["committed"], &rows[0]["outcome"]["offset"]), (&there.0.into(), &here.0.into()));
+        assert_eq!(
+            (&rows[0]["committed"], &rows[0]["outcome"]["offset"]),
+            (&there.0.into(), &here.0.into())
+        );
         assert_eq!(committed(target, &group, "estate.sales.orders"), None);
         let said = run(setup, &[&name[..], &["--apply"]].concat());
         assert_eq!(said.status.code(), Some(0), "{said:?}");
         assert!(out(&said).contains("translated"), "{said:?}");
-        assert_eq!(committed(target, &group, "estate.sales.orders"), Some(here.0));
+        assert_eq!(
+            committed(target, &group, "estate.sales.orders"),
+            Some(here.0)
+        );
         // It goes on there, and moves back.
         let last = of_target.len() - 1;
         commit(target, &group, "estate.sales.orders", of_target[last].0);
         let said = run(setup, &[&name[..], &["--to-source", "--apply"]].concat());
         assert_eq!(said.status.code(), Some(0), "{said:?}");
-        assert_eq!(committed(source, &group, "sales.orders"), Some(of_source[last].0));
+        assert_eq!(
+            committed(source, &group, "sales.orders"),
+            Some(of_source[last].0)
+        );
     }
     // What is not copied is not translated.
     put(source, "sales.orders", 0, 0..1);
-    commit(source, "ahead", "sales.orders", of_source[of_source.len() - 1].0 + 2);
-    let ahead = ["replicate", "translate", "sales", "--group", "ahead", "--apply"];
+    let reader: BaseConsumer = client(source).create().expect("a consumer");
+    let marks = reader.fetch_watermarks("sales.orders", 0, PATIENCE);
+    commit(source, "ahead", "sales.orders", marks.expect("the end").1);
+    let ahead = [
+        "replicate",
+        "translate",
+        "sales",
+        "--group",
+        "ahead",
+        "--apply",
+    ];
     let said = run(setup, &ahead);
     assert_eq!(said.status.code(), Some(1), "{said:?}");
-    assert!(String::from_utf8_lossy(&said.stderr).contains("wait until the replication"), "{said:?}");
+    assert!(
+        String::from_utf8_lossy(&said.stderr).contains("wait until the replication"),
+        "{said:?}"
+    );
 }
 
 /// Waits until all that was written is copied.
@@ -225,7 +302,9 @@ async fn copied(gateway: &Gateway, key: &str) {
 
 fn topic<'a>(page: &'a Value, name: &str) -> Option<&'a Value> {
     let sales = page["replications"].as_array()?;
-    let sales = sales.iter().find(|replication| replication["name"] == "sales")?;
+    let sales = sales
+        .iter()
+        .find(|replication| replication["name"] == "sales")?;
     let topics = sales["topics"].as_array()?;
     topics.iter().find(|topic| topic["source"] == name)
 }
@@ -277,14 +356,21 @@ impl Writer {
                 producer.begin_transaction().expect("it begins");
                 for number in number..end {
                     for partition in 0..PARTITIONS {
-                        send(&producer, "sales.orders", partition, &format!("{partition}:{number}"));
+                        send(
+                            &producer,
+                            "sales.orders",
+                            partition,
+                            &format!("{partition}:{number}"),
+                        );
                     }
                 }
                 producer.flush(PATIENCE).expect("all is written");
                 if aborted {
                     producer.abort_transaction(PATIENCE).expect("it is aborted");
                 } else {
-                    producer.commit_transaction(PATIENCE).expect("it is committed");
+                    producer
+                        .commit_transaction(PATIENCE)
+                        .expect("it is committed");
                     number = end;
                 }
             }
@@ -321,7 +407,9 @@ async fn make(of: &KafkaCluster, topic: &str, partitions: i32) {
 }
 
 async fn delete(of: &KafkaCluster, topic: &str) {
-    let deleted = admin(of).delete_topics(&[topic], &AdminOptions::new()).await;
+    let deleted = admin(of)
+        .delete_topics(&[topic], &AdminOptions::new())
+        .await;
     deleted
         .expect("an answer")
         .pop()
@@ -370,7 +458,10 @@ fn read(of: &KafkaCluster, topic: &str, partition: i32) -> Vec<(i64, String)> {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let value = message.payload().unwrap_or_default();
-                kept.push((message.offset(), String::from_utf8_lossy(value).into_owned()));
+                kept.push((
+                    message.offset(),
+                    String::from_utf8_lossy(value).into_owned(),
+                ));
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return kept,
             Some(Err(_)) | None => {}

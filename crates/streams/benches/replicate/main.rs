@@ -139,6 +139,8 @@ fn copied(
         process.must_run();
         std::thread::sleep(Duration::from_millis(10));
     }
+    // Each transaction ends with a marker in each of its partitions.
+    assert!(last > records as i64, "it does not copy in transactions");
     let (begun, already, before) = first.expect("something was copied");
     let took = changed.duration_since(begun).as_secs_f64();
     let copied = (records as f64 - already as f64).max(1.0);

@@ -35,8 +35,8 @@ impl Writer {
                     );
                 }
                 number += 1;
-                if number % 20 == 0 {
-                    producer.poll(Duration::from_millis(5));
+                if number % 10 == 0 {
+                    producer.poll(Duration::from_millis(10));
                 }
             }
             producer.flush(PATIENCE).expect("all is written");

@@ -110,7 +110,7 @@ fn a_group_goes_on_where_it_was() {
     until_copied(&replicator, source, "moves");
     drop(replicator);
     let total = first + second;
-    for part in [1, 50, total / 2, total - 1, total] {
+    for part in [1, total / 2, total] {
         let group = format!("movers.{part}");
         let mut values = consume(source, &group, "moves", part);
         let offsets = translate(&settings, &group, Direction::ToTarget).expect("it is translated");
@@ -182,7 +182,7 @@ fn an_offset_of_the_source_has_its_exact_place_in_the_target() {
         .create()
         .expect("a consumer");
     // Records, markers, aborted records and the end: each kind many times.
-    for offset in (0..=end).step_by(7).chain([end]) {
+    for offset in (0..=end).step_by(13).chain([end]) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("every", 0, Offset::Offset(offset))
             .expect("an offset");

@@ -6,11 +6,23 @@ import java.time.Instant
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider
 import software.amazon.awssdk.core.SdkBytes
+import software.amazon.awssdk.core.interceptor.Context
+import software.amazon.awssdk.core.interceptor.ExecutionAttributes
+import software.amazon.awssdk.core.interceptor.ExecutionInterceptor
 import software.amazon.awssdk.http.urlconnection.UrlConnectionHttpClient
 import software.amazon.awssdk.regions.Region
 import software.amazon.awssdk.services.kinesis.KinesisAsyncClient
 import software.amazon.awssdk.services.kinesis.KinesisClient
 import software.amazon.awssdk.services.kinesis.model.*
+
+// Both ways, and errors too.
+class InCbor implements ExecutionInterceptor {
+    void afterTransmission(Context.AfterTransmission context, ExecutionAttributes attributes) {
+        for (message in [context.httpRequest(), context.httpResponse()]) {
+            assert message.firstMatchingHeader("Content-Type").get() == "application/x-amz-cbor-1.1"
+        }
+    }
+}
 
 def of = { builder, String secret ->
     def credentials = AwsBasicCredentials.create(System.getenv("ACCESS_KEY_ID"), secret)
@@ -18,6 +30,7 @@ def of = { builder, String secret ->
         .endpointOverride(URI.create(System.getenv("GATEWAY")))
         .region(Region.EU_CENTRAL_1)
         .credentialsProvider(StaticCredentialsProvider.create(credentials))
+        .overrideConfiguration { it.addExecutionInterceptor(new InCbor()) }
 }
 def client = { String secret ->
     of(KinesisClient.builder(), secret)

@@ -50,6 +50,7 @@ if [ "${1:-}" = tests ]; then
     need chromium "the browser of the console's tests" command -v chromium
     need chromium-driver "drives that browser" command -v chromedriver
     need python3-aiosmtpd "the mail server of the tests" /usr/bin/python3 -c "import aiosmtpd"
+    need python3-boto3 "the tests' client of the Kinesis API" /usr/bin/python3 -c "import boto3"
     need postgresql "the server that the tests start for themselves" postgres_server
     need pgbouncer "the pooler of the tests" pooler
 fi

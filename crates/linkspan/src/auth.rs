@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use linkspan_model::Code;
 use linkspan_model::config::{self, Config};
 
+use crate::access_key::Seal;
 use crate::keys::{ApiKey, Caller, HashKey, HashKeyError, Scope};
 use crate::rate_limit::RateLimit;
 use crate::refusal::Refusal;
-use crate::store::{KeyRecord, Store};
+use crate::store::{KeyRecord, Store, StoreError};
 
 /// Checks who makes a request.
 pub struct Auth {
@@ -18,8 +19,17 @@ pub struct Auth {
 }
 
 enum Mode {
-    Keys(HashKey),
+    Keys(HashKey, Option<Seal>),
     Off,
+}
+
+/// Who signs requests with an access key.
+pub struct Signer {
+    /// Who that is.
+    pub caller: Caller,
+    /// With what.
+    pub secret: String,
+    rate: Option<u32>,
 }
 
 impl Auth {
@@ -35,7 +45,11 @@ impl Auth {
     ) -> Result<Self, HashKeyError> {
         let mode = match config.server.auth {
             config::Auth::None => Mode::Off,
-            config::Auth::Keys => Mode::Keys(HashKey::of(config, folder, store).await?),
+            config::Auth::Keys => {
+                let hash_key = HashKey::of(config, folder, store).await?;
+                let seal = Seal::of(&hash_key);
+                Mode::Keys(hash_key, seal)
+            }
         };
         Ok(Self {
             mode,
@@ -53,7 +67,7 @@ impl Auth {
     #[must_use]
     pub fn hash(&self, secret: &str) -> Option<Vec<u8>> {
         match &self.mode {
-            Mode::Keys(hash_key) => Some(hash_key.hash(secret)),
+            Mode::Keys(hash_key, _) => Some(hash_key.hash(secret)),
             Mode::Off => None,
         }
     }
@@ -62,7 +76,7 @@ impl Auth {
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Option<ring::hmac::Key> {
         match &self.mode {
-            Mode::Keys(hash_key) => Some(hash_key.derive(purpose)),
+            Mode::Keys(hash_key, _) => Some(hash_key.derive(purpose)),
             Mode::Off => None,
         }
     }
@@ -78,7 +92,7 @@ impl Auth {
         authorization: Option<&str>,
         known: impl FnOnce(&str) + Send,
     ) -> Result<Caller, Refusal> {
-        let Mode::Keys(hash_key) = &self.mode else {
+        let Mode::Keys(hash_key, _) = &self.mode else {
             return Ok(Caller::anyone());
         };
         let Some(header) = authorization else {
@@ -111,7 +125,7 @@ impl Auth {
         key: &str,
         known: impl FnOnce(&str) + Send,
     ) -> Result<Caller, Refusal> {
-        let Mode::Keys(hash_key) = &self.mode else {
+        let Mode::Keys(hash_key, _) = &self.mode else {
             return Ok(Caller::anyone());
         };
         let key = ApiKey::parse(key.trim()).ok_or_else(|| {
@@ -146,6 +160,52 @@ impl Auth {
         Ok(Some(caller(record)))
     }
 
+    /// Who signs with the access key of this id; none where there is none that holds. The secret must not outlive the request.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be asked.
+    pub async fn signer(
+        &self,
+        store: &dyn Store,
+        access_key_id: &str,
+    ) -> Result<Option<Signer>, StoreError> {
+        let Mode::Keys(_, Some(seal)) = &self.mode else {
+            return Ok(None);
+        };
+        let record = store.find_key(access_key_id).await?;
+        let record = record.filter(|record| holds(record, Timestamp::now()));
+        let Some((record, sealed)) =
+            record.and_then(|mut record| record.sealed.take().map(|sealed| (record, sealed)))
+        else {
+            return Ok(None);
+        };
+        let Some(secret) = seal.open(access_key_id, &sealed) else {
+            tracing::error!(
+                key = access_key_id,
+                "the secret of an access key cannot be opened: it was sealed with another hash key, or changed in the store"
+            );
+            return Ok(None);
+        };
+        Ok(Some(Signer {
+            rate: record.rate,
+            caller: caller(record),
+            secret,
+        }))
+    }
+
+    /// Counts a signed request for the rate that its key was made with. The default rate is for calls: records are many.
+    ///
+    /// # Errors
+    ///
+    /// 429 with `Retry-After`.
+    pub fn within_own_rate(&self, signer: &Signer) -> Result<(), Refusal> {
+        match (&signer.caller.key_id, signer.rate) {
+            (Some(id), Some(_)) => self.within_rate(id, signer.rate),
+            _ => Ok(()),
+        }
+    }
+
     /// Counts a request of a key, or of a person whom the identity provider knows; `own` is the key's own rate.
     ///
     /// # Errors
@@ -178,6 +238,7 @@ async fn proven(
 ) -> Result<KeyRecord, Refusal> {
     let record = store.find_key(&key.id).await?;
     // A hash is compared also where there is no such key, so that the time tells nothing.
+    // That of an access key is empty: it signs, and opens nothing.
     let hash = record.as_ref().map_or(&[0; 32][..], |record| &record.hash);
     let matches = hash_key.verify(&key.secret, hash);
     if let Some(record) = record.as_ref().filter(|_| matches) {

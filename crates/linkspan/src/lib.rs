@@ -2,6 +2,7 @@
 //!
 //! The life of the process: [`cli`] reads the arguments, [`configuration`] the file, [`gateway`] is built and runs, and drains.
 
+pub mod access_key;
 pub mod admission;
 pub mod auth;
 pub mod backoff;

@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::output::{self, Output, Row};
 use super::{DONE, Done, Failure, load, runtime};
+use crate::access_key::{AccessKey, Seal};
 use crate::configuration;
+use crate::http::keys::KeyKind;
 use crate::keys::{ApiKey, HashKey, Scope, check_name};
 use crate::store::{self, Actor, KeyRecord, Store, signed};
 
@@ -19,7 +21,7 @@ pub(super) enum Verb {
     Add {
         /// Whose it is; jobs belong to this name.
         name: String,
-        /// What it allows: invoke, read or admin, each alone or for one integration (invoke:onboarding).
+        /// What it allows: invoke, read or admin, each alone or for one integration (invoke:onboarding); with --sigv4, for one stream.
         #[arg(long = "scope", value_name = "SCOPE", required = true)]
         scopes: Vec<Scope>,
         /// When it ends: a time from now (90d, 12h).
@@ -28,6 +30,13 @@ pub(super) enum Verb {
         /// Requests a second, instead of server.rate_limit.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         rate: Option<u32>,
+        /// Make an access key of the Kinesis API, which signs requests (AWS Signature Version 4), instead of one for the Authorization
+        /// header.
+        #[arg(long)]
+        sigv4: bool,
+        /// The form of the output; without it, a key is printed alone, and an access key as a table.
+        #[arg(long, value_enum)]
+        output: Option<Output>,
     },
     /// Make a new key of the same name and scopes; the old ones end after the overlap.
     Rotate {
@@ -39,6 +48,12 @@ pub(super) enum Verb {
         /// When the new key ends: a time from now (90d, 12h); without it, it lives as long as the old one was given.
         #[arg(long, value_name = "DURATION")]
         expires: Option<String>,
+        /// Rotate the access keys (AWS Signature Version 4) where the name has both kinds.
+        #[arg(long)]
+        sigv4: bool,
+        /// The form of the output; without it, a key is printed alone, and an access key as a table.
+        #[arg(long, value_enum)]
+        output: Option<Output>,
     },
     /// List the keys; secrets are not stored and cannot be shown.
     List {
@@ -58,20 +73,87 @@ pub(super) enum Verb {
 struct Listed {
     id: String,
     name: String,
+    kind: &'static str,
     scopes: Vec<String>,
     state: &'static str,
     created: Timestamp,
     expires: Option<Timestamp>,
 }
 
+/// A key that was made, of either kind.
+enum Made {
+    Bearer(ApiKey),
+    Access(AccessKey),
+}
+
+impl Made {
+    fn id(&self) -> &str {
+        match self {
+            Self::Bearer(key) => &key.id,
+            Self::Access(key) => &key.id,
+        }
+    }
+
+    /// Prints it, this once.
+    fn print(&self, output: Option<Output>) -> Result<(), Failure> {
+        match (self, output) {
+            (Self::Bearer(key), None) => output::write(format!("{}\n", key.reveal()).as_bytes()),
+            (Self::Bearer(key), Some(output)) => {
+                let id = key.id.clone();
+                let key = key.reveal();
+                output::print(output, &[BearerRow { id, key }])
+            }
+            (Self::Access(key), output) => {
+                let row = AccessRow {
+                    access_key_id: key.id.clone(),
+                    secret_access_key: key.secret.clone(),
+                };
+                output::print(output.unwrap_or(Output::Table), &[row])
+            }
+        }
+    }
+}
+
+/// A key for the Authorization header, as it is printed once.
+#[derive(Serialize)]
+struct BearerRow {
+    id: String,
+    key: String,
+}
+
+impl Row for BearerRow {
+    const COLUMNS: &'static [&'static str] = &["id", "key"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.id.clone(), self.key.clone()]
+    }
+}
+
+/// An access key, as it is printed once.
+#[derive(Serialize)]
+struct AccessRow {
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+impl Row for AccessRow {
+    const COLUMNS: &'static [&'static str] = &["access_key_id", "secret_access_key"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.access_key_id.clone(), self.secret_access_key.clone()]
+    }
+}
+
 impl Row for Listed {
-    const COLUMNS: &'static [&'static str] =
-        &["id", "name", "scopes", "state", "created", "expires"];
+    const COLUMNS: &'static [&'static str] = &[
+        "id", "name", "kind", "scopes", "state", "created", "expires",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.clone(),
             self.name.clone(),
+            self.kind.to_owned(),
             self.scopes.join(" "),
             self.state.to_owned(),
             time(self.created),
@@ -100,9 +182,12 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
             scopes,
             expires,
             rate,
+            sigv4,
+            output,
         } => {
             check_name(&name).map_err(Failure::usage)?;
-            for scope in &scopes {
+            // An access key's are streams, which producers make and delete.
+            for scope in scopes.iter().filter(|_| !sigv4) {
                 if let Some(integration) = &scope.integration
                     && !config
                         .integrations
@@ -115,34 +200,37 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                 }
             }
             let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-            let key = add(
-                &hash_key(config, folder, store).await?,
-                store,
-                &name,
-                &scopes,
-                rate,
-                expiry("--expires", expires.as_deref())?,
-            )
-            .await?;
-            println!("{}", key.reveal());
-            eprintln!("the key {} of {name}; it is shown this once", key.id);
+            let expires = expiry("--expires", expires.as_deref())?;
+            let hash_key = hash_key(config, folder, store).await?;
+            let made = if sigv4 {
+                Made::Access(add_access(&hash_key, store, &name, &scopes, rate, expires).await?)
+            } else {
+                Made::Bearer(add(&hash_key, store, &name, &scopes, rate, expires).await?)
+            };
+            made.print(output)?;
+            eprintln!("the key {} of {name}; it is shown this once", made.id());
             Ok(DONE)
         }
         Verb::Rotate {
             name,
             overlap,
             expires,
+            sigv4,
+            output,
         } => {
             let now = Timestamp::now();
             let ends = time_from(now, "--overlap", &overlap)?;
-            let old: Vec<KeyRecord> = listed(store)
+            let mut old: Vec<KeyRecord> = listed(store)
                 .await?
                 .into_iter()
                 .filter(|key| key.name == name && state(key, now) == "valid")
                 .collect();
+            let kind = if sigv4 { "access " } else { "" };
+            let sigv4 = sigv4 || old.iter().all(|key| key.sealed.is_some());
+            old.retain(|key| key.sealed.is_some() == sigv4);
             let Some(latest) = old.last() else {
                 return Err(Failure::usage(format!(
-                    "{name} has no valid key to rotate; linkspan keys add makes one"
+                    "{name} has no valid {kind}key to rotate; linkspan keys add makes one"
                 )));
             };
             let scopes: Vec<String> =
@@ -155,7 +243,12 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                     .and_then(|end| now.checked_add(end.duration_since(latest.created)).ok()),
             };
             let hash_key = hash_key(config, folder, store).await?;
-            let key = add(&hash_key, store, &name, &scopes, latest.rate, expires).await?;
+            let rate = latest.rate;
+            let made = if sigv4 {
+                Made::Access(add_access(&hash_key, store, &name, &scopes, rate, expires).await?)
+            } else {
+                Made::Bearer(add(&hash_key, store, &name, &scopes, rate, expires).await?)
+            };
             for one in old
                 .iter()
                 .filter(|key| key.expires.is_none_or(|end| end > ends))
@@ -165,10 +258,10 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                     .await
                     .map_err(|error| Failure::of(&error))?;
             }
-            println!("{}", key.reveal());
+            made.print(output)?;
             eprintln!(
                 "the new key {} of {name}; it is shown this once. The old ones hold until {}",
-                key.id,
+                made.id(),
                 time(ends)
             );
             Ok(DONE)
@@ -180,6 +273,7 @@ async fn dispatch(config: &Config, folder: &Path, store: &dyn Store, verb: Verb)
                 .into_iter()
                 .map(|key| Listed {
                     state: state(&key, now),
+                    kind: KeyKind::of(&key).name(),
                     scopes: serde_json::from_str(&key.scopes).unwrap_or_default(),
                     id: key.id,
                     name: key.name,
@@ -237,8 +331,38 @@ pub(super) async fn add(
         expires,
         revoked: None,
     };
+    insert(store, record).await.map(|()| key)
+}
+
+/// Adds an access key to a store.
+pub(super) async fn add_access(
+    hash_key: &HashKey,
+    store: &dyn Store,
+    name: &str,
+    scopes: &[String],
+    rate: Option<u32>,
+    expires: Option<Timestamp>,
+) -> Result<AccessKey, Failure> {
+    let key = AccessKey::generate().map_err(|error| Failure::of(&error))?;
+    let seal = Seal::of(hash_key).ok_or_else(|| Failure::work("secrets cannot be sealed"))?;
+    let record = KeyRecord {
+        id: key.id.clone(),
+        name: name.to_owned(),
+        // It is no key for the Authorization header: no secret has an empty hash.
+        hash: Vec::new(),
+        sealed: Some(seal.seal(&key).map_err(|error| Failure::of(&error))?),
+        scopes: serde_json::to_string(scopes).map_err(|error| Failure::of(&error))?,
+        rate,
+        created: Timestamp::now(),
+        expires,
+        revoked: None,
+    };
+    insert(store, record).await.map(|()| key)
+}
+
+async fn insert(store: &dyn Store, record: KeyRecord) -> Result<(), Failure> {
     match store.insert_key(record, actor()).await {
-        Ok(true) => Ok(key),
+        Ok(true) => Ok(()),
         Ok(false) => Err(Failure::work("a key with the same id exists; try again")),
         Err(error) => Err(Failure::of(&error)),
     }

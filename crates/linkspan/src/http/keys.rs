@@ -24,6 +24,8 @@ pub struct KeyView {
     pub id: String,
     /// Whose it is.
     pub name: String,
+    /// How it is shown: `bearer`, in the Authorization header; or `sigv4`, never: it signs requests of the Kinesis API.
+    pub kind: KeyKind,
     /// What it allows.
     pub scopes: Vec<String>,
     /// When it was made (RFC 3339).
@@ -59,10 +61,41 @@ pub struct NewKey {
     pub key: String,
 }
 
+/// How a key is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// In the Authorization header (RFC 6750).
+    Bearer,
+    /// Never: it signs requests (AWS Signature Version 4).
+    SigV4,
+}
+
+impl KeyKind {
+    /// A key's.
+    #[must_use]
+    pub const fn of(record: &KeyRecord) -> Self {
+        match record.sealed {
+            None => Self::Bearer,
+            Some(_) => Self::SigV4,
+        }
+    }
+
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::SigV4 => "sigv4",
+        }
+    }
+}
+
 impl From<KeyRecord> for KeyView {
     fn from(record: KeyRecord) -> Self {
         Self {
             scopes: serde_json::from_str(&record.scopes).unwrap_or_default(),
+            kind: KeyKind::of(&record),
             id: record.id,
             name: record.name,
             created: record.created,

@@ -28,6 +28,10 @@ tokio::task_local! {
     static CURRENT: Current;
 }
 
+/// What was asked for, as an extension of the response, where the path does not say it: one of a service's own names.
+#[derive(Clone, Debug)]
+pub struct Operation(pub Box<str>);
+
 /// The request that this task answers.
 #[derive(Clone, Debug)]
 struct Current {
@@ -122,6 +126,7 @@ pub async fn observe(
         took_ms = logging::in_ms(took),
         request_id = current.ids.request_id, traceparent = %current.ids.trace,
         caller = current.caller.get(), code = code.map(Code::name),
+        operation = response.extensions().get::<Operation>().map(|operation| &*operation.0),
         "answered"
     );
     if let Some(code) = code {

@@ -14,6 +14,7 @@ mod intake;
 mod invocations;
 pub mod jobs;
 pub mod keys;
+mod kinesis;
 pub mod layers;
 mod linger;
 mod link;
@@ -95,20 +96,18 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page))
-        .route("/problems/{code}", get(docs::problem));
+        .route("/problems/{code}", get(docs::problem))
+        .merge(kinesis::routes());
     if gateway.config.server.metrics {
         router = router.route("/metrics", get(health::metrics));
     }
     if gateway.config.console.enabled {
         router = router.merge(console::routes());
+    } else {
+        router = router.route("/", get(nothing));
     }
     let router = router
-        .fallback(|| async {
-            Refusal::new(
-                Code::NotFound,
-                "there is nothing at this path; GET /docs lists what there is",
-            )
-        })
+        .fallback(nothing)
         .method_not_allowed_fallback(|| async {
             Refusal::new(
                 Code::MethodNotAllowed,
@@ -135,6 +134,13 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         None => router,
     };
     router.with_state(gateway)
+}
+
+async fn nothing() -> Refusal {
+    Refusal::new(
+        Code::NotFound,
+        "there is nothing at this path; GET /docs lists what there is",
+    )
 }
 
 /// Cross-origin calls, off unless origins are named.

@@ -253,7 +253,7 @@ impl Session {
 
 /// Without keys, whoever reaches the gateway may do everything; so a web page that a browser on this machine shows must not reach it,
 /// other than the console. Its requests carry an `Origin`, or after DNS rebinding a `Host` that is not this machine's.
-fn same_machine(parts: &Parts, gateway: &Gateway) -> Result<(), Refusal> {
+pub(super) fn same_machine(parts: &Parts, gateway: &Gateway) -> Result<(), Refusal> {
     if origin::host(parts).is_some_and(|host| !is_loopback(host)) {
         return Err(Refusal::new(
             Code::Forbidden,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use linkspan_model::config::Config;
 use linkspan_streams::kinesis::{Options, Service};
 use linkspan_streams::log::{LogError, Logs, LogsError, Settings};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::keys::HashKey;
@@ -16,9 +17,13 @@ use crate::logging;
 /// How often what is past its retention is let go of.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// How much memory the bodies of all requests take at most, in KiB: 256 MiB.
+const BODIES_KIB: usize = 256 << 10;
+
 /// The gateway's own streams, open.
 pub struct OwnStreams {
     service: Arc<Service>,
+    bodies: Arc<Semaphore>,
     _sweeper: AbortOnDropHandle<()>,
 }
 
@@ -66,8 +71,15 @@ impl OwnStreams {
         let sweeper = tokio::spawn(sweep(service.clone()));
         Ok(Some(Self {
             service,
+            bodies: Arc::new(Semaphore::new(BODIES_KIB)),
             _sweeper: AbortOnDropHandle::new(sweeper),
         }))
+    }
+
+    /// The memory that requests' bodies may take, a permit a KiB.
+    #[must_use]
+    pub const fn bodies(&self) -> &Arc<Semaphore> {
+        &self.bodies
     }
 
     /// The service.

@@ -195,7 +195,7 @@ impl Service {
                 body,
                 fault: None,
             },
-            Err(fault) => refuse(&fault, call.codec),
+            Err(fault) => Answer::refusing(&fault, call.codec),
         }
     }
 
@@ -397,21 +397,24 @@ pub(super) fn no_stream(name: &str) -> Fault {
     )
 }
 
-/// An error as an answer.
-pub(super) fn refuse(fault: &Fault, codec: Codec) -> Answer {
-    #[derive(serde::Serialize)]
-    struct Body<'a> {
-        __type: &'a str,
-        message: &'a str,
-    }
-    let body = Body {
-        __type: fault.kind.name(),
-        message: &fault.message,
-    };
-    Answer {
-        status: fault.kind.status(),
-        body: codec.write(&body),
-        fault: Some(fault.kind),
+impl Answer {
+    /// An error as an answer.
+    #[must_use]
+    pub fn refusing(fault: &Fault, codec: Codec) -> Self {
+        #[derive(serde::Serialize)]
+        struct Body<'a> {
+            __type: &'a str,
+            message: &'a str,
+        }
+        let body = Body {
+            __type: fault.kind.name(),
+            message: &fault.message,
+        };
+        Self {
+            status: fault.kind.status(),
+            body: codec.write(&body),
+            fault: Some(fault.kind),
+        }
     }
 }
 

@@ -39,7 +39,8 @@ pub struct Claim {
     pub access_key_id: String,
     /// The region of the scope.
     pub region: String,
-    service: String,
+    /// The service of the scope: `kinesis`.
+    pub service: String,
     signed_headers: Vec<String>,
     signature: String,
     time: Timestamp,

@@ -168,6 +168,7 @@ export function open(root, context) {
   const columns = [
     { title: "Name", class: "main", cell: (key) => h("span", { class: "strong" }, name(key.name, 60)) },
     { title: "State", cell: status },
+    { title: "Kind", cell: (key) => (key.kind === "sigv4" ? "access key (SigV4)" : "bearer") },
     {
       title: "May",
       class: "grow",

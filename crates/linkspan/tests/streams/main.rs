@@ -8,4 +8,5 @@
 )]
 
 mod seed;
+mod stream_in;
 mod view;

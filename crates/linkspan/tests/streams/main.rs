@@ -10,6 +10,7 @@
 mod kinesis;
 mod replicate;
 mod seed;
+mod stream_in;
 mod view;
 
 /// The program under test.

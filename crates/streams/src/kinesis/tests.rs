@@ -86,7 +86,7 @@ impl Log for InMemory {
 }
 
 #[derive(Default)]
-struct Folder(Mutex<BTreeMap<String, Arc<InMemory>>>);
+pub(super) struct Folder(Mutex<BTreeMap<String, Arc<InMemory>>>);
 
 #[async_trait]
 impl Logs for Folder {

@@ -155,7 +155,7 @@ impl Feed {
                         }
                     }
                 }
-                _ if self.settings.sole => over.push(known.lane),
+                Some(_) if self.settings.sole => over.push(known.lane),
                 _ => {}
             }
         }

@@ -7,5 +7,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod full_stream;
 mod seed;
 mod view;

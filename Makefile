@@ -23,6 +23,7 @@ bench: setup
 	$(CARGO) bench --locked -p linkspan --bench deliveries
 	$(CARGO) bench --locked -p linkspan --bench receivers
 	$(CARGO) bench --locked -p linkspan --bench kinesis
+	$(CARGO) bench --locked -p linkspan --bench batches
 	$(CARGO) bench --locked -p linkspan-streams --bench log
 	$(CARGO) bench --locked -p linkspan-streams --bench replicate
 	$(CARGO) bench --locked -p linkspan-streams --bench flow

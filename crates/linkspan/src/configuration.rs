@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linkspan_engines::registry;
-use linkspan_model::config::{
-    BlobStore, Config, JobStore, KafkaCluster, Reference, Resolve, format_duration,
-};
+use linkspan_model::config::{BlobStore, Config, JobStore, Reference, Resolve, format_duration};
 
 use crate::deliveries::Deliveries;
 use crate::streaming::{self, Reading};
@@ -114,33 +112,9 @@ pub fn check_streams(config: &Config, folder: &Path) -> Vec<String> {
             faults.push(config.fault(&key, message).to_string());
         }
     }
-    for (name, cluster) in &config.kafka {
-        if let Err(error) = streaming::cluster(cluster, folder) {
-            let key = format!("kafka.{name}");
-            faults.push(config.fault(&key, error.to_string()).to_string());
-        }
-        for (key, path) in files(cluster) {
-            let path = folder.join(path);
-            if let Err(error) = std::fs::File::open(&path) {
-                let key = format!("kafka.{name}.tls.{key}");
-                let message = format!("cannot read {}: {error}", path.display());
-                faults.push(config.fault(&key, message).to_string());
-            }
-        }
-    }
+    let clusters = streaming::check_clusters(config, folder);
+    faults.extend(clusters.iter().map(ToString::to_string));
     faults
-}
-
-/// The files that a cluster's settings name, by key.
-fn files(cluster: &KafkaCluster) -> Vec<(&'static str, &Path)> {
-    let Some(tls) = &cluster.tls else {
-        return Vec::new();
-    };
-    let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
-    let named = files.into_iter();
-    named
-        .filter_map(|(key, path)| Some((key, path.as_deref()?)))
-        .collect()
 }
 
 /// Checks the options of every service by its engine.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use linkspan_engines::EngineError;
 use linkspan_engines::host::Stats;
 use linkspan_model::{Answer, InvocationId, Task};
@@ -25,6 +26,11 @@ pub use in_process::InProcess;
 pub trait Engine: Send + Sync {
     /// Does the work.
     async fn perform(&self, call: Call) -> Result<Performed, EngineError>;
+
+    /// Does several pieces of work, and gives an outcome for each, in order. One that fails spoils no other.
+    async fn perform_all(&self, calls: Vec<Call>) -> Vec<Result<Performed, EngineError>> {
+        join_all(calls.into_iter().map(|call| self.perform(call))).await
+    }
 
     /// Whether a call takes microseconds.
     fn is_fast(&self) -> bool {

@@ -28,8 +28,8 @@ use crate::runner::{self, InFlight};
 use crate::store::{
     self, Blobs, Change, Enqueued, ErrorKind, Health, NewJob, Retention, Store, StoreError, signed,
 };
-use crate::streaming::Streams;
 use crate::streaming::own::OwnStreams;
+use crate::streaming::{Clusters, Streams, check_clusters};
 
 /// The longest pause between two looks for what other gateways left behind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -60,6 +60,8 @@ pub struct Gateway {
     pub replications: Replications,
     /// The gateway's own Kinesis streams, where it has some.
     pub own_streams: Option<OwnStreams>,
+    /// The Kafka clusters that channels write to.
+    pub clusters: Clusters,
     /// What the configuration's paths are relative to.
     pub folder: PathBuf,
     /// What sends them.
@@ -153,7 +155,12 @@ impl Gateway {
         let outbound = Outbound::new(&config.outbound, folder)?;
         let hash_key = HashKey::of(&config, folder, &*store).await?;
         let links = Links::new(&Links::base_of(&config), &hash_key);
+        let faults = check_clusters(&config, folder);
+        if !faults.is_empty() {
+            return Err(StartError::Channels(Faults::of_all(faults)));
+        }
         let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
+        let clusters = context.kafka.clone();
         let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
         let deliveries = Arc::new(deliveries);
         let own_streams = OwnStreams::open(&config, folder, &hash_key).await?;
@@ -178,6 +185,7 @@ impl Gateway {
             streams: Streams::of(&config, &integrations, folder),
             replications: Replications::of(&config, folder)?,
             own_streams,
+            clusters,
             folder: folder.to_owned(),
             integrations,
             store,
@@ -291,6 +299,7 @@ impl Gateway {
         let workers = async { tokio::join!(self.engines.shutdown(), self.previews.shutdown()) };
         let _ = tokio::time::timeout(Duration::from_secs(5), workers).await;
         self.closed.cancel();
+        self.clusters.close().await;
         self.store.close().await;
     }
 

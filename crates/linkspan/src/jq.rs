@@ -28,7 +28,7 @@ use jaq_core::{Compiler, Ctx, Vars, load};
 use jaq_json::Val;
 use serde::Deserialize as _;
 use serde_json::Value;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use bounds::{Budget, Run, Running, Stopped};
 
@@ -132,55 +132,90 @@ impl Filter {
         self.wait(input, truth).await
     }
 
+    /// [`Filter::run_limited`] over many inputs, each with the limits of its own: gives an answer for each, in order.
+    pub async fn run_each(&self, inputs: &[&Value]) -> Vec<Result<Option<Value>, String>> {
+        self.each(inputs, value).await
+    }
+
+    /// [`Filter::is_true_limited`] over many inputs.
+    pub async fn are_true(&self, inputs: &[&Value]) -> Vec<Result<bool, String>> {
+        self.each(inputs, truth).await
+    }
+
     async fn wait<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {
+        let mut answers = self.each(&[input], read).await;
+        answers.pop().unwrap_or_else(|| Err(self.too_long()))
+    }
+
+    /// Evaluates one after the other on one thread. An evaluation that does not come to an end is left behind with its thread.
+    async fn each<T: Send + 'static>(
+        &self,
+        inputs: &[&Value],
+        read: Reader<T>,
+    ) -> Vec<Result<T, String>> {
         // The semaphore is never closed.
         let _place = PLACES.acquire().await.ok();
-        let (tell, told) = oneshot::channel();
-        self.start(input, read, move |answer| drop(tell.send(answer)))?;
-        match tokio::time::timeout(self.0.patience, told).await {
-            Ok(Ok(answer)) => answer,
-            _ => Err(self.too_long()),
+        let mut answers = Vec::with_capacity(inputs.len());
+        while answers.len() < inputs.len() {
+            let (tell, mut told) = mpsc::unbounded_channel();
+            if let Err(sentence) = self.start(&inputs[answers.len()..], read, tell) {
+                answers.resize_with(inputs.len(), || Err(sentence.clone()));
+                break;
+            }
+            loop {
+                match tokio::time::timeout(self.0.patience, told.recv()).await {
+                    Ok(Some(answer)) => answers.push(answer),
+                    Ok(None) if answers.len() == inputs.len() => break,
+                    _ => {
+                        answers.push(Err(self.too_long()));
+                        break;
+                    }
+                }
+            }
         }
+        answers
     }
 
     fn too_long(&self) -> String {
         format!("the filter takes longer than {:?}", self.0.patience)
     }
 
-    /// Starts an evaluation.
-    fn start<T: 'static>(
+    /// Starts the evaluations. Nobody's listening any more ends them.
+    fn start<T: Send + 'static>(
         &self,
-        input: &Value,
+        inputs: &[&Value],
         read: Reader<T>,
-        tell: impl FnOnce(Result<T, String>) + Send + 'static,
+        tell: mpsc::UnboundedSender<Result<T, String>>,
     ) -> Result<(), String> {
-        let now = Instant::now();
-        if self.0.has_stuck(now) {
+        if self.0.has_stuck(Instant::now()) {
             return Err(
                 "an earlier evaluation of the filter did not come to an end and still runs; until it does, the filter is not \
                  evaluated again"
                     .to_owned(),
             );
         }
-        let input =
-            Val::deserialize(input).map_err(|_| "the input is not JSON for jq".to_owned())?;
+        let inputs: Vec<_> = inputs
+            .iter()
+            .map(|input| Val::deserialize(*input))
+            .collect();
         quiet_panics();
         let compiled = self.0.clone();
-        let under_way = (now, COUNT.fetch_add(1, Ordering::Relaxed));
-        self.0.running().insert(under_way);
         thread::Builder::new()
             .name(THREAD.to_owned())
             .stack_size(bounds::STACK)
             .spawn(move || {
-                let answer = compiled.evaluate(input, read);
-                compiled.running().remove(&under_way);
-                tell(answer);
+                for input in inputs {
+                    let answer = match input {
+                        Ok(input) => compiled.timed(input, read),
+                        Err(_) => Err("the input is not JSON for jq".to_owned()),
+                    };
+                    if tell.send(answer).is_err() {
+                        break;
+                    }
+                }
             })
             .map(|_| ())
-            .map_err(|_| {
-                self.0.running().remove(&under_way);
-                "no thread is to be had for the evaluation".to_owned()
-            })
+            .map_err(|_| "no thread is to be had for the evaluation".to_owned())
     }
 }
 
@@ -194,6 +229,15 @@ impl Compiled {
         self.running()
             .first()
             .is_some_and(|(start, _)| now.duration_since(*start) >= self.patience)
+    }
+
+    /// Evaluates, and is seen to do so.
+    fn timed<T>(&self, input: Val, read: Reader<T>) -> Result<T, String> {
+        let under_way = (Instant::now(), COUNT.fetch_add(1, Ordering::Relaxed));
+        self.running().insert(under_way);
+        let answer = self.evaluate(input, read);
+        self.running().remove(&under_way);
+        answer
     }
 
     fn evaluate<T>(&self, input: Val, read: Reader<T>) -> Result<T, String> {

@@ -8,7 +8,7 @@ mod file;
 mod headers;
 mod hidden;
 mod http;
-mod kafka;
+pub(crate) mod kafka;
 mod kinesis;
 mod mapped;
 mod printable;
@@ -32,6 +32,7 @@ use serde_json::Value;
 use crate::links::Links;
 use crate::outbound::Outbound;
 use crate::store::Endpoint;
+use crate::streaming::Clusters;
 
 /// What channels are opened with: the gateway's own, the same for all of them.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct Context {
     pub folder: PathBuf,
     /// The server by which emails leave.
     pub smtp: Option<config::Smtp>,
+    /// The Kafka clusters.
+    pub kafka: Clusters,
 }
 
 impl Context {
@@ -60,6 +63,7 @@ impl Context {
             outbound,
             links,
             public_url,
+            kafka: Clusters::of(config, &folder),
             folder,
             smtp: config.email.clone(),
         }
@@ -89,7 +93,7 @@ pub fn open(
             context.links.clone(),
         )?),
         deliver::Channel::Kafka(kafka) => {
-            Arc::new(kafka::Kafka::open(item, kafka, context).map_err(|it| vec![it])?)
+            Arc::new(kafka::Kafka::open(kafka, context).map_err(|it| vec![it])?)
         }
         deliver::Channel::Kinesis(kinesis) => {
             Arc::new(kinesis::Kinesis::open(item, kinesis, context).map_err(|it| vec![it])?)

@@ -12,6 +12,7 @@ use crate::keys::HashKey;
 use crate::links::Links;
 use crate::outbound::testing::to_loopback;
 use crate::store::Endpoint;
+use crate::streaming::Clusters;
 
 /// A context whose way out may call this machine.
 pub(super) fn context() -> Context {
@@ -25,6 +26,7 @@ pub(super) fn context() -> Context {
         links,
         folder: Path::new(".").to_owned(),
         smtp: None,
+        kafka: Clusters::default(),
     }
 }
 

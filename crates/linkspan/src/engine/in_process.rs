@@ -31,23 +31,38 @@ impl InProcess {
 #[async_trait]
 impl Engine for InProcess {
     async fn perform(&self, call: Call) -> Result<Performed, EngineError> {
-        let place = self
-            .places
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| stopped())?;
+        let mut outcomes = self.perform_all(vec![call]).await;
+        outcomes.pop().unwrap_or_else(|| Err(stopped()))
+    }
+
+    /// A whole batch on one thread: handing a text over costs more than looking for its language.
+    async fn perform_all(&self, calls: Vec<Call>) -> Vec<Result<Performed, EngineError>> {
+        let count = calls.len();
+        let all_stopped = || (0..count).map(|_| Err(stopped())).collect();
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            return all_stopped();
+        };
         let engine = self.engine.clone();
+        let wanted = Arc::new(());
+        let still_wanted = Arc::downgrade(&wanted);
         let work = tokio::task::spawn_blocking(move || {
             let _place = place; // held to the end, also where the caller has gone
-            catch_unwind(AssertUnwindSafe(|| run(&*engine, &call))).unwrap_or_else(|_| {
-                Err(EngineError::new(
-                    Code::EngineCrashed,
-                    "the engine met a fault of its own on this input",
-                ))
-            })
+            let one = |call: &Call| {
+                if still_wanted.strong_count() == 0 {
+                    return Err(stopped());
+                }
+                catch_unwind(AssertUnwindSafe(|| run(&*engine, call))).unwrap_or_else(|_| {
+                    Err(EngineError::new(
+                        Code::EngineCrashed,
+                        "the engine met a fault of its own on this input",
+                    ))
+                })
+            };
+            calls.iter().map(one).collect()
         });
-        work.await.unwrap_or_else(|_| Err(stopped()))
+        let outcomes = work.await.unwrap_or_else(|_| all_stopped());
+        drop(wanted); // gone before this where the caller has gone
+        outcomes
     }
 
     fn is_fast(&self) -> bool {

@@ -28,12 +28,12 @@ use linkspan_model::config::{self, Config, Pattern};
 use linkspan_streams::Lane;
 use linkspan_streams::flow::{Meter, Settings};
 
-pub use clusters::cluster;
+pub use clusters::{Clusters, check_clusters, cluster};
 pub(crate) use committer::StoreCommitter;
 pub use instance::Instance;
 pub use lanes::{Lanes, Taken, to_text};
 pub use reading::Reading;
-pub(crate) use reading::again;
+pub(crate) use reading::{TRACEPARENT, again, decoder, header};
 pub(crate) use sources::{Opened, open as open_source};
 pub use work::{Processed, Work, problem};
 

@@ -1,7 +1,9 @@
 //! A record, read as a request.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use linkspan_model::config::stream::{Order, Reading as Given, Wrapping};
 use linkspan_model::{Code, Problem};
 use linkspan_streams::Record;
@@ -24,7 +26,7 @@ const LARGEST: usize = 64 << 20;
 const LONGEST_TYPE: usize = 255;
 
 /// The header with the caller's W3C trace context.
-const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// How an integration reads records.
 #[derive(Default)]
@@ -56,35 +58,34 @@ impl Reading {
     ///
     /// What no request can be made of.
     pub async fn request(&self, record: &Record) -> Result<Request, Problem> {
-        if let Some(defect) = &record.defect {
-            return Err(Problem::new(Code::UnreadableDocument, &**defect));
-        }
-        let Some(value) = &record.value else {
-            let message = "the record has no value (a tombstone): there is nothing to work on";
-            return Err(Problem::new(Code::BadRequest, message));
+        let mut requests = self.requests(std::slice::from_ref(record)).await;
+        requests
+            .pop()
+            .unwrap_or_else(|| Err(Problem::new(Code::Internal, "the record was not read")))
+    }
+
+    /// The same for many, in order.
+    pub async fn requests<R: Borrow<Record>>(
+        &self,
+        records: &[R],
+    ) -> Vec<Result<Request, Problem>> {
+        let records = records.iter().map(Borrow::borrow);
+        let Some(filter) = &self.text else {
+            return records.map(as_it_is).collect();
         };
-        let mut rest = Rest::default();
-        let mut document = None;
-        if let Some(filter) = &self.text {
-            let json: Value = serde_json::from_slice(value).map_err(|error| {
-                let (line, column) = (error.line(), error.column());
-                let message = format!("the record is not JSON (line {line}, column {column})");
-                Problem::new(Code::UnreadableDocument, message)
-            })?;
-            rest.text = Some(text_of(filter, &json).await?);
-        } else if let Some(asked) = as_call(value) {
-            rest = asked;
-        } else {
-            document = Some(DocumentFile {
-                content: Content::Memory(value.clone()),
-                media_type: Some(media_type(record, value)),
-                file_name: None,
-            });
-        }
-        Ok(Request {
-            traceparent: traceparent(record),
-            ..rest.with(document)
-        })
+        let read: Vec<_> = records.clone().map(json).collect();
+        let documents: Vec<_> = read.iter().filter_map(|read| read.as_ref().ok()).collect();
+        let found = filter.run_each(&documents).await;
+        let mut found = found.into_iter();
+        let requests = records.zip(read).map(|(record, read)| {
+            read?;
+            let rest = Rest {
+                text: Some(text_of(found.next().unwrap_or(Ok(None)))?),
+                ..Rest::default()
+            };
+            Ok(request(record, rest, None))
+        });
+        requests.collect()
     }
 
     /// What a record asks for that was a dead letter, when it is tried again: it is read anew, for what was wrong with the reading may be
@@ -160,6 +161,45 @@ pub(crate) fn traceparent(record: &Record) -> Option<String> {
     TraceParent::parse(text).map(|trace| trace.to_string())
 }
 
+/// What a call with the record's value as its body would ask for.
+fn as_it_is(record: &Record) -> Result<Request, Problem> {
+    let value = value(record)?;
+    if let Some(asked) = as_call(value) {
+        return Ok(request(record, asked, None));
+    }
+    let document = DocumentFile {
+        content: Content::Memory(value.clone()),
+        media_type: Some(media_type(record, value)),
+        file_name: None,
+    };
+    Ok(request(record, Rest::default(), Some(document)))
+}
+
+fn request(record: &Record, rest: Rest, document: Option<DocumentFile>) -> Request {
+    Request {
+        traceparent: Some(traceparent(record).unwrap_or_else(|| TraceParent::root().to_string())),
+        ..rest.with(document)
+    }
+}
+
+fn value(record: &Record) -> Result<&Bytes, Problem> {
+    if let Some(defect) = &record.defect {
+        return Err(Problem::new(Code::UnreadableDocument, &**defect));
+    }
+    record.value.as_ref().ok_or_else(|| {
+        let message = "the record has no value (a tombstone): there is nothing to work on";
+        Problem::new(Code::BadRequest, message)
+    })
+}
+
+fn json(record: &Record) -> Result<Value, Problem> {
+    serde_json::from_slice(value(record)?).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let message = format!("the record is not JSON (line {line}, column {column})");
+        Problem::new(Code::UnreadableDocument, message)
+    })
+}
+
 /// What of a call's body is read; the rest of the record is its own business.
 #[derive(Deserialize)]
 struct AsCall {
@@ -184,11 +224,9 @@ fn as_call(value: &[u8]) -> Option<Rest> {
     })
 }
 
-async fn text_of(filter: &Filter, json: &Value) -> Result<Arc<str>, Problem> {
-    let found = filter
-        .run_limited(json)
-        .await
-        .map_err(|error| Problem::new(Code::UnreadableDocument, format!("text: {error}")))?;
+fn text_of(found: Result<Option<Value>, String>) -> Result<Arc<str>, Problem> {
+    let found =
+        found.map_err(|error| Problem::new(Code::UnreadableDocument, format!("text: {error}")))?;
     match found {
         Some(Value::String(text)) => Ok(text.into()),
         _ => Err(Problem::new(

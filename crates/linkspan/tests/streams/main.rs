@@ -9,6 +9,7 @@
 
 mod kinesis;
 mod replicate;
+mod full_stream;
 mod seed;
 mod stream_in;
 mod view;

@@ -138,14 +138,15 @@ section! {
 
 section! {
     /// Messages to a Kafka topic: the result document, or what `map` makes of it, as JSON. With `full-stream` each message is part of the
-    /// transaction that commits its record, on the source's cluster; otherwise it is delivered at least once.
+    /// transaction that commits its record, on the source's cluster, and keeps the record's headers, timestamp and partition (its number
+    /// modulo the topic's, where that has fewer partitions); otherwise it is delivered at least once.
     pub struct Kafka {
         /// The topic.
         kafka: Topic, like r#""reviews.scored""#;
         /// The cluster, `[kafka.NAME]`; absent: the source's (`full-stream`), or the only one.
         cluster: Option<ClusterName>, like r#""estate""#;
-        /// A jq filter over the result document that gives the message's key; absent: that of the record (`full-stream`), or the
-        /// invocation's id.
+        /// A jq filter over the result document that gives the message's key; absent, or where it gives null: that of the record
+        /// (`full-stream`), or the invocation's id.
         key: Option<Jq>, like r#"'.integration'"#;
     }
 }

@@ -64,6 +64,17 @@ section! {
     }
 }
 
+impl KafkaSource {
+    /// The topic of dead letters.
+    #[must_use]
+    pub fn dead_letters(&self) -> String {
+        match &self.dead_letters {
+            Some(topic) => topic.to_string(),
+            None => format!("{}.dead", self.kafka),
+        }
+    }
+}
+
 section! {
     /// A Kinesis stream: one of the gateway's own, which producers reach at the gateway's address, or one of Amazon's.
     pub struct KinesisSource {
@@ -265,6 +276,9 @@ macro_rules! plain {
     ($($name:ident: $noun:literal, $most:literal, $pattern:literal;)+) => {
         $(
             impl $name {
+                /// How many characters it may have.
+                pub const LONGEST: usize = $most;
+
                 /// The name as it is written.
                 #[must_use]
                 pub fn as_str(&self) -> &str {

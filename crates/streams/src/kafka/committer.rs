@@ -17,7 +17,7 @@ use super::transactions::{Outgoing, Transactions, Trouble};
 use crate::flow::{Commit, CommitError, Committer, Failure, LaneCommit, Output};
 use crate::record::{Header, Lane, Record};
 
-/// What a record becomes. The key, the headers, the timestamp and the partition of the record are kept.
+/// What a record becomes. The headers, the timestamp, the partition and, where nothing else is said, the key of the record are kept.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaOutput {
     /// The messages; none where the record is of no interest to anybody.
@@ -29,6 +29,8 @@ pub struct KafkaOutput {
 pub struct KafkaMessage {
     /// The topic.
     pub topic: Arc<str>,
+    /// Another key than the record's; none: that one.
+    pub key: Option<Bytes>,
     /// The value.
     pub value: Option<Bytes>,
     /// Headers that are added behind those of the record.
@@ -49,6 +51,8 @@ pub struct CommitterSettings {
     pub patience: Duration,
     /// The largest record that the output topics take, in bytes. An output that is larger becomes a dead letter.
     pub largest: usize,
+    /// The same of the topic of the dead letters. A dead letter that is larger goes there without its value.
+    pub largest_dead_letter: usize,
 }
 
 /// Commits what a [`KafkaSource`](super::KafkaSource) of the same cluster has given, exactly once.
@@ -57,7 +61,9 @@ pub struct CommitterSettings {
 /// modulo theirs. So what was in order stays in order.
 ///
 /// A dead letter is the record as it was, with headers that say why: `linkspan-error-code`, `linkspan-error-reason`,
-/// `linkspan-attempts`, `linkspan-source` (the lane) and `linkspan-offset`.
+/// `linkspan-attempts`, `linkspan-source` (the lane) and `linkspan-offset`. One that its topic does not take is without its value, and
+/// has `linkspan-value-left-out` (how many bytes) behind them: the lane and the offset say where the value is. So no record stops the
+/// stream, and none passes unseen.
 pub struct KafkaCommitter {
     cluster: Cluster,
     settings: CommitterSettings,
@@ -113,7 +119,7 @@ impl KafkaCommitter {
             &settings.transactional_id,
             settings.transaction_timeout,
             settings.patience,
-            settings.largest,
+            settings.largest.max(settings.largest_dead_letter),
         )
         .await
     }
@@ -150,17 +156,13 @@ impl KafkaCommitter {
         let failure = match &output.outcome {
             Ok(KafkaOutput { messages }) => {
                 let fits = |message: &KafkaMessage| {
-                    size(record, message.value.as_ref(), &message.headers) <= self.settings.largest
+                    let key = message.key.as_ref().map_or(0, Bytes::len);
+                    key + size(record, message.value.as_ref(), &message.headers)
+                        <= self.settings.largest
                 };
                 if messages.iter().all(fits) {
-                    for KafkaMessage {
-                        topic,
-                        value,
-                        headers,
-                    } in messages
-                    {
-                        self.produce(transactions, topic, record, value.as_ref(), headers)
-                            .await?;
+                    for message in messages {
+                        self.produce(transactions, record, message).await?;
                     }
                     return Ok(());
                 }
@@ -178,29 +180,52 @@ impl KafkaCommitter {
             }
             Err(failure) => failure,
         };
-        let reasons = reasons(lane, record, failure, output.attempts);
-        let topic = &self.settings.dead_letters;
-        self.produce(transactions, topic, record, record.value.as_ref(), &reasons)
-            .await
+        let letter = self.dead_letter(lane, record, failure, output.attempts);
+        self.produce(transactions, record, &letter).await
+    }
+
+    fn dead_letter(
+        &self,
+        lane: &Lane,
+        record: &Record,
+        failure: &Failure,
+        attempts: u32,
+    ) -> KafkaMessage {
+        let mut headers = reasons(lane, record, failure, attempts);
+        let mut value = record.value.clone();
+        if let Some(left_out) = &value
+            && size(record, Some(left_out), &headers) > self.settings.largest_dead_letter
+        {
+            headers.push(header(
+                "linkspan-value-left-out",
+                left_out.len().to_string(),
+            ));
+            value = None;
+        }
+        KafkaMessage {
+            topic: self.settings.dead_letters.clone(),
+            key: None,
+            value,
+            headers,
+        }
     }
 
     async fn produce(
         &self,
         transactions: &mut Transactions,
-        topic: &Arc<str>,
         record: &Record,
-        value: Option<&Bytes>,
-        headers: &[Header],
+        message: &KafkaMessage,
     ) -> Result<(), Stop> {
+        let topic = &message.topic;
         let (_, partition) = partition_of(&record.lane).unwrap_or(("", 0));
         let asked = transactions.partitions(topic, partition.saturating_add(1));
         let partitions = asked.await.map_err(Stop::Asked)?;
         let outgoing = Outgoing {
             topic,
             partition: partition % partitions.max(1),
-            key: record.key.as_ref(),
-            value,
-            headers: [&record.headers, headers],
+            key: message.key.as_ref().or(record.key.as_ref()),
+            value: message.value.as_ref(),
+            headers: [&record.headers, &message.headers],
             timestamp: record.timestamp.map(jiff::Timestamp::as_millisecond),
         };
         transactions.send(outgoing).await.map_err(Stop::Before)
@@ -384,6 +409,7 @@ impl Default for CommitterSettings {
             transaction_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(60),
             largest: 1_000_000,
+            largest_dead_letter: 1_000_000,
         }
     }
 }
@@ -397,11 +423,15 @@ fn reasons(lane: &Lane, record: &Record, failure: &Failure, attempts: u32) -> Ve
         ("linkspan-offset", record.position.to_string()),
     ]
     .into_iter()
-    .map(|(name, value)| Header {
+    .map(|(name, value)| header(name, value))
+    .collect()
+}
+
+fn header(name: &str, value: String) -> Header {
+    Header {
         name: name.into(),
         value: Some(Bytes::from(value)),
-    })
-    .collect()
+    }
 }
 
 fn size(record: &Record, value: Option<&Bytes>, headers: &[Header]) -> usize {

@@ -3,6 +3,8 @@
 //! - [`Cluster`]: how a cluster is reached.
 //! - [`KafkaSource`]: topics read as a member of a group, [`Group`].
 //! - [`KafkaCommitter`]: outputs, dead letters and the group's offsets in one transaction: exactly once on the output topics.
+//! - [`Sender`]: a producer outside of transactions, at least once.
+//! - [`Topics`]: what a cluster has of topics, and making them.
 //! - [`Transactions`]: a transactional producer with librdkafka's errors sorted by what is to be done about them.
 //!
 //! librdkafka's calls block. They are made on threads of their own, never on a thread of the runtime.
@@ -11,11 +13,13 @@ mod cluster;
 mod committer;
 mod error;
 mod group;
+mod producer;
 mod queue;
 pub(crate) mod ranges;
 mod reader;
 mod record;
 mod source;
+mod topics;
 mod transactions;
 
 pub use cluster::{Cluster, Mechanism, Sasl, Tls};
@@ -24,6 +28,8 @@ pub use committer::{
 };
 pub use error::{ErrorKind, KafkaError};
 pub use group::Group;
+pub use producer::{Placed, Sender, Sending};
 pub use record::{lane, partition_of};
 pub use source::{Checkpoints, KafkaSource, SourceSettings, Start};
+pub use topics::{Topic, Topics};
 pub use transactions::{Outgoing, Transactions, Trouble};

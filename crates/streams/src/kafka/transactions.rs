@@ -369,16 +369,8 @@ impl Transactions {
         if let Some(timestamp) = outgoing.timestamp {
             record = record.timestamp(timestamp);
         }
-        let count = outgoing.headers.iter().map(|list| list.len()).sum();
-        if count > 0 {
-            let mut headers = OwnedHeaders::new_with_capacity(count);
-            for header in outgoing.headers.iter().copied().flatten() {
-                headers = headers.insert(NativeHeader {
-                    key: &header.name,
-                    value: header.value.as_deref(),
-                });
-            }
-            record = record.headers(headers);
+        if outgoing.headers.iter().any(|list| !list.is_empty()) {
+            record = record.headers(native_headers(&outgoing.headers));
         }
         let producer = self.producer.get().map_err(|_| Native::Canceled)?;
         producer.send(record).map_err(|(fault, _)| fault)
@@ -451,6 +443,19 @@ impl ProducerContext for Reports {
             }
         }
     }
+}
+
+/// Headers as librdkafka takes them, those of all lists one after another.
+pub(super) fn native_headers(lists: &[&[Header]]) -> OwnedHeaders {
+    let count = lists.iter().map(|list| list.len()).sum();
+    let mut headers = OwnedHeaders::new_with_capacity(count);
+    for header in lists.iter().copied().flatten() {
+        headers = headers.insert(NativeHeader {
+            key: &header.name,
+            value: header.value.as_deref(),
+        });
+    }
+    headers
 }
 
 /// The codes that a record can fail with and that decide something.

@@ -413,6 +413,7 @@ pub(crate) fn passed_on(records: Vec<Record>, to: &Arc<str>) -> Commit<KafkaOutp
 pub(crate) fn output(record: Record, to: &Arc<str>) -> Output<KafkaOutput> {
     let message = KafkaMessage {
         topic: to.clone(),
+        key: None,
         value: record.value.clone(),
         headers: Vec::new(),
     };

@@ -119,6 +119,7 @@ async fn a_result_goes_out_with_its_headers_behind_those_of_the_record() {
                     .into_iter()
                     .map(|(topic, value)| KafkaMessage {
                         topic: topic.as_str().into(),
+                        key: None,
                         value,
                         headers: vec![Header {
                             name: "linkspan-id".into(),

@@ -7,7 +7,7 @@ use super::super::name::ClusterName;
 use super::super::reader::nearest;
 use super::super::sections::Sections;
 use super::super::store::JobStore;
-use super::super::stream::{Aws, Replication, Source, Stream};
+use super::super::stream::{Aws, Replication, Source, Stream, Topic, Wrapping};
 use super::super::words::Pattern;
 use super::super::{Integration, IntegrationName, ReplicationName};
 
@@ -92,6 +92,10 @@ pub(super) fn integration(
                         );
                         faults.push(lines.fault(&format!("{at}.cluster"), message));
                     }
+                    (Ok(to), _) if from == Some(to) && reads(integration, kafka.kafka.as_str()) => {
+                        let message = "the records come from this topic: the integration would read its own results again, for ever";
+                        faults.push(lines.fault(&format!("{at}.kafka"), message));
+                    }
                     _ => {}
                 }
             }
@@ -107,6 +111,12 @@ pub(super) fn integration(
         }
     }
     faults
+}
+
+/// Whether an integration reads that Kafka topic.
+fn reads(integration: &Integration, topic: &str) -> bool {
+    let source = integration.source.as_ref().map(|source| &source.stream);
+    matches!(source, Some(Stream::KafkaSource(kafka)) if kafka.kafka.as_str() == topic)
 }
 
 /// The key within a table, where it stands there; else the table.
@@ -151,6 +161,13 @@ fn full_stream(name: &IntegrationName, integration: &Integration, lines: &Lines)
         let message = "results and progress are one Kafka transaction with \"full-stream\": read a Kafka topic, or use pattern = \"stream-in\"";
         faults.push(lines.fault(&format!("integration.{name}.source"), message));
     }
+    if let Some(source) = &integration.source {
+        faults.extend(full_stream_source(
+            &format!("integration.{name}.source"),
+            source,
+            lines,
+        ));
+    }
     let to_kafka = |deliver: &Deliver| matches!(deliver.channel, Channel::Kafka(_));
     if !integration.deliver.iter().any(to_kafka) {
         let message = "\"full-stream\" writes its results to Kafka topics: add deliver = [{ kafka = \"TOPIC\" }]";
@@ -165,6 +182,36 @@ fn full_stream(name: &IntegrationName, integration: &Integration, lines: &Lines)
             let key = format!("integration.{name}.deliver[{nth}]");
             faults.push(lines.fault(&key, message));
         }
+    }
+    faults
+}
+
+/// What a source must be, so that each record becomes one result or one dead letter.
+fn full_stream_source(at: &str, source: &Source, lines: &Lines) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Stream::KafkaSource(kafka) = &source.stream {
+        let dead = kafka.dead_letters();
+        let key = key_or(at, "dead_letters", lines);
+        if dead == kafka.kafka.as_str() {
+            let message = "the records come from this topic: the integration would read its own dead letters again, for ever";
+            faults.push(lines.fault(&key, message));
+        }
+        if dead.len() > Topic::LONGEST {
+            let message = format!(
+                "the topic of dead letters, \"{dead}\", is longer than {} characters: name another one in dead_letters",
+                Topic::LONGEST
+            );
+            faults.push(lines.fault(&key, message));
+        }
+    }
+    let splits =
+        |wrapping: &&Wrapping| matches!(wrapping, Wrapping::Kpl | Wrapping::CloudWatchLogs);
+    if let Some(wrapping) = source.common.unwrap.iter().find(splits) {
+        let message = format!(
+            "\"{wrapping}\" makes several records of one, and with \"full-stream\" each record is one result or one dead letter: use \
+             pattern = \"stream-in\""
+        );
+        faults.push(lines.fault(&format!("{at}.unwrap"), message));
     }
     faults
 }
@@ -237,6 +284,20 @@ pub(super) fn warnings(sections: &Sections, lines: &Lines) -> Vec<Fault> {
             let message = "the gateway's own streams are one gateway's: of several gateways on the same database each has its own; use \
                            Kafka or Amazon Kinesis for more than one";
             warnings.push(lines.fault(&format!("integration.{name}.source"), message));
+        }
+    }
+    for (name, integration) in &sections.integration {
+        if integration.pattern != Pattern::FullStream {
+            continue;
+        }
+        for nth in 0..integration.deliver.len() {
+            let at = format!("integration.{name}.deliver[{nth}]");
+            let idle = ["retry", "concurrency", "rate_limit", "timeout"];
+            let idle = idle.map(|key| format!("{at}.{key}"));
+            warnings.extend(idle.iter().filter(|key| lines.has(key)).map(|key| {
+                let message = "changes nothing with \"full-stream\": the message is part of its record's transaction";
+                lines.fault(key, message)
+            }));
         }
     }
     let used = |cluster: &ClusterName| {

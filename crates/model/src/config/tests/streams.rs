@@ -112,6 +112,29 @@ fn what_is_wrong_with_a_stream_is_named() {
             ),
         ),
         (
+            "full-stream",
+            "source = { kafka = \"in\", cluster = \"here\" }\ndeliver = [{ kafka = \"out\" }, { kafka = \"in\", name = \"again\" }]",
+            "linkspan.toml:8: integration.it.deliver[1].kafka: the records come from this topic: the integration would read its own \
+             results again, for ever"
+                .to_owned(),
+        ),
+        (
+            "stream-in",
+            "source = { kafka = \"in\", cluster = \"here\" }\ndeliver = [{ kafka = \"in\", cluster = \"here\" }]",
+            "linkspan.toml:8: integration.it.deliver[0].kafka: the records come from this topic: the integration would read its own \
+             results again, for ever"
+                .to_owned(),
+        ),
+        (
+            "full-stream",
+            "source = { kafka = \"in\", cluster = \"here\", dead_letters = \"in\", unwrap = [\"gzip\", \"kpl\"] }\ndeliver = [{ kafka = \"out\" }]",
+            format!(
+                "{at}source.dead_letters: the records come from this topic: the integration would read its own dead letters again, for ever\n\
+                 {at}source.unwrap: \"kpl\" makes several records of one, and with \"full-stream\" each record is one result or one dead \
+                 letter: use pattern = \"stream-in\""
+            ),
+        ),
+        (
             "stream-in",
             "source = { kinesis = \"in\" }\n[replicate.both]\nfrom = \"here\"\nto = \"here\"\ntopics = [\"!a\"]\nprefix = \"a b\"",
             "linkspan.toml:10: replicate.both.to: a cluster is not copied to itself: name another one\n\

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use linkspan::store::{AuditLog as _, AuditQuery, SqliteStore};
+use linkspan::store::{AuditLog as _, AuditQuery, SqliteStore, Upkeep as _};
 use linkspan_testkit::{Answer, Client, Gateway, Setup};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -184,21 +184,21 @@ function section(pattern, order, integrations, endpoints) {
       flows: some ? total((one) => one.rate) > 0 || total((one) => one.running) > 0 : undefined,
       figures:
         some &&
-        (streams.length
-          ? h(
-              "dl",
-              { class: "depth" },
-              figure("in flight", count(streams.reduce((sum, one) => sum + one.in_flight, 0))),
-              figure("lag", lag(behind(streams))),
-              figure("dead", count(streams.reduce((sum, one) => sum + one.dead, 0))),
-            )
-          : h(
+        h(
           "dl",
           { class: "depth" },
-          figure("queued", count(total((one) => one.queued + one.waiting))),
-          figure("running", count(total((one) => one.running))),
-          figure("oldest", oldest < 0 ? "–" : seconds(oldest)),
-        )),
+          streams.length
+            ? [
+                figure("in flight", count(streams.reduce((sum, one) => sum + one.in_flight, 0))),
+                figure("lag", lag(behind(streams))),
+                figure("dead", count(streams.reduce((sum, one) => sum + one.dead, 0))),
+              ]
+            : [
+                figure("queued", count(total((one) => one.queued + one.waiting))),
+                figure("running", count(total((one) => one.running))),
+                figure("oldest", oldest < 0 ? "–" : seconds(oldest)),
+              ],
+        ),
       service: [h("h3", {}, "AI service"), some ? h("ul", { class: "ships" }, integrations.map(ship)) : h("p", {}, pattern.none)],
     }),
   );
@@ -235,8 +235,8 @@ function ship(one) {
       one.stream
         ? h("a", { class: "strong", href: `#/streams/${encodeURIComponent(one.name)}` }, name)
         : one.may_invoke
-        ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name)
-        : h("span", { class: "strong" }, name),
+          ? h("a", { class: "strong", href: `#/try?${new URLSearchParams({ integration: one.name })}` }, name)
+          : h("span", { class: "strong" }, name),
       h(
         "span",
         { class: "steps" },

@@ -40,7 +40,9 @@ export function open(root, context) {
   };
   let sheet = null;
   let running = null;
-  const integrations = () => (context.latest()?.integrations ?? []).filter((one) => one.may_invoke);
+  const integrations = () =>
+    // One that answers to topics takes no calls.
+    (context.latest()?.integrations ?? []).filter((one) => one.may_invoke && one.pattern !== "full-stream");
   const chosen = () => integrations().find((one) => one.name === state.route.query.integration) ?? integrations()[0];
   const takesText = (one) => one?.takes === "text";
   const input = (one) => state.source ?? (takesText(one) ? "text" : "file");

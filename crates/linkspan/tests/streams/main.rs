@@ -7,9 +7,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod full_stream;
 mod kinesis;
 mod replicate;
-mod full_stream;
 mod seed;
 mod stream_in;
 mod view;

@@ -23,8 +23,14 @@ task = \"detect-language\"
 ";
 
 const TEXTS: [(&str, &str); 2] = [
-    ("The crossing was wonderful and the crew was very friendly.", "positive"),
-    ("Our cabin smelled awful and nobody apologised for that.", "negative"),
+    (
+        "The crossing was wonderful and the crew was very friendly.",
+        "positive",
+    ),
+    (
+        "Our cabin smelled awful and nobody apologised for that.",
+        "negative",
+    ),
 ];
 
 fn reviews(source: &str, more: &str) -> String {
@@ -66,7 +72,9 @@ async fn what_came_of_each_record_is_stored_counted_and_delivered() {
     .await;
     scene.stream("reviews").await;
     for number in 0..90 {
-        scene.put("reviews", &format!("key {}", number % 7), &review(number)).await;
+        scene
+            .put("reviews", &format!("key {}", number % 7), &review(number))
+            .await;
     }
     all_came(&scene, 90).await;
     scene.stop().await;
@@ -80,7 +88,10 @@ async fn from_kafka_the_same_comes_with_nothing_but_the_source_changed() {
     client.set("bootstrap.servers", cluster.brokers());
     let admin: AdminClient<_> = client.create().unwrap();
     let new = NewTopic::new(topic, 3, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+    let made = admin
+        .create_topics([&new], &AdminOptions::new())
+        .await
+        .unwrap();
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     let producer: BaseProducer = client.create().unwrap();
     let write = |from: usize, to: usize| {
@@ -153,7 +164,10 @@ async fn a_record_that_cannot_be_read_is_a_dead_letter_whose_retry_reads_it_anew
     let result: Value = serde_json::from_str(&result).unwrap();
     assert_eq!(result["answers"]["mood"]["label"], "negative");
     until("the replayed record's result is delivered", async || {
-        scene.delivered_as("succeeded").contains(&mending.to_string()).then_some(())
+        scene
+            .delivered_as("succeeded")
+            .contains(&mending.to_string())
+            .then_some(())
     })
     .await;
     assert_eq!(scene.results(3).await.len(), 3, "no record came again");
@@ -167,25 +181,44 @@ async fn shards_are_split_and_merged_under_load_and_each_record_comes_once() {
     let mut number = 0;
     let half = (1_u128 << 127).to_string();
     let steps = [
-        ("SplitShard", json!({ "StreamName": "reviews", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": half })),
-        ("MergeShards", json!({ "StreamName": "reviews", "ShardToMerge": "shardId-000000000001", "AdjacentShardToMerge": "shardId-000000000002" })),
-        ("SplitShard", json!({ "StreamName": "reviews", "ShardToSplit": "shardId-000000000003", "NewStartingHashKey": half })),
+        (
+            "SplitShard",
+            json!({ "StreamName": "reviews", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": half }),
+        ),
+        (
+            "MergeShards",
+            json!({ "StreamName": "reviews", "ShardToMerge": "shardId-000000000001", "AdjacentShardToMerge": "shardId-000000000002" }),
+        ),
+        (
+            "SplitShard",
+            json!({ "StreamName": "reviews", "ShardToSplit": "shardId-000000000003", "NewStartingHashKey": half }),
+        ),
     ];
     for (operation, body) in steps {
         for _ in 0..40 {
-            scene.put("reviews", &format!("key {}", number % 11), &review(number)).await;
+            scene
+                .put("reviews", &format!("key {}", number % 11), &review(number))
+                .await;
             number += 1;
         }
         scene.call(operation, body).await;
     }
     for _ in 0..40 {
-        scene.put("reviews", &format!("key {}", number % 11), &review(number)).await;
+        scene
+            .put("reviews", &format!("key {}", number % 11), &review(number))
+            .await;
         number += 1;
     }
     let results = scene.results(number).await;
     let shards: BTreeSet<_> = results
         .iter()
-        .map(|(job, _)| job.request_id.split('/').nth(1).unwrap_or_default().to_owned())
+        .map(|(job, _)| {
+            job.request_id
+                .split('/')
+                .nth(1)
+                .unwrap_or_default()
+                .to_owned()
+        })
         .collect();
     assert_eq!(shards.len(), 6, "{shards:?}");
     scene.stop().await;
@@ -197,7 +230,9 @@ async fn a_gateway_that_stops_and_starts_again_loses_nothing_and_repeats_nothing
     scene.stream("reviews").await;
     for round in 0..4 {
         for number in 0..60 {
-            scene.put("reviews", &format!("key {number}"), &review(number + round)).await;
+            scene
+                .put("reviews", &format!("key {number}"), &review(number + round))
+                .await;
         }
         scene.restart().await;
     }
@@ -230,7 +265,10 @@ async fn what_is_found_by_its_record_is_that_record() {
     let sequence = scene.put("reviews", "key", &review(0)).await;
     scene.put("reviews", "key", &review(1)).await;
     let results = scene.results(2).await;
-    let places: Vec<_> = results.iter().map(|(job, _)| job.request_id.clone()).collect();
+    let places: Vec<_> = results
+        .iter()
+        .map(|(job, _)| job.request_id.clone())
+        .collect();
     let place = places.iter().find(|place| place.ends_with(&sequence));
     let query = ResultQuery {
         record: place.cloned(),

@@ -35,7 +35,8 @@ impl Scene {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let seen = Seen::default();
         let (address, receiver) = receive(seen.clone()).await;
-        let channel = format!("{{ webhook = \"http://{address}/\", secret = \"${{env:SECRET}}\" }}");
+        let channel =
+            format!("{{ webhook = \"http://{address}/\", secret = \"${{env:SECRET}}\" }}");
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nauth = \"none\"\n[outbound]\nprivate_networks = [\"127.0.0.0/8\"]\n{}",
             configure(&channel)
@@ -119,7 +120,8 @@ impl Scene {
 
     /// Puts a record; gives its sequence number.
     pub(super) async fn put(&self, stream: &str, key: &str, value: &str) -> String {
-        let body = json!({ "StreamName": stream, "PartitionKey": key, "Data": STANDARD.encode(value) });
+        let body =
+            json!({ "StreamName": stream, "PartitionKey": key, "Data": STANDARD.encode(value) });
         let answer = self.call("PutRecord", body).await;
         answer["SequenceNumber"].as_str().unwrap().to_owned()
     }
@@ -191,7 +193,9 @@ impl Scene {
     /// Those that came with that status.
     pub(super) fn delivered_as(&self, status: &str) -> BTreeSet<String> {
         let seen = self.seen.lock().unwrap();
-        let with = seen.iter().filter(|event| event["data"]["status"] == status);
+        let with = seen
+            .iter()
+            .filter(|event| event["data"]["status"] == status);
         with.map(subject).collect()
     }
 }

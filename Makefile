@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up on a fresh machine that has Rust.
 
-.PHONY: demo test bench setup reference clean
+.PHONY: demo demo-kafka test bench setup reference clean
 
 CARGO ?= cargo
 
@@ -9,6 +9,12 @@ demo:
 	@./tools/setup.sh
 	$(CARGO) build --release --locked --bin linkspan
 	./target/release/linkspan demo $(ARGS)
+
+# Pattern 4 between two real Kafka clusters, which are fetched, started and stopped.
+demo-kafka:
+	@./tools/setup.sh kafka
+	$(CARGO) build --release --locked --bin linkspan
+	@./tools/demo-kafka.sh $(ARGS)
 
 # Everything that CI runs.
 test: setup

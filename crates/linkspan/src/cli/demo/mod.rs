@@ -1,8 +1,10 @@
 //! `linkspan demo`: the main job, over real HTTP, on files that come along.
 
+mod kafka;
 mod mailbox;
 mod receivers;
 mod specimens;
+mod stream;
 mod webhook;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -19,7 +21,7 @@ use self::receivers::Receivers;
 use self::specimens::{SPECIMENS, Specimen};
 use super::serve::interrupted;
 use super::{DONE, Done, Failure, SOME_FAILED, keys, output, runtime};
-use crate::keys::HashKey;
+use crate::keys::{AccessKey, HashKey};
 use crate::logging;
 use crate::served::Served;
 use crate::summary::Summary;
@@ -33,6 +35,13 @@ pub(super) struct Args {
     /// Listen here; without it 127.0.0.1:8080, or a free port where that is taken.
     #[arg(long, value_name = "ADDRESS", value_parser = super::serve::address)]
     listen: Option<SocketAddr>,
+    /// Show pattern 4 in place of it, between two Kafka clusters: the brokers of the estate's. The topics reviews and reviews.… are made
+    /// and written there.
+    #[arg(long, value_name = "BROKERS", requires = "cloud")]
+    estate: Option<String>,
+    /// The brokers of the other cluster.
+    #[arg(long, value_name = "BROKERS", requires = "estate")]
+    cloud: Option<String>,
 }
 
 /// One line of the table.
@@ -50,6 +59,13 @@ pub(super) fn run(args: &Args) -> Done {
         .prefix("linkspan-demo-")
         .tempdir()
         .map_err(|error| Failure::of(&error))?;
+    if let (Some(estate), Some(cloud)) = (&args.estate, &args.cloud) {
+        let clusters = kafka::Clusters {
+            estate: estate.clone(),
+            cloud: cloud.clone(),
+        };
+        return runtime()?.block_on(between(&clusters, folder.path()));
+    }
     for specimen in SPECIMENS {
         std::fs::write(folder.path().join(specimen.file), specimen.bytes)
             .map_err(|error| Failure::of(&error))?;
@@ -78,8 +94,17 @@ pub(super) fn run(args: &Args) -> Done {
         )
         .await?
         .reveal();
+        let access = keys::add_access(
+            &hash_key,
+            &*served.gateway.store,
+            "demo",
+            &scopes,
+            None,
+            None,
+        )
+        .await?;
         let shown = tokio::select! {
-            shown = show(&base, &key, &mut receivers) => Some(shown?),
+            shown = show(&base, &key, &access, &mut receivers) => Some(shown?),
             () = interrupted() => None,
         };
         let code = match shown {
@@ -95,6 +120,17 @@ pub(super) fn run(args: &Args) -> Done {
         served.stop().await;
         Ok(code)
     })
+}
+
+/// Pattern 4 between two clusters.
+async fn between(clusters: &kafka::Clusters, folder: &Path) -> Done {
+    let served = Box::pin(kafka::start(clusters, folder)).await?;
+    let shown = tokio::select! {
+        shown = kafka::show(clusters) => shown,
+        () = interrupted() => Ok(true),
+    };
+    served.stop().await;
+    Ok(if shown? { DONE } else { SOME_FAILED })
 }
 
 async fn start(
@@ -120,7 +156,12 @@ async fn start(
 
 /// Puts every file through its sync and its async integration, and prints the table and what arrived elsewhere. True where all of it
 /// was right.
-async fn show(base: &str, key: &str, receivers: &mut Receivers) -> Result<bool, Failure> {
+async fn show(
+    base: &str,
+    key: &str,
+    access: &AccessKey,
+    receivers: &mut Receivers,
+) -> Result<bool, Failure> {
     let client = Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(120))
@@ -189,8 +230,9 @@ async fn show(base: &str, key: &str, receivers: &mut Receivers) -> Result<bool, 
         }
     }
     let arrived = receivers.show().await;
+    let streamed = stream::show(base, key, access).await?;
     let _ = writeln!(std::io::stdout(), "console:          {base}/");
-    Ok(right && arrived)
+    Ok(right && arrived && streamed)
 }
 
 type Outcome = Result<(ResultDocument, Duration), (String, Duration)>;

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Starts two Apache Kafka clusters of one broker each, on ports of this machine and in a folder of their own, runs the demo between them,
+# and stops them. Arguments go to `linkspan demo`.
+set -eu
+
+cd "$(dirname "$0")/.."
+kafka=$(./tools/kafka.sh)
+folder=$(mktemp -d)
+brokers=""
+stop() {
+    trap - EXIT HUP INT TERM
+    # shellcheck disable=SC2086  # a list of processes
+    [ -z "$brokers" ] || kill $brokers 2>/dev/null || true
+    wait
+    rm -rf "$folder"
+}
+trap stop EXIT
+trap 'exit 130' HUP INT TERM
+
+java() { command java -XX:+UseSerialGC -Djava.awt.headless=true -Dlog4j2.level=INFO -cp "$kafka/libs/*" "$@"; }
+
+start() { # NAME PORT
+    name=$1 port=$2 controller=$(($2 + 1))
+    cat >"$folder/$name.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs=$folder/$name
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=4194304
+PROPERTIES
+    id=$(java -Xmx128m kafka.tools.StorageTool random-uuid 2>/dev/null)
+    if ! java -Xmx128m kafka.tools.StorageTool format --standalone --cluster-id "$id" --config "$folder/$name.properties" >"$folder/$name.log" 2>&1; then
+        cat "$folder/$name.log" >&2
+        exit 1
+    fi
+    # The shell of the function stays before it where it is called as a function.
+    command java -Xmx512m -XX:+UseSerialGC -Djava.awt.headless=true -Dlog4j2.level=INFO -cp "$kafka/libs/*" \
+        kafka.Kafka "$folder/$name.properties" >"$folder/$name.log" 2>&1 &
+    brokers="$brokers $!"
+    last=$!
+}
+
+ready() { # NAME PROCESS
+    tries=0
+    until grep -q "Kafka Server started" "$folder/$1.log"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 600 ] || ! kill -0 "$2" 2>/dev/null; then
+            echo "the cluster $1 does not start:" >&2
+            tail -n 20 "$folder/$1.log" >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+}
+
+port=${LINKSPAN_DEMO_KAFKA_PORT:-19092}
+echo "starting two Apache Kafka clusters: estate on 127.0.0.1:$port, cloud on 127.0.0.1:$((port + 10))" >&2
+start estate "$port"
+estate=$last
+start cloud "$((port + 10))"
+cloud=$last
+ready estate "$estate"
+ready cloud "$cloud"
+"${CARGO_TARGET_DIR:-target}/release/linkspan" demo --estate "127.0.0.1:$port" --cloud "127.0.0.1:$((port + 10))" "$@"

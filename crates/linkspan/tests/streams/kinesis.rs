@@ -11,7 +11,9 @@ use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use linkspan_testkit::{Answer, Gateway, Setup};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use serde_json::Value;
 
 const TOML: &str = "[streams]\nenabled = true\n";
@@ -118,6 +120,10 @@ fn boto3_does_the_same_over_tls() {
         "[server]\ntls = {{ cert = \"cert.pem\", key = \"key.pem\" }}\n{TOML}"
     ));
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // OpenSSL takes a certificate for its own issuer's where both have the same name.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "an authority of this test");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -169,7 +175,7 @@ async fn access_keys_are_listed_rotated_revoked_and_no_bearer_keys() {
     let shown = gateway.client(&bearer).get("/v1/keys").await;
     assert!(!shown.body.contains(&old.secret));
     let shown: Value = serde_json::from_str(&shown.body).unwrap();
-    let kinds: Vec<_> = shown["keys"].as_array().unwrap().iter();
+    let kinds = shown["keys"].as_array().unwrap().iter();
     let kinds: Vec<_> = kinds.map(|key| key["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["bearer", "sigv4"]);
     let listed = linkspan(&setup, &["keys", "list"]);

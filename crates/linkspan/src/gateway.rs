@@ -159,11 +159,12 @@ impl Gateway {
         if !faults.is_empty() {
             return Err(StartError::Channels(Faults::of_all(faults)));
         }
-        let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone());
+        let own_streams = OwnStreams::open(&config, folder, &hash_key).await?;
+        let context = Context::of(&config, folder.to_owned(), outbound.clone(), links.clone())
+            .with_own_streams(own_streams.as_ref().map(|own| own.service().clone()));
         let clusters = context.kafka.clone();
         let deliveries = Deliveries::open(&config, &context).map_err(Faults::of_all)?;
         let deliveries = Arc::new(deliveries);
-        let own_streams = OwnStreams::open(&config, folder, &hash_key).await?;
         let owner = uuid::Uuid::now_v7().to_string();
         let lifetime = Lifetime::new(owner, config.store.lease);
         let sender = Sender::new(

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use linkspan_model::config::deliver::{self, Deliver};
 use linkspan_model::config::{self, Config};
 use linkspan_model::{DeliveryId, InvocationId};
+use linkspan_streams::kinesis::Service;
 use serde_json::Value;
 
 use crate::links::Links;
@@ -49,6 +50,8 @@ pub struct Context {
     pub smtp: Option<config::Smtp>,
     /// The Kafka clusters.
     pub kafka: Clusters,
+    /// The gateway's own Kinesis streams, where they are open.
+    pub own_streams: Option<Arc<Service>>,
 }
 
 impl Context {
@@ -66,6 +69,16 @@ impl Context {
             kafka: Clusters::of(config, &folder),
             folder,
             smtp: config.email.clone(),
+            own_streams: None,
+        }
+    }
+
+    /// The context with the gateway's own Kinesis streams.
+    #[must_use]
+    pub fn with_own_streams(self, own_streams: Option<Arc<Service>>) -> Self {
+        Self {
+            own_streams,
+            ..self
         }
     }
 }
@@ -96,7 +109,7 @@ pub fn open(
             Arc::new(kafka::Kafka::open(kafka, context).map_err(|it| vec![it])?)
         }
         deliver::Channel::Kinesis(kinesis) => {
-            Arc::new(kinesis::Kinesis::open(item, kinesis, context).map_err(|it| vec![it])?)
+            Arc::new(kinesis::Kinesis::open(item, kinesis, context)?)
         }
         deliver::Channel::File(file) => Arc::new(
             file::File::open(item, file, &context.folder)

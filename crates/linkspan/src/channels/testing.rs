@@ -27,6 +27,7 @@ pub(super) fn context() -> Context {
         folder: Path::new(".").to_owned(),
         smtp: None,
         kafka: Clusters::default(),
+        own_streams: None,
     }
 }
 

@@ -156,6 +156,10 @@ impl Committer<Processed> for StoreCommitter {
                 let why = format!("another gateway reads {lanes:?}");
                 Err(match self.lanes_by {
                     LanesBy::Others => CommitError::Fenced(why),
+                    LanesBy::Each => {
+                        self.lanes.lose(&lanes);
+                        CommitError::Passing(why)
+                    }
                     LanesBy::Us => CommitError::Lasting(why),
                 })
             }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use linkspan_streams::flow::Progress;
 use linkspan_streams::{Lane, Position};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::gateway::Gateway;
 use crate::store::{
@@ -22,6 +23,7 @@ pub struct Lanes {
     owner: String,
     lease: SignedDuration,
     held: Mutex<HashMap<Lane, u64>>,
+    refused: Notify,
 }
 
 /// A lane that is this gateway's from now on.
@@ -54,6 +56,7 @@ impl Lanes {
             owner: gateway.owner.clone(),
             lease: signed(gateway.config.store.lease),
             held: Mutex::default(),
+            refused: Notify::new(),
         }
     }
 
@@ -190,6 +193,19 @@ impl Lanes {
             .await
     }
 
+    /// A commit was refused, for these lanes are somebody else's: they are held no more, and [`Lanes::refused`] returns.
+    pub fn lose(&self, lanes: &[String]) {
+        let mut held = self.held();
+        held.retain(|lane, _| !lanes.iter().any(|lost| lost == lane.as_str()));
+        drop(held);
+        self.refused.notify_one();
+    }
+
+    /// Waits for [`Lanes::lose`]. Dropping the future loses nothing.
+    pub async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
     /// Forgets lanes that are no more.
     ///
     /// # Errors
@@ -250,7 +266,12 @@ pub fn to_text(progress: &Progress) -> String {
     serde_json::to_string(&written).unwrap_or_default()
 }
 
-fn of_text(text: &str) -> Result<Progress, StoreError> {
+/// Progress that the store kept.
+///
+/// # Errors
+///
+/// `Corrupt`.
+pub fn of_text(text: &str) -> Result<Progress, StoreError> {
     let written: Written = serde_json::from_str(text).map_err(|error| {
         StoreError::new(ErrorKind::Corrupt, "read how far a stream is").because(error)
     })?;

@@ -7,10 +7,12 @@
 //! [`Streams`] has a reader for each integration that reads a stream. A reader opens its source and its committer
 //! (`patterns/stream_in.rs`, `patterns/full_stream.rs`), runs the flow, and opens them anew, after a wait, where it ended by a fault.
 
+pub(crate) mod amazon;
 mod clusters;
 mod committer;
 mod instance;
 mod lanes;
+mod leases;
 pub mod own;
 mod reading;
 mod sources;

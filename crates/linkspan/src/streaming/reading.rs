@@ -20,7 +20,7 @@ use crate::pipeline::Request;
 use crate::request::{OfRecord, Rest};
 
 /// The most that one record may become when it is unwrapped.
-const LARGEST: usize = 64 << 20;
+pub(super) const LARGEST: usize = 64 << 20;
 
 /// The longest media type that is taken over.
 const LONGEST_TYPE: usize = 255;

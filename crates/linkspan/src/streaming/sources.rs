@@ -9,6 +9,7 @@ use linkspan_model::config::stream::{self, KafkaSource, KinesisSource, Stream};
 use linkspan_model::config::{self, Config};
 use linkspan_streams::flow::Progress;
 use linkspan_streams::kafka::{self, Checkpoints, Group, SourceSettings};
+use linkspan_streams::kinesis::consumer;
 use linkspan_streams::kinesis::{
     Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart,
 };
@@ -16,7 +17,7 @@ use linkspan_streams::{Lane, Source};
 use tokio::runtime::Handle;
 
 use super::unwrapping::{self, Done, Unwrapped};
-use super::{Behind, Lag, Lanes, Reader, ReaderError, cluster, reading};
+use super::{Behind, Lag, Lanes, Reader, ReaderError, amazon, cluster, reading};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::store::{StoreError, StreamCommitted, Takeable};
@@ -33,7 +34,15 @@ pub(crate) struct Opened {
     /// Who decides which lanes are read here.
     pub(crate) lanes_by: LanesBy,
     /// What is waited for when the source has ended.
-    left: Option<Group>,
+    left: Option<Left>,
+}
+
+/// What a source leaves behind when it is dropped.
+pub(crate) enum Left {
+    /// It leaves its consumer group.
+    Group(Group),
+    /// It lets its lanes go.
+    Amazon(consumer::Reading),
 }
 
 /// Who decides which lanes a reader has.
@@ -41,6 +50,9 @@ pub(crate) struct Opened {
 pub(crate) enum LanesBy {
     /// Others too: Kafka's group, other gateways. A lane that is lost is somebody else's, and the source learns of it.
     Others,
+    /// Each of the gateways for itself, one lane at a time. A commit with a lane that is lost is offered again without it, when the source
+    /// has learned which one it is.
+    Each,
     /// This gateway alone. A lane that is lost is a fault, and the reading begins anew.
     Us,
 }
@@ -59,23 +71,26 @@ pub(crate) fn open(
         Stream::KafkaSource(given) => of_kafka(gateway, reader, given, lanes),
         Stream::KinesisSource(given) => match &given.aws {
             None => own(gateway, reader, given, lanes),
-            Some(_) => Err(ReaderError::Open(
-                "Amazon Kinesis cannot be read by this version".to_owned(),
-            )),
+            Some(aws) => Ok(of_amazon(gateway, reader, given, aws, lanes)),
         },
     }
 }
 
 impl Opened {
     /// Waits until what the source left behind has ended, when it was dropped itself.
-    pub(crate) async fn leave(left: Option<Group>) {
-        if let Some(group) = left {
-            let _ = tokio::time::timeout(LEAVING, group.left()).await;
-        }
+    pub(crate) async fn leave(left: Option<Left>) {
+        let leaving = async {
+            match &left {
+                Some(Left::Group(group)) => group.left().await,
+                Some(Left::Amazon(reading)) => reading.left().await,
+                None => {}
+            }
+        };
+        let _ = tokio::time::timeout(LEAVING, leaving).await;
     }
 
     /// Its parts: the source, and what [`Opened::leave`] waits for.
-    pub(crate) fn split(self) -> (Box<dyn Source>, Option<Group>) {
+    pub(crate) fn split(self) -> (Box<dyn Source>, Option<Left>) {
         (self.source, self.left)
     }
 }
@@ -109,6 +124,23 @@ fn own(
         lanes_by: LanesBy::Us,
         left: None,
     })
+}
+
+fn of_amazon(
+    gateway: &Gateway,
+    reader: &Reader,
+    given: &KinesisSource,
+    aws: &stream::Aws,
+    lanes: &Arc<Lanes>,
+) -> Opened {
+    let common = &reader.source.common;
+    let (source, reading) = amazon::open(gateway, lanes.clone(), common, &given.kinesis, aws);
+    Opened {
+        source: Box::new(source),
+        lag: Arc::new(reading.clone()),
+        lanes_by: LanesBy::Each,
+        left: Some(Left::Amazon(reading)),
+    }
 }
 
 fn of_kafka(
@@ -155,7 +187,7 @@ fn of_kafka(
         source,
         lag: Arc::new(group.clone()),
         lanes_by: LanesBy::Others,
-        left: Some(group),
+        left: Some(Left::Group(group)),
     })
 }
 

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod amazon;
 mod full_stream;
 mod kinesis;
 mod replicate;

@@ -64,6 +64,15 @@ impl Decoder {
         Self { wrappings, limit }
     }
 
+    /// The decoder that takes off aggregates first, where it does not take them off anyway.
+    #[must_use]
+    pub fn with_kpl(mut self) -> Self {
+        if !self.wrappings.contains(&Wrapping::Kpl) {
+            self.wrappings.insert(0, Wrapping::Kpl);
+        }
+        self
+    }
+
     /// The records in a record, in order. One that cannot be read comes back as it was, with its defect.
     #[must_use]
     pub fn decode(&self, record: Record, shard: Option<Range>) -> Vec<Record> {

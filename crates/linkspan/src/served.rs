@@ -74,7 +74,7 @@ impl Served {
         // Where port 0 was asked for, links need the one that was given.
         config.server.listen = address;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let gateway = Gateway::start(config, folder, engines).await?;
+        let gateway = Box::pin(Gateway::start(config, folder, engines)).await?;
         let router = http::router(gateway.clone());
         let server = tokio::spawn(server::serve(listener, tls, router, limits, stop.clone()));
         tracing::info!(%address, integrations = gateway.integrations.len(), "listening on {scheme}://{address}");

@@ -357,6 +357,7 @@ fn progress() -> ProgressBar {
 }
 
 /// A replication's failure. What was asked for wrongly has the exit code of wrong usage.
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
 fn failed(error: ReplicateError) -> Failure {
     match error.kind {
         ErrorKind::Settings => Failure::usage(error.to_string()),

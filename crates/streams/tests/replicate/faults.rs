@@ -201,19 +201,31 @@ fn a_dead_process_is_replaced_by_the_one_that_stands_by() {
 }
 
 #[test]
-fn restarted_brokers_lose_and_repeat_nothing() {
+fn a_cut_link_and_restarted_brokers_lose_and_repeat_nothing() {
     let source = KafkaCluster::start(&[]);
-    let target = KafkaCluster::start(&[]);
-    make_topic(&source, "restarted", 2, &[]);
-    let writer = Writer::start(&source, "restarted", 2);
-    let settings = settings("restarted", &source, &target, &["restarted"]);
+    let link = Link::new();
+    let advertised = format!("advertised.listeners=PLAINTEXT://{}", link.address);
+    let target = KafkaCluster::start(&[&advertised]);
+    link.to(target.brokers().parse().expect("an address"));
+    make_topic(&source, "severed", 2, &[]);
+    let writer = Writer::start(&source, "severed", 2);
+    let mut settings = settings("severed", &source, &target, &["severed"]);
+    settings.commit_every = Duration::from_millis(50);
     let replicator = Replicator::start(settings).expect("it starts");
-    let mut before = 0;
-    let mut goes_on = |what: &str| {
+    let goes_on = |what: &str| {
+        let before = replicator.status().records;
         until(what, || replicator.status().records > before);
-        before = replicator.status().records;
     };
     goes_on("it copies");
+    for round in 0..4 {
+        link.cut();
+        if round % 2 == 0 {
+            // Long enough for the clients to see that nobody is there.
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
+        link.mend();
+        goes_on("it copies after the link was cut");
+    }
     target.kill();
     target.run();
     goes_on("it copies after the target was killed");
@@ -224,35 +236,7 @@ fn restarted_brokers_lose_and_repeat_nothing() {
     target.run();
     goes_on("it copies after the target was stopped");
     let count = writer.stop();
-    until_copied(&replicator, &source, "restarted");
-    assert_complete(&target, "restarted", 2, count);
-}
-
-#[test]
-fn a_cut_link_loses_and_repeats_nothing() {
-    let source = KafkaCluster::shared();
-    let link = Link::new();
-    let advertised = format!("advertised.listeners=PLAINTEXT://{}", link.address);
-    let target = KafkaCluster::start(&[&advertised]);
-    link.to(target.brokers().parse().expect("an address"));
-    make_topic(source, "severed", 2, &[]);
-    let writer = Writer::start(source, "severed", 2);
-    let mut settings = settings("severed", source, &target, &["severed"]);
-    settings.commit_every = Duration::from_millis(50);
-    let replicator = Replicator::start(settings).expect("it starts");
-    let mut before = 0;
-    for round in 0..4 {
-        until("it copies", || replicator.status().records > before);
-        link.cut();
-        if round % 2 == 0 {
-            // Long enough for the clients to see that nobody is there.
-            std::thread::sleep(Duration::from_millis(1_500));
-        }
-        link.mend();
-        before = replicator.status().records;
-    }
-    let count = writer.stop();
-    until_copied(&replicator, source, "severed");
+    until_copied(&replicator, &source, "severed");
     assert_complete(&target, "severed", 2, count);
     assert_eq!(replicator.stop().state, State::Stopped);
 }

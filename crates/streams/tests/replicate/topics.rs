@@ -151,17 +151,22 @@ fn a_target_topic_that_was_made_anew_stops() {
 
 #[test]
 fn a_record_that_the_target_refuses_stops_its_topic_alone() {
+    let (source, target) = KafkaCluster::shared_pair();
     // Every topic of this cluster takes more than those of the other, without a setting of its own.
-    let source = KafkaCluster::start(&["message.max.bytes=3000000"]);
-    let target = KafkaCluster::shared();
+    let larger = AlterConfig::new(ResourceSpecifier::Broker(1)).set("message.max.bytes", "3000000");
+    wait(admin(source).alter_configs([&larger], &AdminOptions::new()))
+        .expect("an answer")
+        .pop()
+        .expect("a result")
+        .expect("it is set");
     for topic in ["large.one", "large.two"] {
-        make_topic(&source, topic, 1, &[]);
-        fill(&source, topic, 1, 0..10);
+        make_topic(source, topic, 1, &[]);
+        fill(source, topic, 1, 0..10);
     }
-    let settings = settings("large", &source, target, &["large.*"]);
+    let settings = settings("large", source, target, &["large.*"]);
     let replicator = Replicator::start(settings).expect("it starts");
-    until_copied(&replicator, &source, "large.one");
-    let mut config = client(&source);
+    until_copied(&replicator, source, "large.one");
+    let mut config = client(source);
     config.set("message.max.bytes", "3000000");
     let producer: BaseProducer = config.create().expect("a producer");
     send(&producer, "large.one", 0, &"x".repeat(2_000_000));
@@ -172,8 +177,8 @@ fn a_record_that_the_target_refuses_stops_its_topic_alone() {
         "{why}"
     );
     assert!(why.contains("max.message.bytes"), "{why}");
-    fill(&source, "large.two", 1, 10..20);
-    until_copied(&replicator, &source, "large.two");
+    fill(source, "large.two", 1, 10..20);
+    until_copied(&replicator, source, "large.two");
     assert_eq!(read(target, "large.one", 0).len(), 10);
     assert_eq!(read(target, "large.two", 0).len(), 20);
 }

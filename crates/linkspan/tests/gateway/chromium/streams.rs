@@ -76,7 +76,7 @@ async fn a_streams_page_shows_what_came_out_as_it_comes() {
         .await;
     let rows =
         "return document.querySelectorAll('section[aria-labelledby=results] tbody tr').length";
-    assert_eq!(page.run(rows).await, 25, "a page of them");
+    assert_eq!(page.run(rows).await, 15, "a page of them");
     let store = &*scene.served.gateway.store;
     seed::commit(
         store,

@@ -139,9 +139,16 @@ impl Page {
     /// Waits for an element and clicks it.
     pub(super) async fn click(&self, css: &str) {
         let end = tokio::time::Instant::now() + PATIENCE;
+        let to_the_middle = format!(
+            "document.querySelector({})?.scrollIntoView({{ block: 'center', behavior: 'instant' }})",
+            json!(css)
+        );
         loop {
+            let found = self.find(css).await;
+            // Not under the bar above, where nobody could click it.
+            self.run(&to_the_middle).await;
             // A live page may draw between finding and clicking.
-            match self.find(css).await.click().await {
+            match found.click().await {
                 Ok(()) => return,
                 Err(error) => assert!(tokio::time::Instant::now() < end, "{css}: {error}"),
             }

@@ -24,7 +24,8 @@ export function mixed(view, service) {
   const ranked = [...totals].sort(([a, one], [b, other]) => other - one || (a < b ? -1 : 1));
   const shown = ranked.length > MOST + 1 ? ranked.slice(0, MOST) : ranked;
   const rest = ranked.slice(shown.length);
-  const labels = shown.map(([label, total], at) => ({ label, total, tone: MEANING[label] ?? `series-${at + 1}` }));
+  let series = 0;
+  const labels = shown.map(([label, total]) => ({ label, total, tone: MEANING[label] ?? `series-${++series}` }));
   if (rest.length) labels.push({ label: null, many: rest.length, total: rest.reduce((sum, [, total]) => sum + total, 0), tone: "rest" });
   const place = new Map(shown.map(([label], at) => [label, at]));
   const rows = Array.from({ length: steps }, (_, at) => ({
@@ -53,7 +54,7 @@ export function chart(mix, title) {
     h(
       "div",
       { class: "plot" },
-      h("span", { class: "top figure", "aria-hidden": "true" }, count(top)),
+      h("span", { class: "most figure", "aria-hidden": "true" }, count(top)),
       s(
         "svg",
         {

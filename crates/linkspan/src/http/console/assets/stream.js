@@ -18,8 +18,8 @@ const SPANS = [
   ["24", "1 day"],
   ["168", "7 days"],
 ];
-const RESULTS = 25;
-const LETTERS = 20;
+const RESULTS = 15;
+const LETTERS = 10;
 
 export const title = (route) => `Stream ${plain(route.parts[1] ?? "").slice(0, 60)}`;
 
@@ -109,7 +109,7 @@ export function open(root, context) {
           { class: "attention", key: "reason", "aria-label": "Why it does not read" },
           h("ul", {}, h("li", { class: "bad" }, icon("alert"), h("bdi", { class: "wrap" }, visible(stream.reason)))),
         ),
-      tiles(stream),
+      tiles(stream, context.latest()?.integrations.find((one) => one.name === id)?.stream?.failed),
       facts(stream),
       lanes(stream.lanes ?? []),
       stored() ? [labels(), results(), letters()] : elsewhere(stream),
@@ -234,7 +234,8 @@ export function open(root, context) {
   };
 }
 
-function tiles(stream) {
+/// `failed`: how many dead letters are kept, where that is known.
+function tiles(stream, failed) {
   const { deliveries } = stream;
   const open = deliveries.pending + deliveries.sending + deliveries.held;
   const tile = (label, value, note, tone, href) =>
@@ -253,7 +254,7 @@ function tiles(stream) {
     tile("Errors", percent(stream.error_share), "of the last minute's tries", stream.error_share > 0 ? "warn" : ""),
     tile("Lag", lag(stream.lag), stream.lag ? "not read yet" : "not known here"),
     tile("In flight", count(stream.in_flight), `${bytes(stream.in_flight_bytes)} · ${count(stream.limit)} calls at once`),
-    tile("Dead letters", count(stream.dead), "since the gateway started", stream.dead ? "bad" : ""),
+    tile("Dead letters", count(failed || stream.dead), `${count(stream.dead)} since the start`, failed || stream.dead ? "bad" : ""),
     tile("Deliveries", count(open), deliveries.dead ? `${count(deliveries.dead)} dead` : "none dead", deliveries.dead ? "bad" : "", to(deliveries.dead && "dead")),
   );
 }
@@ -298,7 +299,7 @@ const laneColumns = [
 const columns = [
   { title: "Status", cell: (one) => badge(one.status) },
   { title: "Result", class: "main", cell: (one) => link(`/jobs/${encodeURIComponent(one.id)}`, shortId(one.id)) },
-  { title: "Record", class: "name-cell", cell: (one) => (one.record ? name(one.record, 40) : h("span", { class: "quiet" }, "a call")) },
+  { title: "Record", class: "main", cell: (one) => (one.record ? name(one.record, 32) : h("span", { class: "quiet" }, "a call")) },
   { title: "Taken", cell: (one) => h("span", { class: "pair" }, time(one.created), h("span", { class: "quiet" }, since(one.created))) },
   { title: "What came out", class: "grow", cell: (one) => gist(one.result) },
 ];

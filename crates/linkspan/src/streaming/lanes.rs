@@ -271,7 +271,7 @@ pub fn to_text(progress: &Progress) -> String {
 /// # Errors
 ///
 /// `Corrupt`.
-pub fn of_text(text: &str) -> Result<Progress, StoreError> {
+pub(super) fn of_text(text: &str) -> Result<Progress, StoreError> {
     let written: Written = serde_json::from_str(text).map_err(|error| {
         StoreError::new(ErrorKind::Corrupt, "read how far a stream is").because(error)
     })?;

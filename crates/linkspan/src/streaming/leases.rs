@@ -14,7 +14,7 @@ use crate::logging;
 use crate::store::{self, LaneStatus, StoreError, StreamCommitted};
 
 /// The lanes of a reading as leases.
-pub struct StoreLeases {
+pub(super) struct StoreLeases {
     lanes: Arc<Lanes>,
     owner: String,
     /// What was taken and not released. Others renew `lanes` too: what is lost is what is here and not held there.
@@ -24,7 +24,7 @@ pub struct StoreLeases {
 impl StoreLeases {
     /// The leases of a reading's lanes. Whoever commits does so under the same `lanes`.
     #[must_use]
-    pub fn new(gateway: &Gateway, lanes: Arc<Lanes>) -> Self {
+    pub(super) fn new(gateway: &Gateway, lanes: Arc<Lanes>) -> Self {
         Self {
             lanes,
             owner: gateway.owner.clone(),

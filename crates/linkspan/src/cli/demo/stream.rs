@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Failure;
-use crate::keys::AccessKey;
+use crate::access_key::AccessKey;
 
 /// Reviews of invented customers, a JSON object a line, each with what is expected of it.
 pub(super) const REVIEWS: &str = include_str!("reviews.jsonl");
@@ -80,7 +80,7 @@ async fn put(
     let amazon = Amazon {
         region: "eu-central-1".to_owned(),
         endpoint: Some(base.to_owned()),
-        access_key: Some((access.id.clone(), access.secret().to_owned())),
+        access_key: Some((access.id.clone(), access.secret.clone())),
     };
     let client = amazon.client(None).await;
     let mut call = client.put_records().stream_name(NAME);

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_model::config::stream::{KafkaSource as Given, Start as Begin, Stream};
-use linkspan_streams::Lane;
 use linkspan_streams::flow::Flow;
 use linkspan_streams::kafka::{
     CommitterSettings, Group, KafkaCommitter, KafkaError, KafkaSource, SourceSettings, Start,
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
 use crate::logging;
-use crate::streaming::{Behind, Lag, Reader, ReaderError, Reading, Work, cluster, decoder};
+use crate::streaming::{Reader, ReaderError, Work, cluster, decoder};
 use outputs::Outputs;
 
 /// How long the group is waited for when it is left.
@@ -50,7 +49,7 @@ pub async fn read(
         committer,
         outputs,
     } = opened?;
-    reader.is_reading(Arc::new(Lags(group.clone())));
+    reader.is_reading(Arc::new(group.clone()));
     let flow = Flow {
         source,
         process: Arc::new(outputs),
@@ -85,7 +84,7 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
     let cluster = cluster(on, &gateway.folder).map_err(refused)?;
     let work = Work::new(
         reader.integration.clone(),
-        Reading::of(&reader.source.common).map_err(ReaderError::Open)?,
+        reader.reading().map_err(ReaderError::Open)?,
         gateway.metrics.clone(),
     );
     let deliver = config
@@ -144,18 +143,4 @@ fn source_settings(gateway: &Gateway, reader: &Reader, given: &Given) -> SourceS
 fn refused(error: KafkaError) -> ReaderError {
     tracing::debug!(error = logging::chain(&error), "Kafka");
     ReaderError::Open(error.to_string())
-}
-
-/// The lag of a group's member.
-struct Lags(Group);
-
-impl Lag for Lags {
-    fn behind(&self) -> Vec<(Lane, Behind)> {
-        let lags = self.0.lags().into_iter();
-        let mut lags: Vec<_> = lags
-            .map(|(lane, records)| (lane, Behind::Records(records)))
-            .collect();
-        lags.sort_by(|(one, _), (other, _)| one.cmp(other));
-        lags
-    }
 }

@@ -21,6 +21,9 @@ const SPOILT: u64 = 25;
 /// How long a run with kills takes, in seconds, where nothing else is said.
 const SECONDS: u64 = 20;
 
+/// How many kills there are at least, however slow the machine is.
+const LEAST: u32 = 6;
+
 /// Records that are written without a pause, each with its number as its key.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -162,7 +165,7 @@ async fn kills_of_the_gateway_and_of_the_broker_lose_no_record_and_repeat_none()
     let broker_every = (time / 2).min(Duration::from_secs(30));
     let start = Instant::now();
     let (mut kills, mut broker_kills) = (0, 0);
-    while start.elapsed() < time {
+    while start.elapsed() < time || kills < LEAST {
         let gateway = setup.serve();
         works(kafka, &to).await;
         tokio::time::sleep(Duration::from_millis(random.u64(200..1500))).await;

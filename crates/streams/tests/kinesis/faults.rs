@@ -174,7 +174,8 @@ async fn a_wrong_secret_is_told_without_it_and_a_fault_of_the_service_is_waited_
         "{told:?}"
     );
     let gained = async { while !matches!(source.next(true).await, Ok(Event::Records(_))) {} };
-    let put = kinesis.put(&client, &[entry("key", "1")]);
+    let entries = [entry("key", "1")];
+    let put = kinesis.put(&client, &entries);
     let both = async { tokio::join!(gained, put) };
     tokio::time::timeout(PATIENCE, both).await.unwrap();
 }

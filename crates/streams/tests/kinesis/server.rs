@@ -65,8 +65,8 @@ impl Kinesis {
             segment_bytes: 64 << 10,
             ..Settings::default()
         };
-        let logs = Logs::open(&folder.path().join("logs"), settings);
-        let logs = Arc::new(logs.await.unwrap());
+        let path = folder.path().join("logs");
+        let logs = Arc::new(Logs::open(&path, settings).await.unwrap());
         let options = Options {
             throttle,
             shard_size: None,

@@ -18,8 +18,8 @@ const RETRY: VerdictKind = VerdictKind::Retry { after: None };
 
 async fn own() -> (TempDir, Context, Arc<Service>) {
     let folder = tempfile::tempdir().unwrap();
-    let logs = Logs::open(&folder.path().join("logs"), Settings::default());
-    let logs = Arc::new(logs.await.unwrap());
+    let path = folder.path().join("logs");
+    let logs = Arc::new(Logs::open(&path, Settings::default()).await.unwrap());
     let options = Options {
         throttle: false,
         shard_size: None,

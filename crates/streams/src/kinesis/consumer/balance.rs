@@ -88,7 +88,7 @@ mod tests {
         for lane in plan.take.iter().chain(&plan.steal) {
             owners[at(lane)] = Some(by);
         }
-        for lane in &plan.give {
+        if let Some(lane) = &plan.give {
             owners[at(lane)] = None;
         }
         plan != Plan::default()

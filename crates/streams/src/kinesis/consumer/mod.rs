@@ -14,6 +14,7 @@
 
 mod balance;
 mod coordinator;
+mod cursor;
 mod leases;
 mod pace;
 mod place;

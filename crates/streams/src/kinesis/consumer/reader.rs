@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::coordinator::{Common, Hint};
+use super::cursor::{Cursor, unwrapped};
 use super::leases::Note;
 use super::pace::Pace;
 use super::place::{At, Place, Sequence};
@@ -22,10 +23,8 @@ use crate::kinesis::decode::Range;
 use crate::record::{Lane, Position, Record};
 use crate::source::{Gained, Release, SourceError};
 
-/// The most that one answer brings, in records and bytes; and what a shard takes in a second, in bytes.
+/// The most records that one answer brings.
 const MOST_RECORDS: i32 = 10_000;
-const MOST_BYTES: usize = 10 << 20;
-const BYTES_A_SECOND: usize = 1 << 20;
 
 /// Decoding more than this is not done between other tasks.
 const LARGE: usize = 256 << 10;
@@ -57,30 +56,6 @@ pub(super) enum From {
 enum Stop {
     Fault(SourceError),
     Lost,
-}
-
-/// How far it is.
-struct Cursor {
-    /// Where it began; none: at the oldest record.
-    from: Option<Place>,
-    /// The record at which it is to go on was not seen yet.
-    is_proven: bool,
-    /// The flow knows of the lane.
-    is_gained: bool,
-    /// The last record that was fetched.
-    fetched: Option<Sequence>,
-    /// The last record that was given, or where reading began, as the flow commits it.
-    given: Option<(u64, Position)>,
-    /// The next record's ordinal.
-    ordinal: u64,
-    /// All that arrived before was fetched.
-    until: Option<Timestamp>,
-    behind: Option<Duration>,
-    /// When it was last fetched.
-    asked: Instant,
-    /// When to note that all is settled, where it is.
-    note: Timestamp,
-    pace: Pace,
 }
 
 impl Reader {
@@ -139,20 +114,8 @@ impl Reader {
     }
 
     fn cursor(&self) -> Result<Cursor, Stop> {
-        let now = Instant::now();
-        let mut cursor = Cursor {
-            from: None,
-            is_proven: true,
-            is_gained: false,
-            fetched: None,
-            given: None,
-            ordinal: 0,
-            until: None,
-            behind: None,
-            asked: now,
-            note: Timestamp::now() + self.common.retention() / 8,
-            pace: Pace::new(now),
-        };
+        let note = Timestamp::now() + self.common.retention() / 8;
+        let mut cursor = Cursor::new(Instant::now(), note);
         if let From::Progress(progress) = &self.start {
             if let Some((ordinal, position)) = &progress.last {
                 let place = Place::of(position).ok_or_else(|| self.broken(ANEW))?;
@@ -334,33 +297,7 @@ impl Reader {
         let (lane, range) = (self.lane.clone(), self.range);
         let decoder = self.common.decoder.clone();
         let from = cursor.from.clone().filter(|_| cursor.fetched.is_none());
-        let unwrap = move || {
-            let records = fetched.into_iter().flat_map(|record| {
-                let arrived = record.approximate_arrival_timestamp;
-                let arrived = arrived.and_then(|at| at.to_millis().ok());
-                let record = Record {
-                    lane: lane.clone(),
-                    ordinal: 0,
-                    position: Position::new(&record.sequence_number),
-                    key: record.partition_key.map(Into::into),
-                    value: Some(record.data.into_inner().into()),
-                    headers: Vec::new(),
-                    timestamp: arrived.and_then(|at| Timestamp::from_millisecond(at).ok()),
-                    defect: None,
-                };
-                decoder.decode(record, range)
-            });
-            let is_new = |record: &Record| match (&from, Place::of(&record.position)) {
-                (Some(from), Some(place)) => match (&from.at, &place.at) {
-                    (At::After(done, path), At::After(sequence, here)) => {
-                        sequence != done || !path.is_empty() && here > path
-                    }
-                    _ => true,
-                },
-                _ => true,
-            };
-            records.filter(is_new).collect::<Vec<_>>()
-        };
+        let unwrap = move || unwrapped(fetched, &lane, &decoder, range, from.as_ref());
         let records = if bytes > LARGE {
             let unwrapped = tokio::task::spawn_blocking(unwrap).await;
             unwrapped.map_err(|_| self.odd())?
@@ -529,17 +466,5 @@ impl Reader {
 
     fn hint(&self, hint: Hint) {
         let _ = self.common.hints.send(hint);
-    }
-}
-
-impl Cursor {
-    /// How many bytes the next answer may bring: what waits, or what a shard takes in the time since the last one.
-    fn expected(&self) -> usize {
-        if self.behind != Some(Duration::ZERO) {
-            return MOST_BYTES;
-        }
-        let seconds = self.asked.elapsed().as_secs_f64();
-        let bytes = (seconds * BYTES_A_SECOND as f64) as usize;
-        bytes.saturating_add(64 << 10).min(MOST_BYTES)
     }
 }

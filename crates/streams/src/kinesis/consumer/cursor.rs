@@ -1,0 +1,103 @@
+//! How far the reading of a shard is, and what its records are when they are unwrapped.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::pace::Pace;
+use super::place::{At, Place, Sequence};
+use crate::kinesis::decode::{Decoder, Range};
+use crate::record::{Lane, Position, Record};
+
+/// The most bytes that one answer brings, and that a shard takes in a second.
+const MOST_BYTES: usize = 10 << 20;
+const BYTES_A_SECOND: usize = 1 << 20;
+
+/// How far it is.
+pub(super) struct Cursor {
+    /// Where it began; none: at the oldest record.
+    pub(super) from: Option<Place>,
+    /// The record at which it is to go on was not seen yet.
+    pub(super) is_proven: bool,
+    /// The flow knows of the lane.
+    pub(super) is_gained: bool,
+    /// The last record that was fetched.
+    pub(super) fetched: Option<Sequence>,
+    /// The last record that was given, or where reading began, as the flow commits it.
+    pub(super) given: Option<(u64, Position)>,
+    /// The next record's ordinal.
+    pub(super) ordinal: u64,
+    /// All that arrived before was fetched.
+    pub(super) until: Option<Timestamp>,
+    pub(super) behind: Option<Duration>,
+    /// When it was last fetched.
+    pub(super) asked: Instant,
+    /// When to note that all is settled, where it is.
+    pub(super) note: Timestamp,
+    pub(super) pace: Pace,
+}
+
+impl Cursor {
+    /// Nothing is fetched yet. `note` is when to note that all is settled, for the first time.
+    pub(super) fn new(now: Instant, note: Timestamp) -> Self {
+        Self {
+            from: None,
+            is_proven: true,
+            is_gained: false,
+            fetched: None,
+            given: None,
+            ordinal: 0,
+            until: None,
+            behind: None,
+            asked: now,
+            note,
+            pace: Pace::new(now),
+        }
+    }
+
+    /// How many bytes the next answer may bring: what waits, or what a shard takes in the time since the last one.
+    pub(super) fn expected(&self) -> usize {
+        if self.behind != Some(Duration::ZERO) {
+            return MOST_BYTES;
+        }
+        let seconds = self.asked.elapsed().as_secs_f64();
+        let bytes = (seconds * BYTES_A_SECOND as f64) as usize;
+        bytes.saturating_add(64 << 10).min(MOST_BYTES)
+    }
+}
+
+/// Records that were fetched, unwrapped, without those that are committed already: reading began at `from`.
+pub(super) fn unwrapped(
+    fetched: Vec<aws_sdk_kinesis::types::Record>,
+    lane: &Lane,
+    decoder: &Decoder,
+    range: Option<Range>,
+    from: Option<&Place>,
+) -> Vec<Record> {
+    let records = fetched.into_iter().flat_map(|record| {
+        let arrived = record.approximate_arrival_timestamp;
+        let arrived = arrived.and_then(|at| at.to_millis().ok());
+        let record = Record {
+            lane: lane.clone(),
+            ordinal: 0,
+            position: Position::new(&record.sequence_number),
+            key: record.partition_key.map(Into::into),
+            value: Some(record.data.into_inner().into()),
+            headers: Vec::new(),
+            timestamp: arrived.and_then(|at| Timestamp::from_millisecond(at).ok()),
+            defect: None,
+        };
+        decoder.decode(record, range)
+    });
+    let is_new = |record: &Record| match (from, Place::of(&record.position)) {
+        (Some(from), Some(place)) => match (&from.at, &place.at) {
+            (At::After(done, path), At::After(sequence, here)) => {
+                sequence != done || !path.is_empty() && here > path
+            }
+            _ => true,
+        },
+        _ => true,
+    };
+    records.filter(is_new).collect()
+}

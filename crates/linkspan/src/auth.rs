@@ -19,7 +19,7 @@ pub struct Auth {
 }
 
 enum Mode {
-    Keys(HashKey, Option<Seal>),
+    Keys(HashKey, Option<Box<Seal>>),
     Off,
 }
 
@@ -47,7 +47,7 @@ impl Auth {
             config::Auth::None => Mode::Off,
             config::Auth::Keys => {
                 let hash_key = HashKey::of(config, folder, store).await?;
-                let seal = Seal::of(&hash_key);
+                let seal = Seal::of(&hash_key).map(Box::new);
                 Mode::Keys(hash_key, seal)
             }
         };

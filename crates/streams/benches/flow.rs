@@ -108,6 +108,7 @@ impl Process for Work {
             Ok(KafkaOutput {
                 messages: vec![KafkaMessage {
                     topic: topic.clone(),
+                    key: None,
                     value: record.value.clone(),
                     headers: Vec::new(),
                 }],
@@ -146,6 +147,7 @@ async fn flow(
         transaction_timeout: Duration::from_secs(60),
         patience: PATIENCE,
         largest: 1_000_000,
+        largest_dead_letter: 1_000_000,
     };
     let committer = KafkaCommitter::open(&cluster, committer, group)
         .await

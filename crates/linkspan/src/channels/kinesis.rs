@@ -38,11 +38,15 @@ pub(super) struct Kinesis {
 enum Way {
     /// It is one of the gateway's own; none where they are not open, as in a check.
     Own(Option<Arc<Service>>),
-    Amazon {
-        aws: linkspan_model::config::stream::Aws,
-        carrier: Carrier,
-        client: OnceCell<Client>,
-    },
+    Amazon(Box<Reached>),
+}
+
+/// A stream of Amazon's.
+#[derive(Debug)]
+struct Reached {
+    aws: linkspan_model::config::stream::Aws,
+    carrier: Carrier,
+    client: OnceCell<Client>,
 }
 
 /// Why a batch was not put at all.
@@ -82,11 +86,11 @@ impl Kinesis {
             key,
             way: match &given.aws {
                 None => Way::Own(context.own_streams.clone()),
-                Some(aws) => Way::Amazon {
+                Some(aws) => Way::Amazon(Box::new(Reached {
                     aws: aws.clone(),
                     carrier: Carrier::new(context.outbound.clone(), item.common.timeout),
                     client: OnceCell::new(),
-                },
+                })),
             },
         })
     }
@@ -136,11 +140,12 @@ impl Kinesis {
                 attempted: "the gateway's own streams are not open".to_owned(),
                 code: None,
             }),
-            Way::Amazon {
-                aws,
-                carrier,
-                client,
-            } => {
+            Way::Amazon(reached) => {
+                let Reached {
+                    aws,
+                    carrier,
+                    client,
+                } = &**reached;
                 let open = || async { amazon(aws).client(Some(carrier.client())).await };
                 let client = client.get_or_init(open).await;
                 let failed = match put::records(client, &self.stream, entries).await {
@@ -164,9 +169,9 @@ impl Channel for Kinesis {
     fn receiver(&self) -> String {
         match &self.way {
             Way::Own(_) => self.stream.clone(),
-            Way::Amazon { aws, .. } => match &aws.endpoint {
+            Way::Amazon(reached) => match &reached.aws.endpoint {
                 Some(endpoint) => format!("{} at {}", self.stream, endpoint.origin()),
-                None => format!("{} in {}", self.stream, aws.region),
+                None => format!("{} in {}", self.stream, reached.aws.region),
             },
         }
     }

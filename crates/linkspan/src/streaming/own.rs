@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use linkspan_model::config::Config;
+use linkspan_model::config::{Config, Size};
 use linkspan_streams::kinesis::{Options, Service};
 use linkspan_streams::log::{LogError, Logs, LogsError, Settings};
 use tokio::sync::Semaphore;
@@ -59,7 +59,7 @@ impl OwnStreams {
             .map_err(OwnStreamsError::Folder)?;
         let options = Options {
             throttle: given.throttle,
-            shard_size: given.shard_size.map(|size| size.bytes()),
+            shard_size: given.shard_size.map(Size::bytes),
             shards: given.max_shards,
         };
         let secret = hash_key.derive_bytes("kinesis iterators");

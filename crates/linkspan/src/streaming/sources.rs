@@ -239,7 +239,7 @@ struct InStore(Arc<Lanes>);
 #[async_trait]
 impl Keeper for InStore {
     async fn known(&self) -> Result<Vec<KnownLane>, String> {
-        let known = self.0.all().await.map_err(said)?;
+        let known = self.0.all().await.map_err(|error| said(&error))?;
         let known = known.into_iter().map(|lane| KnownLane {
             lane: Lane::new(lane.lane),
             ended: lane.ended,
@@ -258,7 +258,7 @@ impl Keeper for InStore {
     }
 
     async fn forget(&self, lanes: Vec<Lane>) -> Result<(), String> {
-        self.0.drop_lanes(lanes).await.map_err(said)
+        self.0.drop_lanes(lanes).await.map_err(|error| said(&error))
     }
 }
 
@@ -292,7 +292,10 @@ impl Checkpoints for Checkpointed {
 
 /// Takes lanes, whoever has them. All of them: somebody has decided that they are this gateway's.
 async fn take(lanes: &Lanes, asked: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
-    let taken = lanes.take(asked, Takeable::Any).await.map_err(said)?;
+    let taken = lanes
+        .take(asked, Takeable::Any)
+        .await
+        .map_err(|error| said(&error))?;
     if taken.len() == asked.len() {
         return Ok(taken.into_iter().map(|taken| taken.progress).collect());
     }
@@ -300,16 +303,20 @@ async fn take(lanes: &Lanes, asked: &[Lane]) -> Result<Vec<Option<Progress>>, St
 }
 
 async fn keep(lanes: &Lanes, kept: Vec<(Lane, Option<Progress>, bool)>) -> Result<(), String> {
-    match lanes.commit(kept, Vec::new()).await.map_err(said)? {
+    match lanes
+        .commit(kept, Vec::new())
+        .await
+        .map_err(|error| said(&error))?
+    {
         StreamCommitted::Done => Ok(()),
         StreamCommitted::Fenced(lanes) => Err(format!("the lanes {lanes:?} are another's")),
     }
 }
 
 /// A store's error as a sentence; the log has the rest.
-fn said(error: StoreError) -> String {
+fn said(error: &StoreError) -> String {
     tracing::debug!(
-        error = logging::chain(&error),
+        error = logging::chain(error),
         "the store and a stream's lanes"
     );
     error.to_string()

@@ -148,7 +148,7 @@ impl Leases for Gateway {
             let holds = inner.holds(lane, *token);
             match inner.lanes.get_mut(lane).filter(|_| holds) {
                 Some(kept) => {
-                    kept.owner = Some((self.name.clone(), Instant::now() + self.store.lease))
+                    kept.owner = Some((self.name.clone(), Instant::now() + self.store.lease));
                 }
                 None => lost.push(lane.clone()),
             }

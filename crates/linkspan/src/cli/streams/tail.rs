@@ -60,7 +60,7 @@ impl Tail<'_> {
         output::head::<Found>(self.output)?;
         self.from = self.newest().await?.unwrap_or(self.from);
         // What is there already counts as shown, however little of it is asked for.
-        let (there, _) = self.new().await?;
+        let (there, _) = self.unseen().await?;
         for result in &there {
             self.note(result);
         }
@@ -69,7 +69,7 @@ impl Tail<'_> {
         loop {
             tokio::time::sleep(PAUSE).await;
             let newest = self.newest().await?;
-            let (found, more) = self.new().await?;
+            let (found, more) = self.unseen().await?;
             if more {
                 eprintln!(
                     "linkspan: more results came than can be shown; linkspan streams results lists them all"
@@ -93,7 +93,7 @@ impl Tail<'_> {
     }
 
     /// Those that were not shown, newest first, and whether there are more.
-    async fn new(&self) -> Result<(Vec<Value>, bool), Refused> {
+    async fn unseen(&self) -> Result<(Vec<Value>, bool), Refused> {
         let (mut found, mut looked, mut after) = (Vec::new(), 0, None);
         loop {
             let mut query = self.filters.clone();

@@ -145,7 +145,7 @@ fn joined(pages: Vec<ResultPage>, wanted: usize) -> ResultPage {
     // Beyond here one of them may have more that lies between.
     let known = pages.iter().filter_map(|page| page.next).max();
     let mut results: Vec<_> = pages.into_iter().flat_map(|page| page.results).collect();
-    results.sort_by(|(one, _), (other, _)| other.id.cmp(&one.id));
+    results.sort_by_key(|(job, _)| std::cmp::Reverse(job.id));
     let mut seen: HashSet<InvocationId> = HashSet::with_capacity(results.len());
     results.retain(|(job, _)| known.is_none_or(|known| job.id >= known) && seen.insert(job.id));
     let cut = results.len() > wanted;

@@ -114,7 +114,7 @@ mod tests {
             }
             // Everybody once more, in turn, until nobody does anything.
             let mut rounds = 0;
-            while (0..gateways).fold(false, |any, by| turn(&mut owners, by, 0.5) || any) {
+            while (0..gateways).filter(|by| turn(&mut owners, *by, 0.5)).count() > 0 {
                 rounds += 1;
                 prop_assert!(rounds < 2 * lanes + gateways, "{owners:?}");
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{Record as Fetched, ShardIteratorType};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -224,11 +224,7 @@ impl Reader {
         let at_tip = behind == Some(Duration::ZERO);
         let first = page.records.first();
         if !cursor.is_proven && (first.is_some() || at_tip || page.next_shard_iterator.is_none()) {
-            self.prove(
-                cursor,
-                first.map(aws_sdk_kinesis::types::Record::sequence_number),
-                time,
-            )?;
+            self.prove(cursor, first.map(Fetched::sequence_number), time)?;
         }
         let bytes = page.records.iter().map(|record| record.data.as_ref().len());
         let bytes: usize = bytes.sum();
@@ -291,7 +287,7 @@ impl Reader {
             cursor.given = Some((0, Place::with(first).position()));
             cursor.ordinal = 1;
         }
-        let last = fetched.last().map(|record| record.sequence_number());
+        let last = fetched.last().map(Fetched::sequence_number);
         let last = last.map(|last| Sequence::new(last).ok_or_else(|| self.odd()));
         let last = last.transpose()?;
         let (lane, range) = (self.lane.clone(), self.range);
@@ -400,7 +396,10 @@ impl Reader {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(Stop::Lost),
                 Err(why) => {
-                    if pace.failed(Instant::now(), fastrand::f64()) % TOLD_AT == 0 {
+                    if pace
+                        .failed(Instant::now(), fastrand::f64())
+                        .is_multiple_of(TOLD_AT)
+                    {
                         self.common.queue.fault(SourceError::Passing(why));
                     }
                     sleep_until(pace.next()).await;
@@ -436,7 +435,7 @@ impl Reader {
             AmazonErrorKind::Absent => self.hint(Hint::Absent),
             _ => {}
         }
-        if failures % TOLD_AT == 0 {
+        if failures.is_multiple_of(TOLD_AT) {
             let fault = SourceError::Passing(error.to_string());
             self.common.queue.fault(fault);
         }

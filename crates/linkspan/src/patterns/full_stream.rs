@@ -140,6 +140,7 @@ fn source_settings(gateway: &Gateway, reader: &Reader, given: &Given) -> SourceS
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn refused(error: KafkaError) -> ReaderError {
     tracing::debug!(error = logging::chain(&error), "Kafka");
     ReaderError::Open(error.to_string())

@@ -209,7 +209,7 @@ async fn two_gateways_share_a_group_and_the_kill_of_one_repeats_nothing() {
     let deliver = format!("source = {{ kafka = \"{from}\" }}\ndeliver = [{{ kafka = \"{to}\" }}]");
     let toml = toml(&kafka.brokers(), &deliver);
     let setups = [(); 2].map(|()| Setup::new(PROGRAM, &toml));
-    let names = || setups.each_ref().map(|it| instance(it));
+    let names = || setups.each_ref().map(instance);
 
     let load = Load::begin(kafka, &from);
     let [one, mut other] = setups.each_ref().map(Setup::serve);

@@ -74,7 +74,7 @@ deliver = [
     let of = |channel: &str, state: &str| {
         let rows = listed
             .lines()
-            .map(|row| serde_json::from_str::<serde_json::Value>(row));
+            .map(serde_json::from_str::<serde_json::Value>);
         rows.filter_map(Result::ok)
             .filter(|row| row["channel"] == channel && row["state"] == state)
             .count()

@@ -113,7 +113,7 @@ fn what_is_wrong_with_a_stream_is_named() {
         ),
         (
             "full-stream",
-            "source = { kafka = \"in\", cluster = \"here\" }\ndeliver = [{ kafka = \"out\" }, { kafka = \"in\", name = \"again\" }]",
+            "source = { kafka = \"in\", cluster = \"here\" }\ndeliver = [{ kafka = \"out\", name = \"first\" }, { kafka = \"in\", name = \"again\" }]",
             "linkspan.toml:8: integration.it.deliver[1].kafka: the records come from this topic: the integration would read its own \
              results again, for ever"
                 .to_owned(),

@@ -19,7 +19,7 @@ pub struct Auth {
 }
 
 enum Mode {
-    Keys(HashKey, Option<Box<Seal>>),
+    Keys(Box<HashKey>, Option<Box<Seal>>),
     Off,
 }
 
@@ -48,7 +48,7 @@ impl Auth {
             config::Auth::Keys => {
                 let hash_key = HashKey::of(config, folder, store).await?;
                 let seal = Seal::of(&hash_key).map(Box::new);
-                Mode::Keys(hash_key, seal)
+                Mode::Keys(Box::new(hash_key), seal)
             }
         };
         Ok(Self {

@@ -81,7 +81,7 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
     let (_, on) = config
         .cluster(given.cluster.as_ref())
         .ok_or_else(|| ReaderError::Open("there is no Kafka cluster".to_owned()))?;
-    let cluster = cluster(on, &gateway.folder).map_err(|error| refused(&error))?;
+    let cluster = cluster(on, &gateway.folder).map_err(refused)?;
     let work = Work::new(
         reader.integration.clone(),
         reader.reading().map_err(ReaderError::Open)?,
@@ -96,8 +96,8 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
     let outputs = Outputs::open(name, deliver, work, unwrap).map_err(ReaderError::Open)?;
     let dead_letters: Arc<str> = given.dead_letters().into();
     let sizes = topics::prepare(&cluster, given.kafka.as_str(), &outputs, &dead_letters).await?;
-    let (source, group) = KafkaSource::open(&cluster, source_settings(gateway, reader, given))
-        .map_err(|error| refused(&error))?;
+    let (source, group) =
+        KafkaSource::open(&cluster, source_settings(gateway, reader, given)).map_err(refused)?;
     // A name for this start only is as right, but slower: what an earlier start left open is ended by the cluster when its time is over.
     let instance = match gateway.streams.instance() {
         Some(instance) => instance.name(),
@@ -112,7 +112,7 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
     };
     let committer = KafkaCommitter::open(&cluster, settings, group.clone())
         .await
-        .map_err(|error| refused(&error))?;
+        .map_err(refused)?;
     Ok(Opened {
         source,
         group,
@@ -140,7 +140,8 @@ fn source_settings(gateway: &Gateway, reader: &Reader, given: &Given) -> SourceS
     }
 }
 
-fn refused(error: &KafkaError) -> ReaderError {
-    tracing::debug!(error = logging::chain(error), "Kafka");
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn refused(error: KafkaError) -> ReaderError {
+    tracing::debug!(error = logging::chain(&error), "Kafka");
     ReaderError::Open(error.to_string())
 }

@@ -1,5 +1,6 @@
 //! `stream-in`, in a gateway in this process: its own streams and a real Kafka cluster.
 
+mod kill;
 mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +252,7 @@ fn check_finds_what_is_wrong_with_a_source_and_a_cluster_and_calls_nobody() {
     let said = String::from_utf8(output.stderr).unwrap();
     for expected in [
         "integration.reviews.source.text: is no jq filter that can be used",
-        "kafka.estate: librdkafka does not take the property no.such.property",
+        "kafka.estate.properties: librdkafka does not take the property no.such.property",
         "kafka.cloud.tls.ca: cannot read",
     ] {
         assert!(said.contains(expected), "{expected} in {said}");

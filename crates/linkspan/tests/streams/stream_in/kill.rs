@@ -34,7 +34,10 @@ async fn a_gateway_that_is_killed_again_and_again_misses_no_record_and_has_each_
     let seconds = seconds.map_or(SECONDS.1, |text| text.parse().expect("a number"));
     let toml = format!(
         "[server]\nauth = \"none\"\n{}",
-        reviews("{ kinesis = \"reviews\", shards = 2, linger = \"5ms\" }", "")
+        reviews(
+            "{ kinesis = \"reviews\", shards = 2, linger = \"5ms\" }",
+            ""
+        )
     );
     let setup = Setup::new(env!("CARGO_BIN_EXE_linkspan"), &toml);
     let mut gateway = setup.serve();

@@ -90,12 +90,7 @@ impl Seed {
     }
 }
 
-/// Commits them now, as records of the lane `seeded`, as the reader of a stream of that name does. Gives their ids.
-pub(crate) async fn commit(store: &dyn Store, stream: &str, seeds: &[Seed]) -> Vec<InvocationId> {
-    commit_at(store, stream, seeds, Timestamp::now()).await
-}
-
-/// The same at another time.
+/// Commits them at a time, as records of the lane `seeded`, as the reader of a stream of that name does. Gives their ids.
 pub(crate) async fn commit_at(
     store: &dyn Store,
     stream: &str,

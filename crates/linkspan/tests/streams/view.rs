@@ -250,10 +250,10 @@ async fn readers_of_an_integration_see_its_records_and_only_its_administrators_c
 
     assert_eq!(
         found(&reader, "integration=reviews").await,
-        [dead.clone()],
+        std::slice::from_ref(dead),
         "not what others called for"
     );
-    assert_eq!(found(&reader, "").await, [dead.clone()]);
+    assert_eq!(found(&reader, "").await, std::slice::from_ref(dead));
     assert_eq!(
         found(&caller, "").await,
         [own.clone(), dead.clone()],

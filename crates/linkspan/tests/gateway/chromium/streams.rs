@@ -1,6 +1,7 @@
 //! The page of streams: what a person sees of records, their labels and their dead letters, and that no record harms the page.
 
 use jiff::{SignedDuration, Timestamp};
+use linkspan::store::Store;
 use serde_json::json;
 
 use super::page::{self, Page};
@@ -34,9 +35,13 @@ async fn scene(letters: &[Seed]) -> (Scene, String) {
         seed::commit_at(store, REVIEWS, &seeds, at).await;
     }
     if !letters.is_empty() {
-        seed::commit(store, REVIEWS, letters).await;
+        commit(store, REVIEWS, letters).await;
     }
     (scene, key)
+}
+
+async fn commit(store: &dyn Store, stream: &str, seeds: &[Seed]) {
+    seed::commit_at(store, stream, seeds, Timestamp::now()).await;
 }
 
 async fn page_of(scene: &Scene, key: &str) -> Page {
@@ -78,7 +83,7 @@ async fn a_streams_page_shows_what_came_out_as_it_comes() {
         "return document.querySelectorAll('section[aria-labelledby=results] tbody tr').length";
     assert_eq!(page.run(rows).await, 15, "a page of them");
     let store = &*scene.served.gateway.store;
-    seed::commit(
+    commit(
         store,
         REVIEWS,
         &[Seed::labelled("shardId-0/new", "negative")],
@@ -137,7 +142,7 @@ async fn dead_letters_are_looked_at_and_replayed() {
         page.shows(&place, shown).await;
     }
     // What is drawn anew leaves open what was opened.
-    seed::commit(
+    commit(
         &*scene.served.gateway.store,
         REVIEWS,
         &[Seed::labelled("shardId-0/new", "neutral")],
@@ -181,7 +186,7 @@ async fn dead_letters_are_looked_at_and_replayed() {
 async fn hostile_records_do_no_harm_on_the_page_of_streams() {
     let (scene, key) = scene(&[Seed::dead(EVIL, EVIL.as_bytes(), EVIL)]).await;
     let store = &*scene.served.gateway.store;
-    seed::commit(store, REVIEWS, &[Seed::labelled(EVIL, EVIL)]).await;
+    commit(store, REVIEWS, &[Seed::labelled(EVIL, EVIL)]).await;
     let page = page_of(&scene, &key).await;
     page.go("streams/reviews").await;
     for place in [

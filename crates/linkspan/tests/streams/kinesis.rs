@@ -407,7 +407,7 @@ fn what_was_acknowledged_outlives_a_killed_gateway() {
 
 fn records(line: &str) -> Vec<(String, String, u128)> {
     let records: Vec<Value> = serde_json::from_str(line).unwrap();
-    records.iter().map(|record| whole(record)).collect()
+    records.iter().map(whole).collect()
 }
 
 fn record(line: &str) -> (String, String, u128) {

@@ -8,6 +8,7 @@ mod own;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -42,11 +43,19 @@ enum Way {
 }
 
 /// A stream of Amazon's.
-#[derive(Debug)]
 struct Reached {
     aws: linkspan_model::config::stream::Aws,
     carrier: Carrier,
     client: OnceCell<Client>,
+}
+
+impl fmt::Debug for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the client: it shows the access key's id.
+        f.debug_struct("Reached")
+            .field("aws", &self.aws)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a batch was not put at all.

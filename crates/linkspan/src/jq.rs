@@ -187,7 +187,8 @@ impl Filter {
         read: Reader<T>,
         tell: mpsc::UnboundedSender<Result<T, String>>,
     ) -> Result<(), String> {
-        if self.0.has_stuck(Instant::now()) {
+        let now = Instant::now();
+        if self.0.has_stuck(now) {
             return Err(
                 "an earlier evaluation of the filter did not come to an end and still runs; until it does, the filter is not \
                  evaluated again"
@@ -200,22 +201,34 @@ impl Filter {
             .collect();
         quiet_panics();
         let compiled = self.0.clone();
+        // Under way from here on, whenever the thread gets its turn: whoever waits counts from here too.
+        let first = compiled.begin(now);
         thread::Builder::new()
             .name(THREAD.to_owned())
             .stack_size(bounds::STACK)
             .spawn(move || {
-                for input in inputs {
+                let mut under_way = first;
+                let mut inputs = inputs.into_iter().peekable();
+                while let Some(input) = inputs.next() {
                     let answer = match input {
-                        Ok(input) => compiled.timed(input, read),
+                        Ok(input) => compiled.evaluate(input, read),
                         Err(_) => Err("the input is not JSON for jq".to_owned()),
                     };
+                    compiled.running().remove(&under_way);
+                    if inputs.peek().is_some() {
+                        under_way = compiled.begin(Instant::now());
+                    }
                     if tell.send(answer).is_err() {
                         break;
                     }
                 }
+                compiled.running().remove(&under_way);
             })
             .map(|_| ())
-            .map_err(|_| "no thread is to be had for the evaluation".to_owned())
+            .map_err(|_| {
+                self.0.running().remove(&first);
+                "no thread is to be had for the evaluation".to_owned()
+            })
     }
 }
 
@@ -231,13 +244,11 @@ impl Compiled {
             .is_some_and(|(start, _)| now.duration_since(*start) >= self.patience)
     }
 
-    /// Evaluates, and is seen to do so.
-    fn timed<T>(&self, input: Val, read: Reader<T>) -> Result<T, String> {
-        let under_way = (Instant::now(), COUNT.fetch_add(1, Ordering::Relaxed));
+    /// An evaluation is under way since then.
+    fn begin(&self, since: Instant) -> (Instant, u64) {
+        let under_way = (since, COUNT.fetch_add(1, Ordering::Relaxed));
         self.running().insert(under_way);
-        let answer = self.evaluate(input, read);
-        self.running().remove(&under_way);
-        answer
+        under_way
     }
 
     fn evaluate<T>(&self, input: Val, read: Reader<T>) -> Result<T, String> {

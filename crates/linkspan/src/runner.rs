@@ -211,6 +211,9 @@ async fn fetch(
             Ok((request, Some(record), local)) => {
                 let document = request.document;
                 let request = streaming::again(gateway, integration, record, document).await?;
+                if let Some(integration) = gateway.integrations.get(integration) {
+                    integration.pipeline.check(&request)?;
+                }
                 return Ok((request, local));
             }
             Err(OfJobError::Unfit(problem)) => return Err(problem),

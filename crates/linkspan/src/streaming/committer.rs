@@ -164,9 +164,8 @@ impl Committer<Processed> for StoreCommitter {
                 })
             }
             Err(error) => Err(match error.kind {
-                ErrorKind::Full | ErrorKind::Busy | ErrorKind::Unreachable => {
-                    CommitError::Passing(said(&error))
-                }
+                ErrorKind::Full | ErrorKind::Busy => CommitError::Passing(said(&error)),
+                // A server that cannot be reached may have committed all the same.
                 _ => CommitError::Unknown(said(&error)),
             }),
         }

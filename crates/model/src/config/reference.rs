@@ -37,9 +37,14 @@ fn section(page: &mut String, path: &str, level: &str, kind: &Kind) {
     let description = match kind {
         Kind::Table(description) | Kind::Tables(description) => description,
         Kind::List(items) => match &**items {
-            Kind::Forms(forms, common) => return items_of(page, path, level, forms, common),
+            Kind::Forms(forms, common) => {
+                return forms_of(page, path, level, "every item", (forms, common));
+            }
             _ => return,
         },
+        Kind::Forms(forms, common) => {
+            return forms_of(page, path, level, "whatever the form", (forms, common));
+        }
         _ => return,
     };
     let path = match kind {
@@ -54,13 +59,13 @@ fn section(page: &mut String, path: &str, level: &str, kind: &Kind) {
     tables_inside(page, &path, level, description);
 }
 
-/// The items of a list whose tables have several forms.
-fn items_of(
+/// Tables that have several forms, and what all of them have.
+fn forms_of(
     page: &mut String,
     path: &str,
     level: &str,
-    forms: &[Description],
-    common: &Description,
+    whatever: &str,
+    (forms, common): (&[Description], &Description),
 ) {
     for form in forms {
         let kind = form.keys.first().map_or("", |key| key.name);
@@ -70,7 +75,7 @@ fn items_of(
         tables_inside(page, &path, level, form);
     }
     page.push_str(&format!(
-        "\n{level} `{path}`, every item\n\n{}\n\n",
+        "\n{level} `{path}`, {whatever}\n\n{}\n\n",
         prose(common.about)
     ));
     rows(page, common);

@@ -637,14 +637,19 @@ where
     /// When there is something to look at, without anything happening before.
     fn wake(&self) -> Instant {
         let home = self.committer.is_some();
+        // What waits for the end of a commit is looked at when that has come.
+        let settled = self.committing.is_none();
         let times = [
             self.resting.peek().map(|Reverse((due, ..))| *due),
             self.done_since
                 .filter(|_| home && self.again.is_none())
                 .map(|since| since + self.settings.linger),
             self.again.as_ref().map(|again| again.due),
-            self.revoking.as_ref().map(|revoking| revoking.until),
-            self.stopping,
+            self.revoking
+                .as_ref()
+                .map(|revoking| revoking.until)
+                .filter(|_| settled),
+            self.stopping.filter(|_| settled),
         ];
         times.into_iter().flatten().fold(self.look, Instant::min)
     }

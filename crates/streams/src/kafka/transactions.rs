@@ -89,6 +89,9 @@ struct Reports {
     topic: Mutex<String>,
 }
 
+/// What librdkafka takes as `message.max.bytes`.
+const LARGEST: (usize, usize) = (1_000, 1_000_000_000);
+
 impl Transactions {
     /// Opens a producer with that transactional id. An earlier one with the same id is fenced and what it left open is ended: when this
     /// returns, the offsets of its last transaction are settled.
@@ -121,7 +124,10 @@ impl Transactions {
             .set("delivery.report.only.error", "true")
             // Nobody reads them, and they would stand in the way of the reports.
             .set("statistics.interval.ms", "0")
-            .set("message.max.bytes", largest.to_string());
+            .set(
+                "message.max.bytes",
+                largest.clamp(LARGEST.0, LARGEST.1).to_string(),
+            );
         let attempted = format!("open transactions as {id} on {}", cluster.brokers());
         let opened = blocking(move || {
             let reports = Reports {

@@ -36,6 +36,9 @@ const TOPICS: [(&str, &str); 4] = [
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a cluster may take to answer before it is asked again.
+const TURN: Duration = Duration::from_secs(5);
+
 /// The two clusters' brokers.
 #[derive(Clone, Debug)]
 pub(super) struct Clusters {
@@ -177,11 +180,18 @@ async fn make(brokers: &str, topics: &[&str]) -> Result<(), Failure> {
         .iter()
         .map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)))
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let made = admin
-        .create_topics(&new, &options)
-        .await
-        .map_err(|error| Failure::of(&error))?;
+    // A broker that has just started may leave the first request without an answer.
+    let options = AdminOptions::new()
+        .request_timeout(Some(TURN))
+        .operation_timeout(Some(TURN));
+    let end = Instant::now() + PATIENCE;
+    let made = loop {
+        match admin.create_topics(&new, &options).await {
+            Ok(made) => break made,
+            Err(error) if Instant::now() > end => return Err(Failure::of(&error)),
+            Err(_) => {}
+        }
+    };
     for topic in made {
         match topic {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

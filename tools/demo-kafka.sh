@@ -47,7 +47,7 @@ PROPERTIES
         cat "$folder/$name.log" >&2
         exit 1
     fi
-    # The shell of the function stays before it where it is called as a function.
+    # Not by the function: the process number would be that of a shell around it.
     command java -Xmx512m -XX:+UseSerialGC -Djava.awt.headless=true -Dlog4j2.level=INFO -cp "$kafka/libs/*" \
         kafka.Kafka "$folder/$name.properties" >"$folder/$name.log" 2>&1 &
     brokers="$brokers $!"
@@ -67,12 +67,13 @@ ready() { # NAME PROCESS
     done
 }
 
-port=${LINKSPAN_DEMO_KAFKA_PORT:-19092}
-echo "starting two Apache Kafka clusters: estate on 127.0.0.1:$port, cloud on 127.0.0.1:$((port + 10))" >&2
-start estate "$port"
+here=${LINKSPAN_DEMO_KAFKA_PORT:-19092}
+there=$((here + 10))
+echo "starting two Apache Kafka clusters: estate on 127.0.0.1:$here, cloud on 127.0.0.1:$there" >&2
+start estate "$here"
 estate=$last
-start cloud "$((port + 10))"
+start cloud "$there"
 cloud=$last
 ready estate "$estate"
 ready cloud "$cloud"
-"${CARGO_TARGET_DIR:-target}/release/linkspan" demo --estate "127.0.0.1:$port" --cloud "127.0.0.1:$((port + 10))" "$@"
+"${CARGO_TARGET_DIR:-target}/release/linkspan" demo --estate "127.0.0.1:$here" --cloud "127.0.0.1:$there" "$@"

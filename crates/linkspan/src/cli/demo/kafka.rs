@@ -180,7 +180,7 @@ async fn make(brokers: &str, topics: &[&str]) -> Result<(), Failure> {
         .iter()
         .map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)))
         .collect();
-    // A broker that has just started may leave the first request without an answer.
+    // A cluster that does not answer is told of soon, and one that just starts is waited for.
     let options = AdminOptions::new()
         .request_timeout(Some(TURN))
         .operation_timeout(Some(TURN));
@@ -189,7 +189,7 @@ async fn make(brokers: &str, topics: &[&str]) -> Result<(), Failure> {
         match admin.create_topics(&new, &options).await {
             Ok(made) => break made,
             Err(error) if Instant::now() > end => return Err(Failure::of(&error)),
-            Err(_) => {}
+            Err(_) => eprintln!("no answer from {brokers} yet"),
         }
     };
     for topic in made {

@@ -7,6 +7,7 @@
 //! The API is that of Amazon Kinesis Data Streams, `Kinesis_20131202`: <https://docs.aws.amazon.com/kinesis/latest/APIReference/>.
 
 mod amazon;
+mod bounded;
 mod catalogue;
 pub mod consumer;
 pub mod decode;

@@ -207,13 +207,17 @@ impl Service {
     pub async fn sweep(&self, now: Timestamp) -> Result<(), LogError> {
         let state = self.state();
         let mut over = Vec::new();
+        // One log that refuses keeps no other from its retention.
+        let mut failed = None;
         for (name, stream) in &state.catalogue.streams {
             let age = Duration::from_secs(u64::from(stream.retention_hours) * 3600);
             for entry in &stream.shards {
                 let Some(shard) = state.shards.get(&(stream.id, entry.number)) else {
                     continue;
                 };
-                shard.log().trim(age, self.options.shard_size, now).await?;
+                if let Err(error) = shard.log().trim(age, self.options.shard_size, now).await {
+                    failed.get_or_insert(error);
+                }
                 let kept = SignedDuration::from_hours(i64::from(stream.retention_hours));
                 if entry
                     .closed
@@ -233,11 +237,13 @@ impl Service {
                     Some(stream.log(number))
                 })
                 .await;
-            if let Ok(Some(log)) = removed {
-                self.logs.remove(&log).await?;
+            if let Ok(Some(log)) = removed
+                && let Err(error) = self.logs.remove(&log).await
+            {
+                failed.get_or_insert(error);
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Tells that streams or shards were made, closed or removed.

@@ -4,7 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::UpTo;
 use super::wire::{Blob, Time};
+
+/// The most records of a call.
+pub(super) const MOST_RECORDS: usize = 500;
+
+/// The most tags of a stream, and of a call.
+pub(super) const MOST_TAGS: usize = 50;
+
+type TagMap = UpTo<BTreeMap<String, String>, MOST_TAGS>;
 
 macro_rules! requests {
     ($($name:ident { $($field:ident: $type:ty,)* })+) => {
@@ -96,7 +105,7 @@ requests! {
         stream_name: Option<String>,
         shard_count: Option<i64>,
         stream_mode_details: Option<StreamMode>,
-        tags: Option<BTreeMap<String, String>>,
+        tags: Option<TagMap>,
     }
     ListStreams {
         limit: Option<i64>,
@@ -139,7 +148,7 @@ of_streams! {
         explicit_hash_key: Option<String>,
     }
     PutRecords {
-        records: Option<Vec<Entry>>,
+        records: Option<UpTo<Vec<Entry>, MOST_RECORDS>>,
     }
     SplitShard {
         shard_to_split: Option<String>,
@@ -153,10 +162,10 @@ of_streams! {
         retention_period_hours: Option<i64>,
     }
     AddTags {
-        tags: Option<BTreeMap<String, String>>,
+        tags: Option<TagMap>,
     }
     RemoveTags {
-        tag_keys: Option<Vec<String>>,
+        tag_keys: Option<UpTo<Vec<String>, MOST_TAGS>>,
     }
     ListTags {
         exclusive_start_tag_key: Option<String>,

@@ -183,10 +183,7 @@ fn compare(
     let low_source = low(&left, source, partition)?.max(first_source);
     let low_target = low(&right, target, partition)?.max(first_target);
     // The first that both still have.
-    let from_source = map
-        .source(low_target)
-        .unwrap_or(first_source)
-        .max(low_source);
+    let from_source = map.back(low_target).max(low_source);
     let from_target = map.target(from_source).unwrap_or(map.target_end());
     let mut left = Side::new(left, source, partition, from_source, map.done())?;
     let mut right = Side::new(right, target, partition, from_target, map.target_end())?;

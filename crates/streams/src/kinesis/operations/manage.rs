@@ -5,8 +5,8 @@ use super::super::fault::{Fault, Kind};
 use super::super::service::{Access, name_of, no_stream};
 use super::super::shapes::{
     ChangeRetention, CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary,
-    DescribedStream, DescribedSummary, EnhancedMonitoring, ListStreams, Nothing, StreamDescription,
-    StreamMode, StreamNames, StreamSummary, Which,
+    DescribedStream, DescribedSummary, EnhancedMonitoring, ListStreams, MOST_TAGS, Nothing,
+    StreamDescription, StreamMode, StreamNames, StreamSummary, Which,
 };
 use super::super::wire::Time;
 use super::{Asked, Silent, required, reshard, within};
@@ -50,7 +50,15 @@ pub(super) async fn create(asked: Asked<'_, CreateStream>) -> Silent {
     };
     let shards = u32::try_from(shards).unwrap_or(u32::MAX);
     let mut stream = StreamEntry::new(shards, on_demand, asked.call.now);
-    stream.tags = request.tags.clone().unwrap_or_default();
+    if let Some(tags) = &request.tags {
+        if tags.len() > MOST_TAGS {
+            return Err(Fault::new(
+                Kind::InvalidArgument,
+                format!("A stream has at most {MOST_TAGS} tags."),
+            ));
+        }
+        stream.tags.clone_from(tags);
+    }
     if !asked.service.create(&name, stream).await? {
         return Err(Fault::new(
             Kind::ResourceInUse,
@@ -111,8 +119,7 @@ pub(super) async fn list(asked: Asked<'_, ListStreams>) -> Result<StreamNames, F
 
 pub(super) async fn describe(asked: Asked<'_, DescribeStream>) -> Result<DescribedStream, Fault> {
     let state = asked.service.state();
-    let (name, stream) = state.named(&asked.request.which())?;
-    asked.allow(Access::Read, Some(name))?;
+    let (name, stream) = asked.look_at(&state, &asked.request.which())?;
     let limit = within(asked.request.limit, "limit", 1, 10_000, 100)?;
     let after = asked.request.exclusive_start_shard_id.as_deref();
     let (shards, more) = reshard::page(stream, after, limit, |_| true);
@@ -131,8 +138,7 @@ pub(super) async fn summary(
     asked: Asked<'_, DescribeStreamSummary>,
 ) -> Result<DescribedSummary, Fault> {
     let state = asked.service.state();
-    let (name, stream) = state.named(&asked.request.which())?;
-    asked.allow(Access::Read, Some(name))?;
+    let (name, stream) = asked.look_at(&state, &asked.request.which())?;
     Ok(DescribedSummary {
         stream_description_summary: description(&asked, name, stream),
     })

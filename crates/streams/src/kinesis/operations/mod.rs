@@ -9,9 +9,10 @@ mod write;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::catalogue::StreamEntry;
 use super::fault::{Fault, Kind};
-use super::service::{Access, Call, Service};
-use super::shapes;
+use super::service::{Access, Call, Service, State, name_of};
+use super::shapes::{self, Which};
 
 pub(super) use reshard::bounded;
 
@@ -41,6 +42,16 @@ impl<T> Asked<'_, T> {
                 self.call.operation
             ),
         ))
+    }
+
+    /// The stream that is to be looked at. Who may not is told so whether it is there or not.
+    fn look_at<'s>(
+        &self,
+        state: &'s State,
+        which: &Which,
+    ) -> Result<(&'s str, &'s StreamEntry), Fault> {
+        self.allow(Access::Read, Some(&name_of(which)?))?;
+        state.named(which)
     }
 
     /// A stream's ARN.

@@ -23,8 +23,7 @@ pub(super) async fn iterator(
 ) -> Result<ShardIteratorAnswer, Fault> {
     let state = asked.service.state();
     let request = &asked.request;
-    let (name, stream) = state.named(&request.which())?;
-    asked.allow(Access::Read, Some(name))?;
+    let (name, stream) = asked.look_at(&state, &request.which())?;
     let id = required(request.shard_id.as_deref(), "shardId")?;
     let kind = required(request.shard_iterator_type.as_deref(), "shardIteratorType")?;
     let missing = || {

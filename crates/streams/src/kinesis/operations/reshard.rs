@@ -97,8 +97,7 @@ pub(super) async fn list(asked: Asked<'_, ListShards>) -> Result<Shards, Fault> 
         },
         None => which,
     };
-    let (name, stream) = state.named(&which)?;
-    asked.allow(Access::Read, Some(name))?;
+    let (name, stream) = asked.look_at(&state, &which)?;
     let after = token_after.or(request.exclusive_start_shard_id.as_deref());
     let filter = request.shard_filter.as_ref();
     let kind = filter.and_then(|filter| filter.kind.as_deref());

@@ -2,11 +2,8 @@
 
 use super::super::fault::{Fault, Kind};
 use super::super::service::{Access, name_of, no_stream};
-use super::super::shapes::{AddTags, ListTags, Nothing, RemoveTags, Tag, Tags};
+use super::super::shapes::{AddTags, ListTags, MOST_TAGS, Nothing, RemoveTags, Tag, Tags};
 use super::{Asked, Silent, required, within};
-
-/// The most tags of a stream.
-const MOST: usize = 50;
 
 pub(super) async fn add(asked: Asked<'_, AddTags>) -> Silent {
     let name = name_of(&asked.request.which())?;
@@ -28,11 +25,13 @@ pub(super) async fn add(asked: Asked<'_, AddTags>) -> Silent {
             let stream = state.catalogue.streams.get_mut(&name);
             let stream = stream.ok_or_else(|| no_stream(&name))?;
             let mut all = stream.tags.clone();
-            all.extend(tags.clone());
-            if all.len() > MOST {
+            all.extend(tags.iter().map(|(key, value)| (key.clone(), value.clone())));
+            if all.len() > MOST_TAGS {
                 return Err(Fault::new(
                     Kind::InvalidArgument,
-                    format!("Failed to add tags to stream {name}: it would have more than {MOST}."),
+                    format!(
+                        "Failed to add tags to stream {name}: it would have more than {MOST_TAGS}."
+                    ),
                 ));
             }
             stream.tags = all;
@@ -45,6 +44,13 @@ pub(super) async fn remove(asked: Asked<'_, RemoveTags>) -> Silent {
     let name = name_of(&asked.request.which())?;
     asked.allow(Access::Admin, Some(&name))?;
     let keys = required(asked.request.tag_keys.as_ref(), "tagKeys")?;
+    if !(1..=MOST_TAGS).contains(&keys.len()) {
+        return Err(Fault::validation(
+            format!("[{} keys or more]", keys.len()),
+            "tagKeys",
+            &format!("Member must have length between 1 and {MOST_TAGS}"),
+        ));
+    }
     asked
         .service
         .change(|state| {
@@ -58,8 +64,7 @@ pub(super) async fn remove(asked: Asked<'_, RemoveTags>) -> Silent {
 
 pub(super) async fn list(asked: Asked<'_, ListTags>) -> Result<Tags, Fault> {
     let state = asked.service.state();
-    let (name, stream) = state.named(&asked.request.which())?;
-    asked.allow(Access::Read, Some(name))?;
+    let (_, stream) = asked.look_at(&state, &asked.request.which())?;
     let limit = within(asked.request.limit, "limit", 1, 50, 50)?;
     let after = asked.request.exclusive_start_tag_key.as_ref();
     let mut tags = stream

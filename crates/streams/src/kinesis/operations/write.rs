@@ -11,7 +11,7 @@ use super::super::hash_key::HashKey;
 use super::super::sequence::Sequence;
 use super::super::service::{Access, State, name_of};
 use super::super::shapes::{
-    Entry, PutEntry, PutRecord, PutRecordAnswer, PutRecords, PutRecordsAnswer,
+    Entry, MOST_RECORDS, PutEntry, PutRecord, PutRecordAnswer, PutRecords, PutRecordsAnswer,
 };
 use super::super::shard::{Stored, fault_of};
 use super::{Asked, required};
@@ -19,8 +19,6 @@ use crate::log::LogError;
 
 /// The largest record's data.
 const MOST_DATA: usize = 1 << 20;
-/// The most records of a call.
-const MOST_RECORDS: usize = 500;
 /// The most bytes of a call, partition keys among them.
 const MOST_BYTES: usize = 10 << 20;
 /// How often a record looks for its shard anew when it was closed meanwhile.
@@ -59,7 +57,7 @@ pub(super) async fn many(asked: Asked<'_, PutRecords>) -> Result<PutRecordsAnswe
     let records = required(asked.request.records.as_ref(), "records")?;
     if !(1..=MOST_RECORDS).contains(&records.len()) {
         return Err(Fault::validation(
-            format!("[{} records]", records.len()),
+            format!("[{} records or more]", records.len()),
             "records",
             &format!("Member must have length between 1 and {MOST_RECORDS}"),
         ));

@@ -5,6 +5,7 @@
 //! the disk; the others keep them in memory. Good as ratios on one machine, not as promises.
 
 mod kinesis_peers;
+mod programs;
 mod table;
 
 use std::error::Error;

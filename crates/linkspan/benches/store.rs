@@ -22,6 +22,7 @@
 //! good as ratios on one machine, not as promises.
 
 mod graphile;
+mod programs;
 mod scenarios;
 mod table;
 

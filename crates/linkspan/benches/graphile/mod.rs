@@ -2,12 +2,12 @@
 //! versions, and run by `bench.mjs`, which says how it is used.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::programs::{self, said};
 use crate::scenarios::{Load, Run};
 
 const FILES: [(&str, &str); 3] = [
@@ -33,20 +33,17 @@ impl Graphile {
     ///
     /// Why it cannot be had.
     pub(crate) async fn set_up() -> Result<Self, String> {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../bench/graphile");
-        let node = said(Command::new("node").arg("--version")).await?;
-        let installed = folder.join("installed");
+        let folder = programs::folder("graphile");
+        let node = said(Command::new("node").arg("--version"), PATIENCE).await?;
         let lock = FILES[1].1;
-        if std::fs::read_to_string(&installed).unwrap_or_default() != lock {
-            std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-            write(&folder)?;
+        programs::write(&folder, &FILES)?;
+        if !programs::is_installed(&folder, lock) {
             eprintln!("installing Graphile Worker by npm");
             let mut npm = Command::new("npm");
             npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-            said(npm.current_dir(&folder)).await?;
-            std::fs::write(&installed, lock).map_err(|error| error.to_string())?;
+            said(npm.current_dir(&folder), PATIENCE).await?;
+            programs::installed(&folder, lock)?;
         }
-        write(&folder)?;
         let lock: Value = serde_json::from_str(lock).map_err(|error| error.to_string())?;
         let own = &lock["packages"]["node_modules/graphile-worker"]["version"];
         let own = own.as_str().unwrap_or_default();
@@ -83,7 +80,7 @@ impl Graphile {
             .current_dir(&self.folder)
             .env("DATABASE_URL", database)
             .env("BENCH_LOAD", load.to_string());
-        let output = said(&mut node).await?;
+        let output = said(&mut node, PATIENCE).await?;
         let outcome: Value = serde_json::from_str(&output).map_err(|error| error.to_string())?;
         let number = |key: &str| outcome[key].as_f64().ok_or(format!("no {key}"));
         let calls = outcome["times"].as_array().into_iter().flatten();
@@ -93,30 +90,4 @@ impl Graphile {
             calls: calls.filter_map(Value::as_f64).collect(),
         })
     }
-}
-
-fn write(folder: &std::path::Path) -> Result<(), String> {
-    for (name, text) in FILES {
-        std::fs::write(folder.join(name), text).map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
-/// Runs a program, and gives what it says.
-async fn said(command: &mut Command) -> Result<String, String> {
-    let name = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, running)
-        .await
-        .map_err(|_| format!("{name} took too long"))?
-        .map_err(|error| format!("{name}: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{name}: {}", said.trim()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

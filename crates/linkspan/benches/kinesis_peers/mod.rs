@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use crate::programs::{self, said};
+
 const NODE: [(&str, &str); 2] = [
     ("package.json", include_str!("package.json")),
     ("package-lock.json", include_str!("package-lock.json")),
@@ -34,13 +36,15 @@ pub(crate) struct Python(PathBuf);
 impl Peer {
     /// kinesalite, its streams in memory.
     pub(crate) async fn kinesalite() -> Result<Self, String> {
-        let folder = folder("kinesalite");
-        if install(&folder, &NODE)? {
+        let folder = programs::folder("kinesalite");
+        let lock = NODE[1].1;
+        programs::write(&folder, &NODE)?;
+        if !programs::is_installed(&folder, lock) {
             eprintln!("installing kinesalite by npm");
             let mut npm = Command::new("npm");
             npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
             said(npm.current_dir(&folder), PATIENCE).await?;
-            installed(&folder, &NODE)?;
+            programs::installed(&folder, lock)?;
         }
         let port = free_port()?;
         let mut node = Command::new("node");
@@ -78,8 +82,10 @@ impl Peer {
 impl Python {
     /// Installs boto3 and moto, where they are not.
     pub(crate) async fn set_up() -> Result<Self, String> {
-        let folder = folder("kinesis-python");
-        if install(&folder, &PYTHON[..1])? {
+        let folder = programs::folder("kinesis-python");
+        let lock = PYTHON[0].1;
+        programs::write(&folder, &PYTHON)?;
+        if !programs::is_installed(&folder, lock) {
             eprintln!("installing boto3 and moto by pip");
             let mut venv = Command::new("python3");
             venv.args(["-m", "venv", "venv"]).current_dir(&folder);
@@ -88,9 +94,8 @@ impl Python {
             pip.args(["install", "--quiet", "-r", "requirements.txt"])
                 .current_dir(&folder);
             said(&mut pip, PATIENCE).await?;
-            installed(&folder, &PYTHON[..1])?;
+            programs::installed(&folder, lock)?;
         }
-        write(&folder, &PYTHON)?;
         Ok(Self(folder))
     }
 
@@ -116,54 +121,8 @@ impl Python {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-        .join("../bench")
-        .join(name)
-}
-
-/// Writes what an installation is made from; false where it was made from the same already.
-fn install(folder: &std::path::Path, files: &[(&str, &str)]) -> Result<bool, String> {
-    let made_from = std::fs::read_to_string(folder.join("installed")).unwrap_or_default();
-    let of: String = files.iter().map(|(_, text)| *text).collect();
-    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    write(folder, files)?;
-    Ok(made_from != of)
-}
-
-fn installed(folder: &std::path::Path, files: &[(&str, &str)]) -> Result<(), String> {
-    let of: String = files.iter().map(|(_, text)| *text).collect();
-    std::fs::write(folder.join("installed"), of).map_err(|error| error.to_string())
-}
-
-fn write(folder: &std::path::Path, files: &[(&str, &str)]) -> Result<(), String> {
-    for (name, text) in files {
-        std::fs::write(folder.join(name), text).map_err(|error| error.to_string())?;
-    }
-    Ok(())
-}
-
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     Ok(address.port())
-}
-
-/// Runs a program, and gives what it says.
-async fn said(command: &mut Command, patience: Duration) -> Result<String, String> {
-    let name = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(patience, running)
-        .await
-        .map_err(|_| format!("{name} took too long"))?
-        .map_err(|error| format!("{name}: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{name}: {}", said.trim()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

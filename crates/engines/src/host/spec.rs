@@ -90,7 +90,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// After how many invocations a worker is replaced.
     pub recycle_after: u32,
-    /// Most memory of one worker (address space), in bytes.
+    /// Most memory that one worker may write to, in bytes.
     pub memory: u64,
     /// Largest answer, in bytes.
     pub max_answer: usize,

@@ -84,9 +84,29 @@ fn die_with_host(policy: &Policy, found: &mut Enforcement) -> Result<(), HostGon
     }
 }
 
+/// Addresses beyond the memory: what the allocator reserves for its arenas, and never all touches.
+const RESERVED: u64 = 512 << 20;
+
+/// The address space that this process has mapped, in bytes: the program and its libraries.
+fn mapped() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages.saturating_mul(rustix::param::page_size() as u64)
+}
+
 fn limit(policy: &Policy, found: &mut Enforcement) {
+    // What is counted as memory is what can be written to, so that a larger program leaves a document no less of it. Shared mappings
+    // are not counted there; the address space bounds them.
+    let addresses = mapped()
+        .saturating_add(policy.memory)
+        .saturating_add(RESERVED);
     let limits = [
-        (Resource::As, policy.memory, "memory"),
+        (Resource::Data, policy.memory, "memory"),
+        (Resource::As, addresses, "address space"),
         (Resource::Fsize, 0, "written files"),
         (Resource::Nofile, 256, "open files"),
         (Resource::Core, 0, "core files"),

@@ -39,7 +39,7 @@ pub struct Policy {
     pub folder: PathBuf,
     /// Further files and folders that it may read: language data outside the usual places.
     pub readable: Vec<PathBuf>,
-    /// Most memory (address space), in bytes.
+    /// Most memory that it may write to, its stacks included, in bytes.
     pub memory: u64,
     /// The process that must be its parent.
     pub host: Option<u32>,

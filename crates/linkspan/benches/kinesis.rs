@@ -1,8 +1,9 @@
 //! Records a second into the Kinesis face, beside two other servers that speak Kinesis: `cargo bench -p linkspan --bench kinesis`.
 //!
-//! Every load is `PutRecords` of 500 records of 1 KiB into a stream of four shards, on the same machine, one server after the other:
-//! by one boto3 client, and by a Rust client with one or eight calls at once, in JSON and in CBOR. Ours answers when the records are on
-//! the disk; the others keep them in memory. Good as ratios on one machine, not as promises.
+//! Every load is `PutRecords` of 500 records of 1 KiB (where not said otherwise) into a stream of four shards, on the same machine, one
+//! server after the other: by one boto3 client, and by a Rust client with one or eight calls at once, in JSON and in CBOR. Ours answers
+//! when the records are on the disk; the others keep them in memory. Good as ratios on one machine, not as promises. `ONLY` names a part
+//! of the loads' names: `ONLY=JSON`.
 
 mod kinesis_peers;
 mod programs;
@@ -46,15 +47,29 @@ enum Form {
 #[derive(Clone, Copy)]
 enum Load {
     Boto3,
-    Rust(Form, usize),
+    /// So many calls at once, of so many records each.
+    Rust(Form, usize, usize),
 }
 
-const LOADS: [(&str, Load); 5] = [
+/// kinesalite cuts a CBOR answer off at 16 KiB, so that it can be compared with calls of fewer records only.
+const FEWER: usize = 100;
+
+const LOADS: [(&str, Load); 6] = [
     ("one boto3 client", Load::Boto3),
-    ("one Rust client, JSON", Load::Rust(Form::Json, 1)),
-    ("one Rust client, CBOR", Load::Rust(Form::Cbor, 1)),
-    ("eight calls at once, JSON", Load::Rust(Form::Json, 8)),
-    ("eight calls at once, CBOR", Load::Rust(Form::Cbor, 8)),
+    ("one Rust client, JSON", Load::Rust(Form::Json, 1, RECORDS)),
+    ("one Rust client, CBOR", Load::Rust(Form::Cbor, 1, RECORDS)),
+    (
+        "a Rust client, eight calls at once, JSON",
+        Load::Rust(Form::Json, 8, RECORDS),
+    ),
+    (
+        "a Rust client, eight calls at once, CBOR",
+        Load::Rust(Form::Cbor, 8, RECORDS),
+    ),
+    (
+        "a Rust client, eight calls of 100 records at once, CBOR",
+        Load::Rust(Form::Cbor, 8, FEWER),
+    ),
 ];
 
 /// A server, as a client sees it.
@@ -110,13 +125,17 @@ async fn compare() -> Result<(), Box<dyn Error>> {
     head.extend(servers.iter().map(|server| server.name.as_str()));
     head.push("ours to the best of the others");
     let mut table = Table::new(&head);
-    for (name, load) in LOADS {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for (name, load) in LOADS.into_iter().filter(|(name, _)| name.contains(&only)) {
         let mut rates = vec![Vec::new(); servers.len()];
         for _ in 0..ROUNDS {
             for (server, rates) in servers.iter().zip(&mut rates) {
                 match Box::pin(server.put(load, &python)).await {
                     Ok(rate) => rates.push(rate),
-                    Err(error) => eprintln!("{}, {name}: {error}", server.name),
+                    Err(error) => {
+                        let line = error.lines().next().unwrap_or_default();
+                        eprintln!("{}, {name}: {line}", server.name);
+                    }
                 }
             }
         }
@@ -183,18 +202,18 @@ impl Server {
 
     /// Puts a load on it; the acknowledged records a second.
     async fn put(&self, load: Load, python: &Python) -> Result<f64, String> {
-        let (form, at_once) = match load {
+        let (form, at_once, count) = match load {
             Load::Boto3 => {
                 let key = (self.key.0.as_str(), self.key.1.as_str());
                 return python.put(&self.endpoint, STREAM, key, TIME).await;
             }
-            Load::Rust(form, at_once) => (form, at_once),
+            Load::Rust(form, at_once, count) => (form, at_once, count),
         };
         let client = reqwest::Client::builder()
             .no_proxy()
             .build()
             .map_err(|error| error.to_string())?;
-        let body: Arc<[u8]> = put_records(form).into();
+        let body: Arc<[u8]> = put_records(form, count).into();
         let begin = Instant::now();
         let callers = (0..at_once).map(|_| async {
             let mut acknowledged = 0;
@@ -202,7 +221,7 @@ impl Server {
                 let answer = self
                     .call(&client, "PutRecords", form, body.to_vec())
                     .await?;
-                acknowledged += RECORDS - failed(form, &answer)?;
+                acknowledged += count - failed(form, &answer)?;
             }
             Ok::<_, String>(acknowledged)
         });
@@ -271,7 +290,7 @@ impl Server {
 }
 
 /// The body of one call.
-fn put_records(form: Form) -> Vec<u8> {
+fn put_records(form: Form, count: usize) -> Vec<u8> {
     let data = |number: usize| -> Vec<u8> {
         let byte = |at: usize| (number.wrapping_mul(31) ^ at.wrapping_mul(197)) as u8;
         (0..SIZE).map(byte).collect()
@@ -280,7 +299,7 @@ fn put_records(form: Form) -> Vec<u8> {
     match form {
         Form::Json => {
             let record = |number| json!({ "Data": STANDARD.encode(data(number)), "PartitionKey": key(number) });
-            let records: Vec<_> = (0..RECORDS).map(record).collect();
+            let records: Vec<_> = (0..count).map(record).collect();
             json!({ "StreamName": STREAM, "Records": records })
                 .to_string()
                 .into_bytes()
@@ -293,7 +312,7 @@ fn put_records(form: Form) -> Vec<u8> {
                     (text("PartitionKey"), Cbor::Text(key(number))),
                 ])
             };
-            let records = Cbor::Array((0..RECORDS).map(record).collect());
+            let records = Cbor::Array((0..count).map(record).collect());
             let body = Cbor::Map(vec![
                 (text("StreamName"), text(STREAM)),
                 (text("Records"), records),

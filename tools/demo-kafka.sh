@@ -21,27 +21,8 @@ java() { command java -XX:+UseSerialGC -Djava.awt.headless=true -Dlog4j2.level=I
 
 start() { # NAME PORT
     name=$1 port=$2 controller=$(($2 + 1))
-    cat >"$folder/$name.properties" <<PROPERTIES
-process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
-log.dirs=$folder/$name
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-log.cleaner.dedupe.buffer.size=4194304
-PROPERTIES
+    sed -e "s|@PORT@|$port|g" -e "s|@CONTROLLER@|$controller|g" -e "s|@FOLDER@|$folder/$name|g" \
+        tools/kafka.properties >"$folder/$name.properties"
     id=$(java -Xmx128m kafka.tools.StorageTool random-uuid 2>/dev/null)
     if ! java -Xmx128m kafka.tools.StorageTool format --standalone --cluster-id "$id" --config "$folder/$name.properties" >"$folder/$name.log" 2>&1; then
         cat "$folder/$name.log" >&2

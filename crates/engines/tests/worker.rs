@@ -366,24 +366,34 @@ async fn each_fault_costs_its_own_invocation_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hang_ends_at_the_time_limit_or_at_the_callers_deadline() {
+async fn a_hang_ends_at_the_time_limit() {
     let pool = pool(Limits {
-        time_limit: Duration::from_millis(300),
+        time_limit: Duration::from_secs(1),
         ..limits()
     });
     for text in ["hang", "spin"] {
         let error = ask(&pool, text).await.unwrap_err();
         assert_eq!(error.code, Code::EngineTimeout, "{}", error.detail);
     }
-    let soon = Instant::now() + Duration::from_millis(100);
+    until(&pool, "the late workers are gone", |stats| {
+        stats.timed_out == 2 && stats.running == 0 && stats.crashed == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hang_ends_at_the_callers_deadline_and_the_next_one_is_served() {
+    let pool = pool(limits());
+    // The deadline begins when the worker is there: how long its start takes is the machine's affair.
     assert_eq!(ask(&pool, "echo warm").await.unwrap(), "warm");
+    let soon = Instant::now() + Duration::from_secs(1);
     assert_eq!(
         ask_until(&pool, "hang", Some(soon)).await.unwrap_err().code,
         Code::DeadlineExceeded
     );
     assert_eq!(ask(&pool, "echo on").await.unwrap(), "on");
-    until(&pool, "the late workers are gone", |stats| {
-        stats.timed_out == 3 && stats.running == 1 && stats.crashed == 0
+    until(&pool, "the late worker is gone", |stats| {
+        stats.timed_out == 1 && stats.running == 1 && stats.crashed == 0
     })
     .await;
 }
@@ -450,10 +460,9 @@ async fn no_more_workers_work_than_may_and_the_rest_wait_their_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_are_recycled_and_end_when_idle() {
+async fn workers_are_recycled() {
     let pool = pool(Limits {
         recycle_after: 2,
-        idle_timeout: Duration::from_millis(100),
         ..limits()
     });
     let mut pids = Vec::new();
@@ -464,11 +473,27 @@ async fn workers_are_recycled_and_end_when_idle() {
         pids[0] == pids[1] && pids[1] != pids[2] && pids[2] == pids[3],
         "{pids:?}"
     );
-    assert_eq!(pool.stats().recycled, 2);
-    ask(&pool, "echo and idle").await.unwrap();
-    until(&pool, "none is left", |stats| stats.running == 0).await;
-    assert_eq!((pool.stats().idled_out, pool.stats().crashed), (1, 0));
-    assert_eq!(ask(&pool, "echo again").await.unwrap(), "again");
+    until(&pool, "both have ended", |stats| {
+        stats.recycled == 2 && stats.running == 0 && stats.crashed == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_end_when_idle() {
+    let pool = pool(Limits {
+        idle_timeout: Duration::from_millis(100),
+        ..limits()
+    });
+    for starts in 1..=2 {
+        assert_eq!(ask(&pool, "echo and idle").await.unwrap(), "and idle");
+        until(&pool, "none is left", |stats| stats.running == 0).await;
+        let stats = pool.stats();
+        assert_eq!(
+            (stats.idled_out, stats.cold_starts, stats.crashed),
+            (starts, starts, 0)
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

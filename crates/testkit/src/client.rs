@@ -95,14 +95,23 @@ impl Client {
         Answer::of(self.request(Method::POST, path)).await
     }
 
-    /// The result of a job, waited for.
+    /// The result of a job, waited for: some minutes, on a machine that has much to do.
     ///
     /// # Panics
     ///
     /// When the gateway does not answer.
     pub async fn result(&self, job: &str) -> Answer {
-        let request = self.request(Method::GET, &format!("/v1/jobs/{job}/result"));
-        Answer::of(request.header("prefer", "wait=60")).await
+        let path = format!("/v1/jobs/{job}/result");
+        let mut waits = 5;
+        loop {
+            let request = self.request(Method::GET, &path);
+            let answer = Answer::of(request.header("prefer", "wait=60")).await;
+            waits -= 1;
+            let is_early = answer.status == 409 && answer.code() == "not-ready";
+            if !is_early || waits == 0 {
+                return answer;
+            }
+        }
     }
 }
 

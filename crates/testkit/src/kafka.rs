@@ -5,7 +5,6 @@
 //! input is closed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,11 +12,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::ports;
+
 /// How long the broker may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the broker writes when it takes requests.
 const READY: &str = "Kafka Server started";
+
+/// A broker's properties, without its ports and its folder.
+const PROPERTIES: &str = include_str!("../../../tools/kafka.properties");
 
 /// Starts the broker, and tells its process number. Stops it when nobody holds this shell's standard input any more: with SIGKILL, for
 /// nobody is left to see how it ends; with SIGTERM after the word `stop`. Its folder goes too, unless the last word says otherwise.
@@ -94,7 +98,7 @@ impl KafkaCluster {
             .prefix("linkspan-kafka-")
             .tempdir()
             .expect("a temporary folder");
-        let (port, controller) = free_ports();
+        let [port, controller] = ports::free();
         let cluster = Self {
             folder,
             port,
@@ -216,36 +220,11 @@ impl KafkaCluster {
     }
 
     fn write_properties(&self, more: &[&str]) {
-        let Self {
-            port, controller, ..
-        } = self;
         let data = self.folder.path().join("data");
-        let mut text = format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             inter.broker.listener.name=PLAINTEXT\n\
-             log.dirs={}\n\
-             num.partitions=1\n\
-             auto.create.topics.enable=false\n\
-             default.replication.factor=1\n\
-             offsets.topic.replication.factor=1\n\
-             offsets.topic.num.partitions=4\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
-             transaction.state.log.num.partitions=4\n\
-             share.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\n\
-             share.coordinator.state.topic.num.partitions=1\n\
-             group.initial.rebalance.delay.ms=0\n\
-             group.min.session.timeout.ms=1000\n\
-             log.cleaner.dedupe.buffer.size=4194304\n",
-            data.display()
-        );
+        let mut text = PROPERTIES
+            .replace("@PORT@", &self.port.to_string())
+            .replace("@CONTROLLER@", &self.controller.to_string())
+            .replace("@FOLDER@", &data.display().to_string());
         for property in more {
             text.push_str(property);
             text.push('\n');
@@ -301,13 +280,6 @@ fn libraries() -> &'static Path {
         let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         root.join(folder).join("libs")
     })
-}
-
-/// Two ports at once, so that they differ.
-fn free_ports() -> (u16, u16) {
-    let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).expect("a free port"));
-    let [one, other] = listeners.map(|listener| listener.local_addr().expect("its address").port());
-    (one, other)
 }
 
 /// Kafka's ids are sixteen bytes in base64; clusters that live at the same time have different ones.

@@ -8,10 +8,12 @@ mod client;
 pub mod faults;
 pub mod kafka;
 pub mod ledger;
+mod ports;
 mod postgres;
 mod process;
 mod s3;
 pub mod smtp;
+pub mod topics;
 
 pub use browser::Browser;
 pub use client::{Answer, Client};

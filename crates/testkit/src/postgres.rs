@@ -4,7 +4,6 @@
 //! input is closed.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,10 +72,11 @@ impl PostgresServer {
                 "the folder gets its user"
             );
         }
+        let [port] = crate::ports::free();
         let server = Self {
             binaries,
             folder,
-            port: free_port(),
+            port,
             settings: settings
                 .iter()
                 .map(|setting| (*setting).to_owned())
@@ -300,11 +300,6 @@ fn binaries() -> PathBuf {
         .unwrap_or_else(|| {
             panic!("there is no PostgreSQL server on this machine: run `make setup`")
         })
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 fn is_root() -> bool {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 
 /// How long a gateway may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A folder with a configuration, and the program.
 pub struct Setup {
@@ -103,7 +103,7 @@ impl Setup {
     ///
     /// # Panics
     ///
-    /// When it ends or says nothing for a minute; its log is shown.
+    /// When it ends or says nothing for some minutes; its log is shown.
     #[must_use]
     pub fn serve(&self) -> Gateway {
         let mut child = self
@@ -188,7 +188,7 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// When it does not end within a minute.
+    /// When it does not end within some minutes.
     pub fn stop(self) -> Option<i32> {
         self.signal("TERM");
         self.wait()
@@ -198,7 +198,7 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// When it does not end within a minute.
+    /// When it does not end within some minutes.
     pub fn wait(mut self) -> Option<i32> {
         let end = std::time::Instant::now() + PATIENCE;
         while std::time::Instant::now() < end {

@@ -42,9 +42,10 @@ impl S3Server {
     pub fn start(bucket: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join(bucket)).expect("a folder for the bucket");
+        let [port] = crate::ports::free();
         let mut server = Self {
             folder,
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            address: (Ipv4Addr::LOCALHOST, port).into(),
             running: None,
         };
         server.start_again();

@@ -21,6 +21,9 @@ use super::spec::Handshake;
 /// How long a worker that is asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long what a worker said last may take to be read after its end, on a machine that has much to do.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A worker process. When it is dropped, the process is killed; it is reaped in any case.
 pub(super) struct Process {
     pid: Pid,
@@ -60,7 +63,7 @@ impl Process {
             // A process that the worker left behind may hold the pipe open: it was killed with its group, so this is short.
             if let Some(stderr) = stderr {
                 let abort = stderr.abort_handle();
-                if timeout(GRACE, stderr).await.is_err() {
+                if timeout(LAST_WORDS, stderr).await.is_err() {
                     abort.abort();
                 }
             }

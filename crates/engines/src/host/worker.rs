@@ -21,8 +21,9 @@ use super::stats::{Counters, Running};
 use crate::engine::EngineError;
 use crate::sandbox::Enforcement;
 
-/// How long an answer may be on its way after its worker has ended, or an end after the connection.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long an answer may be on its way after its worker has ended, or an end after the connection: on a machine that has much to do,
+/// a process with a gigabyte takes its time to end, and how it ended is the reason that the caller is told.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A worker process that has asked for work. Dropped, it is killed.
 pub(super) struct Worker {

@@ -19,7 +19,7 @@ use super::session::Session;
 use crate::keys::Action;
 use crate::refusal::Refusal;
 use crate::store::{ResultQuery, Sight};
-use look::{Look, Needle};
+use look::{Look, Needle, View};
 use write::Form;
 
 /// A result with where it came from.
@@ -85,7 +85,6 @@ pub(super) async fn list(
     let most = session.gateway.config.limits.max_page.min(1000);
     let limit = given.limit.unwrap_or(50).clamp(1, most);
     let query = ResultQuery {
-        sight: None,
         failed: failed(given.status.as_deref())?,
         record: given.record,
         from: query::time("from", given.from.as_deref())?,
@@ -93,11 +92,12 @@ pub(super) async fn list(
         after: query::cursor(given.after.as_deref())?,
         integration: given.integration,
         limit,
+        ..ResultQuery::default()
     };
     let needle = given.q.filter(|q| !q.is_empty()).map(|q| Needle::new(&q));
     let look = Look {
         store: session.gateway.store.clone(),
-        sights: sights(&session, sight, query.integration.as_deref()),
+        views: views(&session, sight, query.integration.as_deref()),
         query,
         needle,
     };
@@ -105,27 +105,42 @@ pub(super) async fn list(
     form.answer(page)
 }
 
-/// Whose results the caller sees: its own, those of whoever it is an administrator of, and the records of each stream that it may read.
-fn sights(
-    session: &Session,
-    sight: Option<Sight>,
-    integration: Option<&str>,
-) -> Vec<Option<Sight>> {
+/// What the caller sees: its own, everybody's of the integrations that it is an administrator of, and the records of each stream that it
+/// may read.
+fn views(session: &Session, sight: Option<Sight>, integration: Option<&str>) -> Vec<View> {
+    let asked = integration.map(str::to_owned);
     let Some(sight) = sight else {
-        return vec![None];
+        return vec![View {
+            integration: asked,
+            sight: None,
+        }];
     };
+    let whole = sight.whole.iter().map(|one| View {
+        integration: Some(one.clone()),
+        sight: None,
+    });
     let streams = session.gateway.streams.iter().filter(|reader| {
-        let name = reader.integration.name.as_str();
-        integration.is_none_or(|one| one == name) && session.caller.may(Action::Read, name)
+        let name = &reader.integration.name;
+        session.caller.may(Action::Read, name) && !sight.whole.contains(name)
     });
-    let records = streams.map(|reader| {
-        Some(Sight {
+    let records = streams.map(|reader| View {
+        integration: Some(reader.integration.name.clone()),
+        sight: Some(Sight {
             caller: format!("stream:{}", reader.stream),
-            own: Some(vec![reader.integration.name.clone()]),
+            own: None,
             whole: Vec::new(),
-        })
+        }),
     });
-    records.chain([Some(sight.clone())]).collect()
+    let mut views: Vec<_> = whole.chain(records).collect();
+    views.retain(|view| asked.is_none() || view.integration == asked);
+    views.push(View {
+        integration: asked,
+        sight: Some(Sight {
+            whole: Vec::new(),
+            ..sight
+        }),
+    });
+    views
 }
 
 fn failed(status: Option<&str>) -> Result<Option<bool>, Refusal> {

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 /// How long a lock is waited for: a program that another thread just started has a copy of every open file for an
 /// instant, and a gateway that is replaced may still be ending.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes the lock. It is released with the file.
 ///
 /// # Errors
 ///
-/// `WouldBlock`: another one has held it for the whole of a second.
+/// `WouldBlock`: another one has held it for some seconds.
 pub(super) fn take(file: &File) -> Result<(), TryLockError> {
     let deadline = Instant::now() + PATIENCE;
     loop {

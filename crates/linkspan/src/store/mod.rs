@@ -65,6 +65,7 @@ pub use queue::{
 };
 pub use sessions::{SessionRecord, SessionStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub(crate) use streams::id_made;
 pub use streams::{
     Hold, Label, LabelCount, LabelQuery, LaneProgress, LaneStatus, RecordOutcome, ResultPage,
     ResultQuery, StreamCommit, StreamCommitted, StreamStore, TakeLanes, Takeable, TakenLane,

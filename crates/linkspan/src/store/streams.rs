@@ -23,8 +23,11 @@ pub(in crate::store) const TOLD: usize = 64;
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
-/// In milliseconds.
-const DAY: i64 = 86_400_000;
+/// In milliseconds. A job is made within so long of its id, whatever became of the clock in between.
+const HOUR: i64 = 3_600_000;
+
+/// So many rows are looked at by one listing of results, whatever is asked for: no caller keeps the others from reading.
+const MOST_LOOKED_AT: u32 = 10_000;
 
 /// The streams' side of the store.
 #[async_trait]
@@ -82,7 +85,8 @@ pub trait StreamStore: Send + Sync {
     /// Nothing was forgotten.
     async fn forget_lanes(&self, stream: &str, lanes: Vec<String>) -> Result<(), StoreError>;
 
-    /// A page of jobs that have ended with a result that is still there, newest first, with the results.
+    /// A page of jobs that have ended with a result that is still there, newest first, with the results. It looks through so many rows
+    /// at most ([`ResultQuery::look`]) in the order of an index: a page with a `next` may be short, even empty.
     ///
     /// # Errors
     ///
@@ -246,7 +250,7 @@ pub struct ResultQuery {
     pub integration: Option<String>,
     /// Only those that failed, or only those that succeeded.
     pub failed: Option<bool>,
-    /// Only those whose record stands there: see [`RecordOutcome::record`].
+    /// Only those of a record that stands there: see [`RecordOutcome::record`].
     pub record: Option<String>,
     /// Only those made at this time or later.
     pub from: Option<Timestamp>,
@@ -256,6 +260,8 @@ pub struct ResultQuery {
     pub after: Option<InvocationId>,
     /// At most so many; 0 counts as 1, and more than 1,000 as 1,000.
     pub limit: u32,
+    /// At most so many rows are looked at, whether they fit or not; 0 counts as 10,000, and so does more.
+    pub look: u32,
 }
 
 /// A page of results.
@@ -263,8 +269,27 @@ pub struct ResultQuery {
 pub struct ResultPage {
     /// The jobs with their results as JSON text, newest first.
     pub results: Vec<(Job, String)>,
-    /// The cursor of the next page; none on the last one.
+    /// The cursor of the next page, from where on nothing was looked at; none where everything was.
     pub next: Option<InvocationId>,
+    /// So many rows were looked at. It may be less on the last page.
+    pub looked: u32,
+}
+
+/// In the order of which index results are looked through. What the index does not know is asked of each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Walk<'q> {
+    /// Of records that stand at one place.
+    Record(&'q str),
+    /// Of an integration, those that failed.
+    Failed(&'q str),
+    /// Of a caller.
+    Caller(&'q str),
+    /// Of an integration.
+    Integration(&'q str),
+    /// All that failed.
+    AllFailed,
+    /// All.
+    All,
 }
 
 /// Which labels are counted.
@@ -296,7 +321,7 @@ impl RecordOutcome {
             None => (JobState::Succeeded, AttemptOutcome::Succeeded),
             Some(_) => (JobState::Failed, AttemptOutcome::Failed),
         };
-        let created = made(self.id);
+        let created = id_made(self.id);
         Job {
             id: self.id,
             integration: self.integration.clone(),
@@ -365,23 +390,45 @@ impl StreamCommit {
 }
 
 impl ResultQuery {
-    /// The ids between which jobs of the query's time are, the second one excluded: a job is made within a day of its id.
+    /// The index that leads past the fewest rows.
+    pub(in crate::store) fn walk(&self) -> Walk<'_> {
+        let failed = self.failed == Some(true);
+        let own = self.sight.as_ref().filter(|sight| sight.whole.is_empty());
+        match (&self.record, &self.integration, own) {
+            (Some(record), _, _) => Walk::Record(record),
+            (_, Some(integration), _) if failed => Walk::Failed(integration),
+            (_, _, Some(sight)) => Walk::Caller(&sight.caller),
+            (_, Some(integration), None) => Walk::Integration(integration),
+            (_, None, None) if failed => Walk::AllFailed,
+            (_, None, None) => Walk::All,
+        }
+    }
+
+    /// How many rows are looked at.
+    pub(in crate::store) fn most_looked_at(&self) -> u32 {
+        match self.look {
+            0 => MOST_LOOKED_AT,
+            look => look.min(MOST_LOOKED_AT),
+        }
+    }
+
+    /// The ids between which jobs of the query's time are, the second one excluded.
     pub(in crate::store) fn ids(&self) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
-        let least = |time: Timestamp, days: i64| {
-            let millisecond = time.as_millisecond().saturating_add(days * DAY).max(0);
+        let least = |time: Timestamp, later: i64| {
+            let millisecond = time.as_millisecond().saturating_add(later).max(0);
             let mut id = [0; 16];
             id[..6].copy_from_slice(&millisecond.to_be_bytes()[2..]);
             id
         };
         (
-            self.from.map(|from| least(from, -1)),
-            self.until.map(|until| least(until, 1)),
+            self.from.map(|from| least(from, -HOUR)),
+            self.until.map(|until| least(until, HOUR)),
         )
     }
 }
 
 /// When an id was made (RFC 9562, 5.7).
-fn made(id: InvocationId) -> Timestamp {
+pub(crate) fn id_made(id: InvocationId) -> Timestamp {
     let mut millisecond = [0; 8];
     millisecond[2..].copy_from_slice(&id.as_bytes()[..6]);
     Timestamp::from_millisecond(i64::from_be_bytes(millisecond)).unwrap_or(Timestamp::MAX)

@@ -39,7 +39,7 @@ rate_limit = 0
 [store]
 jobs = "${{env:DATABASE_URL}}"
 blobs = "s3://documents/team"
-lease = "3s"
+lease = "8s"
 [outbound]
 private_networks = ["127.0.0.0/8"]
 [service.text]
@@ -304,7 +304,7 @@ async fn kill_of_a_gateway_moves_its_running_job_to_the_other_when_the_lease_is_
     })
     .await;
     eprintln!(
-        "begun again after {:.1} s, with a lease of 3 s",
+        "begun again after {:.1} s, with a lease of 8 s",
         killed.elapsed().as_secs_f64()
     );
     let answer = crate::until("the result", || async {

@@ -21,12 +21,12 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_linkspan");
 
 /// Asks again and again until there is an answer.
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(found) = ask().await {
             return found;
         }
-        assert!(Instant::now() < end, "waited for a minute: {what}");
+        assert!(Instant::now() < end, "waited for three minutes: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -68,7 +68,7 @@ async fn busy_worker(gateway: &Gateway) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_read_hostile_documents_at_the_cost_of_those_alone() {
-    let (_setup, _key, gateway, client) = start("memory_limit = \"512 MiB\"\ntime_limit = \"5s\"");
+    let (_setup, _key, gateway, client) = start("memory_limit = \"512 MiB\"\ntime_limit = \"15s\"");
     let mut files: Vec<_> = std::fs::read_dir(fixture("bombs"))
         .expect("the bombs are there")
         .map(|entry| entry.expect("a file").path())
@@ -169,7 +169,7 @@ async fn workers_that_are_killed_cost_their_own_invocation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_hang_are_ended_by_the_time_limit() {
-    let (_setup, _key, gateway, client) = start("max_workers = 1\ntime_limit = \"2s\"");
+    let (_setup, _key, gateway, client) = start("max_workers = 1\ntime_limit = \"15s\"");
     for later in [false, true] {
         assert_good_document_is_read(&client).await;
         let workers = gateway.workers();
@@ -205,7 +205,7 @@ async fn workers_that_hang_are_ended_by_the_time_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_go_to_zero_when_there_is_no_work() {
-    let (_setup, _key, gateway, client) = start("idle_timeout = \"1s\"");
+    let (_setup, _key, gateway, client) = start("idle_timeout = \"10s\"");
     for _ in 0..2 {
         assert_good_document_is_read(&client).await;
         assert_eq!(gateway.workers().len(), 1, "one worker is warm");

@@ -312,7 +312,7 @@ async fn a_stop_is_not_held_up_by_those_who_wait_for_a_job() {
     let watchers = scene.served.gateway.store.watchers().clone();
     crate::scripted::until(|| watchers.count(job.parse().unwrap()) == 3).await;
     scene.served.gateway.abandon.cancel();
-    let stopped = tokio::time::timeout(std::time::Duration::from_secs(15), scene.served.stop());
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(45), scene.served.stop());
     stopped
         .await
         .expect("the drain does not wait for the polls");

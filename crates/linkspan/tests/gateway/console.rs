@@ -575,7 +575,7 @@ impl Events {
                 }
                 continue; // a sign of life
             }
-            let chunk = tokio::time::timeout(Duration::from_secs(30), self.bytes.next());
+            let chunk = tokio::time::timeout(Duration::from_secs(90), self.bytes.next());
             match chunk.await.expect("an event in time") {
                 Some(Ok(chunk)) => self.read.push_str(std::str::from_utf8(&chunk).unwrap()),
                 Some(Err(_)) | None => return None,
@@ -716,7 +716,7 @@ async fn no_caller_takes_all_event_streams() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let again = tokio::time::timeout(Duration::from_secs(30), again).await;
+    let again = tokio::time::timeout(Duration::from_secs(90), again).await;
     again.expect("a stream that is closed makes place for another");
     scene.stop().await;
 }

@@ -265,11 +265,8 @@ async fn one_slow_receiver_among_fifty_does_not_hold_up_the_others() {
         scene.client.text("calls", &format!("text {nth}")).await;
     }
     until_count(&scene, DeliveryState::Delivered, 490).await;
-    assert_eq!(
-        receiver.count("/slow"),
-        4,
-        "it has its own places, and no answer to the first yet"
-    );
+    // It has its own places, and no answer to the first yet.
+    until(|| receiver.count("/slow") == 4).await;
     let mut each: BTreeMap<String, usize> = BTreeMap::new();
     for seen in receiver.seen() {
         *each.entry(seen.path).or_default() += 1;
@@ -367,7 +364,7 @@ async fn what_a_stopping_gateway_could_not_finish_the_next_one_sends_with_the_sa
 async fn of_a_sync_integration_only_jobs_are_delivered() {
     let receiver = Receiver::start(|_| 200).await;
     let integrations = calls("sync", &[receiver.webhook("/crm", "")])
-        + "overflow = \"async\"\ndeadline = \"2s\"\n";
+        + "overflow = \"async\"\ndeadline = \"60s\"\n";
     let scene = Scene::start(&integrations).await;
     let body = json!({ "text": "held" });
     let invocation = |key: &str| {

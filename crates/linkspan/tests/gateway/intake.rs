@@ -349,7 +349,7 @@ async fn raw(gateway: &Gateway, request: &[u8]) -> (u16, String) {
     connection.write_all(request).await.unwrap();
     let mut bytes = Vec::new();
     let read =
-        tokio::time::timeout(Duration::from_secs(30), connection.read_to_end(&mut bytes)).await;
+        tokio::time::timeout(Duration::from_secs(90), connection.read_to_end(&mut bytes)).await;
     read.expect("the gateway answers and closes").unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
@@ -426,7 +426,7 @@ async fn a_connection_that_says_nothing_loses_its_slot() {
         connection.write_all(said.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         let read = connection.read_to_end(&mut bytes);
-        let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+        let read = tokio::time::timeout(Duration::from_secs(90), read).await;
         // A reset is an end too.
         read.expect("the gateway closes the connection").ok();
         assert!(bytes.is_empty());

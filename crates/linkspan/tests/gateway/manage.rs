@@ -30,7 +30,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> Answer {
 
 /// The deliveries that a client sees, once none of them is on its way.
 async fn settled(client: &Client, query: &str) -> Vec<Value> {
-    let settled = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+    let settled = tokio::time::timeout(std::time::Duration::from_secs(90), async {
         loop {
             let page = client.get(&format!("/v1/deliveries?{query}")).await;
             assert_eq!(page.status, 200, "{}", page.body);

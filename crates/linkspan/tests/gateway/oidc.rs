@@ -633,7 +633,7 @@ async fn a_new_key_of_the_provider_is_read_when_it_is_met() {
         rig.come_back(&mut browser, &sent, &claims).await.status == 303
     };
     // Not more often than every few seconds, so that forged tokens make no flood of calls.
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(90), async {
         while !signed_in().await {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }

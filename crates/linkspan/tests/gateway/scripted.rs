@@ -217,9 +217,9 @@ impl Scene {
     }
 }
 
-/// Waits until a condition holds; fails the test after half a minute.
+/// Waits until a condition holds; fails the test after a minute.
 pub(crate) async fn until(condition: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), async {
         while !condition() {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }

@@ -58,7 +58,8 @@ async fn a_failed_step_is_answered_with_its_true_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_deadline_the_answer_is_504_and_the_work_is_cancelled() {
-    let scene = Scene::start(&format!("{FEEDBACK}deadline = \"50ms\"\n")).await;
+    // Time enough for the work to begin.
+    let scene = Scene::start(&format!("{FEEDBACK}deadline = \"2s\"\n")).await;
     let answer = scene.client.text("feedback", "slow").await;
     assert_eq!(
         (answer.status, answer.code().as_str()),
@@ -278,7 +279,7 @@ async fn a_keyed_call_whose_job_is_cancelled_stops_and_says_so_each_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_overflowed_has_the_time_limit_of_an_attempt() {
     let scene = Scene::start(&format!(
-        "{FEEDBACK}deadline = \"50ms\"\noverflow = \"async\"\nattempt_time_limit = \"300ms\"\n"
+        "{FEEDBACK}deadline = \"50ms\"\noverflow = \"async\"\nattempt_time_limit = \"3s\"\n"
     ))
     .await;
     let jobs = [

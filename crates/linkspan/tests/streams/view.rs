@@ -28,7 +28,7 @@ steps = ["mood"]
 attempts = 1
 "#;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A gateway with a key for everything.
 struct Scene {
@@ -227,6 +227,63 @@ async fn pages_hold_every_result_once_however_they_are_cut_and_however_they_are_
         "{}",
         csv.body
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_looks_at_so_many_rows_and_whoever_follows_next_finds_what_lies_behind() {
+    let scene = Scene::start();
+    let begin = Timestamp::now();
+    let ago = |seconds| begin - SignedDuration::from_secs(seconds);
+    let sought = Seed::labelled("shard/sought", "positive").at(ago(90));
+    let dead = Seed::dead("shard/dead", b"x", "the record is not JSON").at(ago(80));
+    let old = scene.commit(&[sought, dead]).await;
+    // Newer ones that succeeded; of these those that failed are found at once, though.
+    let newer: Vec<_> = (0..12_000)
+        .map(|number| Seed::labelled(&format!("shard/{number}"), "neutral").at(ago(60)))
+        .collect();
+    for some in newer.chunks(2_000) {
+        scene.commit(some).await;
+    }
+    for query in [
+        "status=failed&integration=reviews",
+        "status=failed",
+        "record=shard/dead",
+    ] {
+        assert_eq!(found(&scene.client, query).await, old[1..], "{query}");
+    }
+    assert_eq!(found(&scene.client, "record=shard/sought").await, old[..1]);
+
+    // Whoever asks for an old time looks through all that is newer.
+    let path = format!("/v1/results?until={}", ago(70));
+    let first = scene.client.get(&path).await.json();
+    assert_eq!(ids(&first), Vec::<String>::new());
+    let next = first["next"]
+        .as_str()
+        .expect("an empty page is not the last one");
+    let rest = scene
+        .client
+        .get(&format!("{path}&after={next}"))
+        .await
+        .json();
+    assert_eq!(ids(&rest), [old[1].clone(), old[0].clone()]);
+    assert!(rest.get("next").is_none(), "{rest}");
+    let listed = scene
+        .program(
+            &scene.setup.key("shell", &["read"]),
+            &[
+                "streams",
+                "results",
+                "reviews",
+                "--until",
+                &ago(70).to_string(),
+                "--output",
+                "csv",
+            ],
+        )
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(old.iter().all(|id| listed.contains(id)), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,7 @@
 //! Which streams and shards there are: one small file, written anew at each change.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::hash_key::HashKey;
+use crate::log::disk::Disk;
 
 /// How long records are kept unless a stream says otherwise.
 pub(super) const RETENTION_HOURS: u32 = 24;
@@ -46,6 +45,15 @@ pub(super) struct ShardEntry {
     pub(super) last_key: HashKey,
     /// The offset at which it was closed, and when.
     pub(super) closed: Option<(u64, Timestamp)>,
+}
+
+/// Why a catalogue was not written.
+#[derive(Debug)]
+pub(super) enum Unsaved {
+    /// The old one is there.
+    Unchanged(io::Error),
+    /// Either may be there at the next start.
+    Unsure(io::Error),
 }
 
 impl StreamEntry {
@@ -131,27 +139,40 @@ pub(super) fn shard_number(id: &str) -> Option<u32> {
 
 impl Catalogue {
     /// Reads the file; where there is none, there are no streams.
-    pub(super) fn load(path: &Path) -> io::Result<Self> {
-        match fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
+    pub(super) fn load(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = match disk.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+        let mut text = vec![0; length];
+        let read = file.read_at(&mut text, 0)?;
+        serde_json::from_slice(&text[..read]).map_err(io::Error::from)
+    }
+
+    /// Writes the file in the place of `old`'s, durably and at once. Where it stands there, and may be gone when the power goes, the old
+    /// one is written again: whoever is told that nothing changed goes on with it.
+    pub(super) fn replace(&self, old: &Self, disk: &dyn Disk, path: &Path) -> Result<(), Unsaved> {
+        match self.save(disk, path) {
+            Err(Unsaved::Unsure(error)) => match old.save(disk, path) {
+                Ok(()) => Err(Unsaved::Unchanged(error)),
+                Err(_) => Err(Unsaved::Unsure(error)),
+            },
+            saved => saved,
         }
     }
 
-    /// Writes the file, durably and at once.
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let beside = path.with_extension("new");
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(folder)?.sync_all()
+    fn save(&self, disk: &dyn Disk, path: &Path) -> Result<(), Unsaved> {
+        let write = || {
+            let beside = path.with_extension("new");
+            let file = disk.create(&beside)?;
+            file.write_at(&serde_json::to_vec_pretty(self)?, 0)?;
+            file.sync()?;
+            disk.rename(&beside, path)
+        };
+        write().map_err(Unsaved::Unchanged)?;
+        disk.sync_folder(path.parent().unwrap_or(Path::new(".")))
+            .map_err(Unsaved::Unsure)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use ring::hmac;
 use tokio::sync::{Mutex, watch};
 
-use super::catalogue::{Catalogue, StreamEntry};
+use super::catalogue::{Catalogue, StreamEntry, Unsaved};
 use super::fault::{Fault, Kind};
 use super::operations;
 use super::shapes::Which;
 use super::shard::{Shard, fault_of};
 use super::wire::Codec;
+use crate::log::disk::{Disk, FileSystem};
 use crate::log::{Log, LogError, LogsError};
 
 /// The account in the ARNs of these streams: they belong to none of Amazon's.
@@ -127,6 +129,7 @@ pub struct Answer {
 
 /// Kinesis, on logs of our own.
 pub struct Service {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     logs: Arc<dyn Logs>,
     pub(super) options: Options,
@@ -134,6 +137,8 @@ pub struct Service {
     /// Replaced as a whole at each change.
     state: RwLock<Arc<State>>,
     changing: Mutex<()>,
+    /// Nobody knows which streams the next start finds: what were acknowledged now might be lost then.
+    unsure: AtomicBool,
     /// Told of each change of the streams.
     changes: watch::Sender<()>,
 }
@@ -157,8 +162,20 @@ impl Service {
         secret: &[u8],
         options: Options,
     ) -> Result<Self, LogError> {
+        Self::open_on(Arc::new(FileSystem), path, logs, secret, options).await
+    }
+
+    /// As [`Service::open`], with the catalogue on any disk.
+    pub(super) async fn open_on(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        logs: Arc<dyn Logs>,
+        secret: &[u8],
+        options: Options,
+    ) -> Result<Self, LogError> {
         let doing = |doing| move |error| LogError::Io { doing, error };
-        let catalogue = Catalogue::load(&path).map_err(doing("read the catalogue of streams"))?;
+        let catalogue = Catalogue::load(&*disk, &path);
+        let catalogue = catalogue.map_err(doing("read the catalogue of streams"))?;
         let mut shards = HashMap::new();
         let mut known = Vec::new();
         for stream in catalogue.streams.values() {
@@ -177,12 +194,14 @@ impl Service {
             }
         }
         Ok(Self {
+            disk,
             path,
             logs,
             options,
             tokens: hmac::Key::new(hmac::HMAC_SHA256, secret),
             state: RwLock::new(Arc::new(State { catalogue, shards })),
             changing: Mutex::new(()),
+            unsure: AtomicBool::new(false),
             changes: watch::Sender::new(()),
         })
     }
@@ -290,27 +309,43 @@ impl Service {
 
     /// Writes the state down and puts it in the old one's place. Whoever calls it holds the lock of changes.
     pub(super) async fn keep(&self, state: State) -> Result<(), Fault> {
-        let path = self.path.clone();
-        let catalogue = state.catalogue.clone();
-        let written = tokio::task::spawn_blocking(move || catalogue.save(&path)).await;
-        match written {
+        self.is_sure()?;
+        let (disk, path) = (Arc::clone(&self.disk), self.path.clone());
+        let (old, new) = (self.state(), state.catalogue.clone());
+        let written =
+            tokio::task::spawn_blocking(move || new.replace(&old.catalogue, &*disk, &path)).await;
+        let unsure = match written {
             Ok(Ok(())) => {
                 *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
                 self.changes.send_replace(());
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => {
+            Ok(Err(Unsaved::Unchanged(error))) => {
                 tracing::error!(%error, "the catalogue of streams cannot be written");
-                Err(Fault::new(
-                    Kind::InternalFailure,
-                    "Internal service failure.",
-                ))
+                false
             }
-            Err(_) => Err(Fault::new(
-                Kind::InternalFailure,
-                "Internal service failure.",
-            )),
+            Ok(Err(Unsaved::Unsure(error))) => {
+                tracing::error!(%error, "it is not known which catalogue of streams is on the disk: nothing is taken until the restart");
+                true
+            }
+            Err(_) => true,
+        };
+        self.unsure.fetch_or(unsure, Ordering::AcqRel);
+        Err(Fault::new(
+            Kind::InternalFailure,
+            "Internal service failure.",
+        ))
+    }
+
+    /// Refuses what is to last where nobody knows which streams the next start finds.
+    pub(super) fn is_sure(&self) -> Result<(), Fault> {
+        if !self.unsure.load(Ordering::Acquire) {
+            return Ok(());
         }
+        Err(Fault::new(
+            Kind::InternalFailure,
+            "The disk failed while the streams were changed: nothing is taken until the restart.",
+        ))
     }
 
     /// Opens the log of a shard that is being made.

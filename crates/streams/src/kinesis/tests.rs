@@ -1,5 +1,7 @@
 //! The API as its clients see it, over logs in memory.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

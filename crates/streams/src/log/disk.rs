@@ -1,19 +1,19 @@
-//! The disk as the log uses it. Everything the log does to a disk goes through [`Disk`] and [`DiskFile`], so that a test can take the
-//! power away between any two calls.
+//! The disk as the log and the catalogue of streams use it. Everything they do to a disk goes through [`Disk`] and [`DiskFile`], so that a
+//! test can take the power away between any two calls.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Folders and names.
-pub(super) trait Disk: Send + Sync {
+pub(crate) trait Disk: Send + Sync {
     /// Makes a folder whose parent is there.
     fn make_folder(&self, path: &Path) -> io::Result<()>;
     /// What a folder holds. Names that are not text are left out: none of ours is.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
-    /// Makes a file, or empties the one that is there.
+    /// Makes a file that no other user can read, or empties the one that is there.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens a file to read and write.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -28,7 +28,7 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// A file's content. Reads and writes name their place: none moves another's.
-pub(super) trait DiskFile: Send + Sync {
+pub(crate) trait DiskFile: Send + Sync {
     /// Bytes in it.
     fn length(&self) -> io::Result<u64>;
     /// Reads until `into` is full or the file ends; tells how many bytes.
@@ -45,7 +45,7 @@ pub(super) trait DiskFile: Send + Sync {
 }
 
 /// The operating system's file systems.
-pub(super) struct FileSystem;
+pub(crate) struct FileSystem;
 
 impl Disk for FileSystem {
     fn make_folder(&self, path: &Path) -> io::Result<()> {
@@ -63,7 +63,7 @@ impl Disk for FileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(options.open(path)?))
+        Ok(Arc::new(options.mode(0o600).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

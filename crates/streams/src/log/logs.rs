@@ -20,7 +20,7 @@ use super::shard::{LONGEST, SegmentLog};
 
 /// How long a lock is waited for: a program that another thread just started has a copy of every open file for an instant, and a
 /// process that is replaced may still be ending.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A name is no longer than this.
 const LONGEST_NAME: usize = 200;

@@ -15,7 +15,7 @@
 //! What recovery can tell: damage in front of anything that was written after it was synced is found and reported. The last write
 //! before a loss of power, if nothing followed it and the mark of it did not reach the disk, looks like a torn one when it is damaged.
 
-mod disk;
+pub(crate) mod disk;
 mod frame;
 mod index;
 mod logs;
@@ -30,7 +30,7 @@ mod writer;
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 

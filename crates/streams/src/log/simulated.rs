@@ -15,7 +15,7 @@ use super::pool::held;
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct SimulatedDisk {
+pub(crate) struct SimulatedDisk {
     state: Arc<Mutex<State>>,
 }
 
@@ -32,6 +32,8 @@ struct State {
     calls: usize,
     /// The power goes at this call.
     last: Option<usize>,
+    /// So many syncs work, and so many fail after them.
+    good_syncs: usize,
     fail_syncs: usize,
     /// Bytes that all files may hold together.
     space: Option<usize>,
@@ -71,7 +73,7 @@ struct SimulatedFile {
 
 impl SimulatedDisk {
     /// A disk with one empty folder.
-    pub(super) fn with(folder: &str) -> Self {
+    pub(crate) fn with(folder: &str) -> Self {
         let disk = Self::default();
         let mut state = held(&disk.state);
         state.names.insert(folder.into(), Node::Folder);
@@ -81,30 +83,36 @@ impl SimulatedDisk {
     }
 
     /// The power goes at so many calls from now.
-    pub(super) fn power_goes_after(&self, calls: usize) {
+    pub(crate) fn power_goes_after(&self, calls: usize) {
         let mut state = held(&self.state);
         state.last = Some(state.calls + calls);
     }
 
     /// So many calls changed something.
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         held(&self.state).calls
     }
 
     /// The next syncs fail.
-    pub(super) fn fail_syncs(&self, count: usize) {
-        held(&self.state).fail_syncs = count;
+    pub(crate) fn fail_syncs(&self, count: usize) {
+        self.fail_syncs_after(0, count);
+    }
+
+    /// So many syncs work, and those after them fail.
+    pub(crate) fn fail_syncs_after(&self, good: usize, count: usize) {
+        let mut state = held(&self.state);
+        (state.good_syncs, state.fail_syncs) = (good, count);
     }
 
     /// How many bytes there is room for beyond those that are there.
-    pub(super) fn leave_room(&self, bytes: Option<usize>) {
+    pub(crate) fn leave_room(&self, bytes: Option<usize>) {
         let mut state = held(&self.state);
         let used = state.used();
         state.space = bytes.map(|bytes| used + bytes);
     }
 
     /// Changes bytes where they lie.
-    pub(super) fn damage(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn damage(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = held(&self.state);
         let Some(Node::File(number)) = state.names.get(Path::new(path)).copied() else {
             panic!("no file {path}");
@@ -116,14 +124,14 @@ impl SimulatedDisk {
     }
 
     /// The names of all files.
-    pub(super) fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         let state = held(&self.state);
         let paths = state.names.keys();
         paths.map(|path| path.display().to_string()).collect()
     }
 
     /// A copy of the disk as it is, all of it synced.
-    pub(super) fn copied(&self) -> Self {
+    pub(crate) fn copied(&self) -> Self {
         let state = held(&self.state);
         let settled = |file: &Content| Content {
             seen: file.seen.clone(),
@@ -142,7 +150,7 @@ impl SimulatedDisk {
     }
 
     /// What is found when the power is back.
-    pub(super) fn after_power_loss(&self, rng: &mut Rng) -> Self {
+    pub(crate) fn after_power_loss(&self, rng: &mut Rng) -> Self {
         let state = held(&self.state);
         let mut names = state.synced.clone();
         for change in &state.pending {
@@ -334,7 +342,9 @@ impl State {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.fail_syncs > 0 {
+        if self.good_syncs > 0 {
+            self.good_syncs -= 1;
+        } else if self.fail_syncs > 0 {
             self.fail_syncs -= 1;
             return Err(io::Error::other("the disk gave up"));
         }

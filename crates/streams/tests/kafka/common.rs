@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,33 +12,18 @@ use linkspan_streams::kafka::{
     KafkaSource, SourceSettings,
 };
 use linkspan_streams::{Event, Lane, Record, Source as _, SourceError};
-use linkspan_testkit::KafkaCluster;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+pub(crate) use linkspan_testkit::topics::{Seen, client, dump, dump_uncommitted, shows, unique};
+use linkspan_testkit::{KafkaCluster, topics};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError as NativeError;
 use rdkafka::groups::GroupInfo;
-use rdkafka::message::{
-    DeliveryResult, Header as NativeHeader, Headers as _, Message as _, OwnedHeaders,
-};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A record as it lies in a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-    pub(crate) timestamp: Option<i64>,
-}
 
 pub(crate) fn cluster(kafka: &KafkaCluster) -> Cluster {
     Cluster::new(&kafka.brokers(), None, None, Vec::new()).expect("a cluster")
@@ -48,21 +33,6 @@ pub(crate) fn cluster(kafka: &KafkaCluster) -> Cluster {
 pub(crate) fn chatty(kafka: &KafkaCluster) -> Cluster {
     let often = ("statistics.interval.ms".to_owned(), "100".to_owned());
     Cluster::new(&kafka.brokers(), None, None, vec![often]).expect("a cluster")
-}
-
-pub(crate) fn client(kafka: &KafkaCluster) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", kafka.brokers())
-        .set("enable.idempotence", "true")
-        .set_log_level(RDKafkaLogLevel::Critical);
-    config
-}
-
-/// A name that no other test has.
-pub(crate) fn unique(name: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Makes a topic with that many partitions and properties.
@@ -82,17 +52,7 @@ pub(crate) async fn topic_with(
     properties: &[(&str, &str)],
 ) -> String {
     let name = unique(name);
-    let admin: AdminClient<DefaultClientContext> = client.create().expect("an admin client");
-    let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
-    for (property, value) in properties {
-        new = new.set(property, value);
-    }
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let made = admin
-        .create_topics([&new], &options)
-        .await
-        .expect("an answer");
-    made[0].as_ref().expect("the topic is made");
+    topics::make(client, &name, partitions, properties).await;
     name
 }
 
@@ -130,107 +90,9 @@ pub(crate) fn fill_with(
     producer.flush(PATIENCE).expect("the records arrive");
 }
 
-/// A test fails where a record does not arrive.
-struct Delivered;
-
-impl ClientContext for Delivered {}
-
-impl ProducerContext for Delivered {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((fault, _)) = result {
-            panic!("a record did not arrive: {fault}");
-        }
-    }
-}
-
 /// Writes one record as it is.
 pub(crate) fn write(kafka: &KafkaCluster, topic: &str, record: &Seen) {
-    let producer: BaseProducer<Delivered> = client(kafka)
-        .create_with_context(Delivered)
-        .expect("a producer");
-    let mut headers = OwnedHeaders::new();
-    for (name, value) in &record.headers {
-        headers = headers.insert(NativeHeader {
-            key: name,
-            value: value.as_deref(),
-        });
-    }
-    let mut new: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
-        .partition(record.partition)
-        .headers(headers);
-    if let Some(key) = &record.key {
-        new = new.key(key);
-    }
-    if let Some(value) = &record.value {
-        new = new.payload(value);
-    }
-    if let Some(timestamp) = record.timestamp {
-        new = new.timestamp(timestamp);
-    }
-    producer
-        .send(new)
-        .map_err(|(fault, _)| fault)
-        .expect("the record is taken");
-    producer.flush(PATIENCE).expect("the record arrives");
-}
-
-/// What a reader of committed transactions sees of a topic, by partition and offset.
-pub(crate) fn dump(kafka: &KafkaCluster, topic: &str) -> Vec<Seen> {
-    read(kafka, topic, "read_committed")
-}
-
-/// What lies in a topic, aborted transactions too.
-pub(crate) fn dump_uncommitted(kafka: &KafkaCluster, topic: &str) -> Vec<Seen> {
-    read(kafka, topic, "read_uncommitted")
-}
-
-fn read(kafka: &KafkaCluster, topic: &str, isolation: &str) -> Vec<Seen> {
-    let consumer: BaseConsumer = client(kafka)
-        .set("group.id", unique("dump"))
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation)
-        .create()
-        .expect("a consumer");
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .expect("metadata");
-    let mut list = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)
-            .expect("a partition");
-    }
-    consumer.assign(&list).expect("an assignment");
-    let mut seen = Vec::new();
-    let mut ended = HashSet::new();
-    let end = Instant::now() + PATIENCE;
-    while ended.len() < list.count() {
-        assert!(Instant::now() < end, "{topic} was not read to its end");
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => seen.push(Seen {
-                partition: message.partition(),
-                offset: message.offset(),
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().map(<[u8]>::to_vec),
-                headers: message.headers().map_or_else(Vec::new, |headers| {
-                    headers
-                        .iter()
-                        .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-                        .collect()
-                }),
-                timestamp: message.timestamp().to_millis(),
-            }),
-            Some(Err(NativeError::PartitionEOF(partition))) => {
-                ended.insert(partition);
-            }
-            Some(Err(fault)) => panic!("{topic}: {fault}"),
-            None => {}
-        }
-    }
-    seen.sort_by_key(|record| (record.partition, record.offset));
-    seen
+    topics::write(kafka, topic, std::slice::from_ref(record));
 }
 
 /// The numbers in a topic, by partition in their order.
@@ -441,25 +303,6 @@ pub(crate) async fn records(source: &mut KafkaSource) -> Vec<Record> {
     })
     .await
     .expect("records come")
-}
-
-/// Waits until a topic shows that many records to readers of committed transactions.
-pub(crate) async fn shows(kafka: &'static KafkaCluster, topic: &str, count: usize) -> Vec<Seen> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let name = topic.to_owned();
-        let seen = tokio::task::spawn_blocking(move || dump(kafka, &name))
-            .await
-            .expect("a dump");
-        if seen.len() >= count {
-            return seen;
-        }
-        assert!(
-            Instant::now() < end,
-            "{topic} shows {} of {count} records",
-            seen.len()
-        );
-    }
 }
 
 pub(crate) fn bytes(text: &str) -> Option<Bytes> {

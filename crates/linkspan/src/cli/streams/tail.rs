@@ -14,11 +14,12 @@ use super::Found;
 use crate::cli::output::{self, Output, Row as _};
 use crate::cli::remote::{Gateway, Refused};
 use crate::cli::{DONE, Done, Failure};
+use crate::store::id_made;
 
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How far each look goes back behind the newest result.
+/// How far each look goes back behind the newest result. A call's id may be a little older than its job: so long at most.
 const BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// So many results are asked for at once, and in one look at most.
@@ -86,10 +87,9 @@ impl Tail<'_> {
     /// When the integration's newest result was made, by the gateway's clock.
     async fn newest(&self) -> Result<Option<Timestamp>, Refused> {
         let integration = self.filters.iter().find(|(name, _)| *name == "integration");
-        let mut query: Vec<_> = integration.cloned().into_iter().collect();
-        query.push(("limit", Some("1".to_owned())));
-        let page: Value = self.gateway.get(&["v1", "results"], &query).await?;
-        Ok(named(&page["results"][0]).1)
+        let integration: Vec<_> = integration.cloned().into_iter().collect();
+        let newest = self.gateway.pages("results", &integration, 1).await?;
+        Ok(newest.first().and_then(|newest| named(newest).1))
     }
 
     /// Those that were not shown, newest first, and whether there are more.
@@ -106,7 +106,7 @@ impl Tail<'_> {
             let Value::Array(results) = page["results"].take() else {
                 return Ok((found, false));
             };
-            looked += PAGE;
+            looked += results.len();
             let is_new = |result: &Value| {
                 named(result)
                     .0
@@ -114,10 +114,20 @@ impl Tail<'_> {
             };
             found.extend(results.into_iter().filter(is_new));
             after = page["next"].as_str().map(str::to_owned);
-            if after.is_none() || looked >= MOST {
-                return Ok((found, after.is_some()));
+            if !after.as_ref().is_some_and(|after| self.reaches(after)) {
+                return Ok((found, false));
+            }
+            if looked >= MOST {
+                return Ok((found, true));
             }
         }
+    }
+
+    /// Whether there may be results of the time that is looked at behind a cursor. The gateway would go on for longer, to be sure.
+    fn reaches(&self, cursor: &str) -> bool {
+        cursor
+            .parse()
+            .map_or(true, |id| self.from.duration_since(id_made(id)) <= BACK)
     }
 
     /// Prints them, oldest first.

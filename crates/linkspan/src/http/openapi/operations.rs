@@ -198,7 +198,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             (
                 "query",
                 "q",
-                "Only those whose JSON text contains this, whatever the case. A call looks at 5,000 results at most; next goes on.",
+                "Only those whose JSON text contains this, whatever the case.",
             ),
             ("query", "status", "`succeeded` or `failed`."),
             (
@@ -209,7 +209,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
             FROM,
             UNTIL,
             AFTER,
-            ("query", "limit", "Results a page, at most."),
+            (
+                "query",
+                "limit",
+                "Results a page, at most. A call looks through 5,000 results and about 10,000 rows at most: a page may be short, even empty, and `next` goes on from there.",
+            ),
         ],
         answers: &[(
             "200",

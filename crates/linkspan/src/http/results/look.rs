@@ -11,10 +11,13 @@ use crate::http::session::is_stream;
 use crate::refusal::Refusal;
 use crate::store::{Job, ResultPage, ResultQuery, Sight, Store, StoreError};
 
-/// So many results are looked at by one call.
-const MOST_LOOKED_AT: usize = 5_000;
+/// So many rows of the store are looked at by one call, with a result that fits or without: about.
+const MOST_LOOKED_AT: u32 = 10_000;
 
-/// So many bytes of results are looked at by one call.
+/// So many results are looked through by one call.
+const MOST_RESULTS: usize = 5_000;
+
+/// So many bytes of results are looked through by one call.
 const MOST_BYTES: usize = 128 << 20;
 
 /// A page ends with the result that makes it so large.
@@ -30,12 +33,20 @@ const PIECE: (usize, usize) = (16, 250);
 pub(super) struct Look {
     /// Where.
     pub(super) store: Arc<dyn Store>,
-    /// Whose results the caller sees: none, everybody's. Each has an index of its own in the store, so they are asked for one by one.
-    pub(super) sights: Vec<Option<Sight>>,
-    /// Which results; the limit is the page's.
+    /// What the caller sees. Each has an index of its own in the store, so they are asked for one by one.
+    pub(super) views: Vec<View>,
+    /// Which results; the limit is the page's. Its integration and sight are the views'.
     pub(super) query: ResultQuery,
     /// What their text must contain.
     pub(super) needle: Option<Needle>,
+}
+
+/// Results that the caller sees.
+pub(super) struct View {
+    /// Of this integration; none: of all.
+    pub(super) integration: Option<String>,
+    /// Whose; none: everybody's.
+    pub(super) sight: Option<Sight>,
 }
 
 /// A text that is looked for, whatever the case.
@@ -72,7 +83,7 @@ impl Look {
     pub(super) async fn page(mut self) -> Result<ResultsPage, Refusal> {
         let limit = self.query.limit as usize;
         let mut page = ResultsPage::default();
-        let (mut looked, mut bytes, mut kept) = (0, 0, 0);
+        let (mut rows, mut looked, mut bytes, mut kept) = (0, 0, 0, 0);
         let mut piece = PIECE.0;
         loop {
             let wanted = match self.needle {
@@ -80,7 +91,10 @@ impl Look {
                 // Nothing is read that would not be given.
                 None => piece.min(limit - page.results.len()),
             };
-            let found = self.piece(wanted).await?;
+            let found = self
+                .piece(wanted, MOST_LOOKED_AT.saturating_sub(rows))
+                .await?;
+            rows += found.looked;
             let (read, size) = (
                 found.results.len(),
                 found
@@ -97,13 +111,19 @@ impl Look {
                 kept += text.len();
                 page.results.push(view(job, &text)?);
                 let full = page.results.len() == limit || kept >= PAGE_BYTES;
-                if full && (Some(id) != last || found.next.is_some()) {
-                    page.next = Some(id);
+                if full {
+                    // Behind the last one nothing was left out.
+                    page.next = if Some(id) == last {
+                        found.next
+                    } else {
+                        Some(id)
+                    };
                     return Ok(page);
                 }
             }
             page.next = found.next;
-            if page.next.is_none() || looked >= MOST_LOOKED_AT || bytes >= MOST_BYTES {
+            let enough = rows >= MOST_LOOKED_AT || looked >= MOST_RESULTS || bytes >= MOST_BYTES;
+            if page.next.is_none() || enough {
                 return Ok(page);
             }
             self.query.after = page.next;
@@ -111,12 +131,15 @@ impl Look {
         }
     }
 
-    /// Up to so many of the results that the caller may see.
-    async fn piece(&self, wanted: usize) -> Result<ResultPage, StoreError> {
-        let pages = self.sights.iter().map(|sight| {
+    /// Up to so many of the results that the caller may see, among about so many rows.
+    async fn piece(&self, wanted: usize, rows: u32) -> Result<ResultPage, StoreError> {
+        let look = rows / u32::try_from(self.views.len()).unwrap_or(u32::MAX);
+        let pages = self.views.iter().map(|view| {
             let query = ResultQuery {
-                sight: sight.clone(),
+                integration: view.integration.clone(),
+                sight: view.sight.clone(),
                 limit: u32::try_from(wanted).unwrap_or(u32::MAX),
+                look: look.max(1),
                 ..self.query.clone()
             };
             self.store.list_results(query)
@@ -142,6 +165,7 @@ impl Look {
 
 /// Pages as one: the newest of all, up to where all of them were read.
 fn joined(pages: Vec<ResultPage>, wanted: usize) -> ResultPage {
+    let looked = pages.iter().map(|page| page.looked).sum();
     // Beyond here one of them may have more that lies between.
     let known = pages.iter().filter_map(|page| page.next).max();
     let mut results: Vec<_> = pages.into_iter().flat_map(|page| page.results).collect();
@@ -154,6 +178,7 @@ fn joined(pages: Vec<ResultPage>, wanted: usize) -> ResultPage {
     ResultPage {
         next: if cut { last } else { known },
         results,
+        looked,
     }
 }
 
@@ -207,6 +232,7 @@ mod tests {
                 .map(|&at| (job(ids[at]), String::new()))
                 .collect(),
             next: numbers.last().map(|&at| ids[at]).filter(|_| more),
+            looked: 0,
         };
         for (one, other, wanted, found, next) in [
             (

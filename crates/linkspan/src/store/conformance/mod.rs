@@ -127,6 +127,7 @@ macro_rules! conformance {
                 a_records_result_is_delivered_and_told;
             results:
                 results_are_listed_newest_first_and_within_sight
+                a_listing_looks_at_so_many_rows_and_says_where_to_go_on
                 labels_are_counted_by_minute_and_swept;
         );
     };

@@ -160,6 +160,85 @@ pub(in crate::store) async fn results_are_listed_newest_first_and_within_sight(s
     );
 }
 
+pub(in crate::store) async fn a_listing_looks_at_so_many_rows_and_says_where_to_go_on(
+    site: &dyn Site,
+) {
+    let open = site.open();
+    let hold = open.hold("a").await;
+    let mut made = Vec::new();
+    for number in 0..7 {
+        made.push(match number {
+            0 | 3 => spoiled(open.document(b"x").await),
+            _ => scored(),
+        });
+    }
+    made[2].integration = "orders".to_owned();
+    let id: Vec<_> = made.iter().map(|outcome| outcome.id).collect();
+    open.commit(&[&hold], "7", made, 1).await;
+    // The newest of all have no result.
+    for _ in 0..6 {
+        open.created(bill()).await;
+    }
+    let look = async |query: ResultQuery| {
+        let (mut found, mut calls, mut query) = (Vec::new(), 0, query);
+        loop {
+            let page = open.results(query.clone()).await;
+            assert!(page.looked <= query.look, "{query:?}: {}", page.looked);
+            found.extend(ids(&page));
+            calls += 1;
+            assert!(
+                page.next
+                    .is_none_or(|next| query.after.is_none_or(|after| next < after))
+            );
+            query.after = page.next;
+            if query.after.is_none() {
+                return (found, calls);
+            }
+        }
+    };
+    let asked = |look, failed, integration: Option<&str>| ResultQuery {
+        integration: integration.map(str::to_owned),
+        failed,
+        look,
+        ..all(100)
+    };
+    let first = open.results(asked(4, None, None)).await;
+    assert_eq!((ids(&first), first.looked), (Vec::new(), 4));
+    assert!(first.next.is_some(), "an empty page is not the last one");
+
+    let newest_first: Vec<_> = id.iter().rev().copied().collect();
+    let bills: Vec<_> = newest_first
+        .iter()
+        .copied()
+        .filter(|one| *one != id[2])
+        .collect();
+    let good: Vec<_> = bills
+        .iter()
+        .copied()
+        .filter(|one| ![id[0], id[3]].contains(one))
+        .collect();
+    for (query, expected, calls) in [
+        (asked(4, None, None), &newest_first, 4),
+        (asked(1, None, None), &newest_first, 14),
+        (asked(5, None, Some("bills")), &bills, 3),
+        (asked(5, Some(false), Some("bills")), &good, 3),
+        // These have an index of their own: nothing else is looked at.
+        (asked(3, Some(true), Some("bills")), &vec![id[3], id[0]], 1),
+        (asked(3, Some(true), None), &vec![id[3], id[0]], 1),
+    ] {
+        let found = look(query.clone()).await;
+        assert_eq!(found, (expected.clone(), calls), "{query:?}");
+    }
+    // A page that is full before ends there.
+    let page = open
+        .results(ResultQuery {
+            limit: 2,
+            ..asked(9, None, None)
+        })
+        .await;
+    assert_eq!((ids(&page), page.next), (vec![id[6], id[5]], Some(id[5])));
+}
+
 pub(in crate::store) async fn labels_are_counted_by_minute_and_swept(site: &dyn Site) {
     let open = site.open();
     let hold = open.hold("a").await;

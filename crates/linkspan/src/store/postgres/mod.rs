@@ -37,6 +37,7 @@ mod partitions;
 mod pool;
 mod queue;
 mod requests;
+mod results;
 mod rows;
 mod schema;
 mod sessions;

@@ -219,6 +219,7 @@ const STEPS: &[&str] = &[
     );
 
     CREATE INDEX jobs_by_integration ON jobs (integration, id);
+    CREATE INDEX jobs_failed         ON jobs (integration, id) WHERE state = 4;
 
     ALTER TABLE keys ADD COLUMN sealed bytea;
     ",

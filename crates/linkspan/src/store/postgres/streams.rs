@@ -4,18 +4,18 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use linkspan_model::{InvocationId, JobState};
+use linkspan_model::InvocationId;
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::deliveries::outbox;
 use super::fault::Fault;
-use super::jobs::Conditions;
 use super::lanes::{Forget, Release, Renew, lock};
 use super::partitions::{Bucket, Family};
 use super::pool::{Change, Scope, query};
 use super::requests::{self, NewRequest, insert_results};
-use super::rows::{self, COLUMNS, Row, big, code, micro, optional_time, text, time, uuid};
+use super::results;
+use super::rows::{self, Row, big, micro, optional_time, text, time, uuid};
 use crate::store::error::StoreError;
 use crate::store::jobs::Job;
 use crate::store::streams::{
@@ -99,7 +99,7 @@ impl StreamStore for PostgresStore {
         self.db
             .read("list results", move |client| {
                 let query = query.clone();
-                async move { list(&client, &query).await }
+                async move { results::list(&client, &query).await }
             })
             .await
     }
@@ -289,54 +289,4 @@ fn storable(job: Job) -> Job {
         traceparent: job.traceparent.as_deref().map(text),
         ..job
     }
-}
-
-async fn list(
-    client: &deadpool_postgres::Client,
-    query: &ResultQuery,
-) -> Result<ResultPage, Fault> {
-    let limit = query.limit.clamp(1, 1000) as usize;
-    let (statement, conditions) = results(query);
-    let found = client.query(&statement, &conditions.values()).await?;
-    let more = found.len() > limit;
-    let mut page = ResultPage::default();
-    for columns in found.iter().take(limit) {
-        let job = Row::read(columns)?.job;
-        page.next = Some(job.id);
-        if let Some(result) = columns.try_get(RESULT)? {
-            page.results.push((job, result));
-        }
-    }
-    page.next = page.next.filter(|_| more);
-    Ok(page)
-}
-
-/// Where the result stands behind a job's columns.
-const RESULT: usize = 22;
-
-/// The statement that lists results, with its values.
-pub(super) fn results(query: &ResultQuery) -> (String, Conditions) {
-    let mut conditions = Conditions::default();
-    conditions.within(query.sight.as_ref());
-    conditions.add("integration =", query.integration.as_deref().map(text));
-    conditions.add("request_id =", query.record.as_deref().map(text));
-    conditions.add("created >=", query.from.map(micro));
-    conditions.add("created <", query.until.map(micro));
-    // Only the partitions of those days are looked at.
-    let (least, end) = query.ids();
-    conditions.add("id >=", least.map(Uuid::from_bytes));
-    conditions.add("id <", end.map(Uuid::from_bytes));
-    conditions.add("id <", query.after.map(uuid));
-    conditions.texts.push(match query.failed {
-        None => "state IN (3, 4)".to_owned(),
-        Some(true) => format!("state = {}", code(JobState::Failed)),
-        Some(false) => format!("state = {}", code(JobState::Succeeded)),
-    });
-    // One more than asked for says whether there is a next page. The results of those rows only are looked up.
-    let statement = format!(
-        "SELECT {COLUMNS}, (SELECT r.result FROM results r WHERE r.id = jobs.id) FROM jobs WHERE {} ORDER BY id DESC LIMIT {}",
-        conditions.text(),
-        query.limit.clamp(1, 1000) + 1
-    );
-    (statement, conditions)
 }

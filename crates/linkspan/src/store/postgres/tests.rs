@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use super::{Migrated, PostgresOptions, PostgresStore};
 use crate::store::conformance::streams::{label, scored};
-use crate::store::conformance::{Open, Site, at, bill, conformance, content, key, seconds};
+use crate::store::conformance::{
+    Open, Site, at, bill, conformance, content, key, problem, seconds,
+};
 use crate::store::{
     AttemptEnd, Blobs, Claim, Claimed, Command, Content, DeliveryQueue, DeliveryStore, Enqueued,
     ErrorKind, FileBlobs, Health, JobQueue, JobStore, NewDelivery, NewJob, Outcome, Places,
@@ -1014,22 +1016,29 @@ async fn results_are_found_in_the_order_of_an_index() {
     for number in 0..4 {
         let outcomes = (0..500).map(|nth| RecordOutcome {
             integration: ["bills", "orders"][nth % 2].to_owned(),
+            problem: (nth % 4 > 1).then(problem),
             ..scored()
         });
         open.commit(&[&hold], "1", outcomes.collect(), number).await;
     }
     site.sql("ANALYZE");
-    let query = ResultQuery {
-        integration: Some("bills".to_owned()),
-        limit: 50,
-        ..ResultQuery::default()
-    };
-    let (statement, _) = super::streams::results(&query);
-    let plan = site.sql(&format!(
-        "SET search_path = linkspan; PREPARE found AS {statement}; EXPLAIN EXECUTE found ('bills')"
-    ));
-    assert!(plan.contains("integration_id_idx"), "{plan}");
-    assert!(!plan.contains("Sort"), "{plan}");
+    for (failed, index) in [
+        (None, "integration_id_idx"),
+        (Some(true), "integration_id_idx1"),
+    ] {
+        let query = ResultQuery {
+            integration: Some("bills".to_owned()),
+            failed,
+            limit: 50,
+            ..ResultQuery::default()
+        };
+        let (statement, _) = super::results::walk(&query);
+        let plan = site.sql(&format!(
+            "SET search_path = linkspan; PREPARE found AS {statement}; EXPLAIN EXECUTE found ('bills', 'bills')"
+        ));
+        assert!(plan.contains(&format!("{index} ")), "{plan}");
+        assert!(!plan.contains("Sort"), "{plan}");
+    }
 }
 
 #[tokio::test]

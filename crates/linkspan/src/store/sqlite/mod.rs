@@ -11,6 +11,7 @@ mod keys;
 mod open;
 mod queue;
 mod readers;
+mod results;
 mod rows;
 mod schema;
 mod sessions;

@@ -234,6 +234,9 @@ pub(super) const STEPS: &[&str] = &[
     CREATE INDEX labels_by_minute ON labels (minute);
 
     CREATE INDEX jobs_by_integration ON jobs (integration, id);
+    CREATE INDEX jobs_failed         ON jobs (integration, id) WHERE state = 4;
+    -- What became of a record: the callers of such jobs begin with that word.
+    CREATE INDEX jobs_by_record      ON jobs (request_id, id) WHERE caller >= 'stream:' AND caller < 'stream;';
 
     ALTER TABLE keys ADD COLUMN sealed BLOB;
     ",

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::SqliteStore;
 use super::deliveries::outbox::send_out;
-use super::jobs::{store_request, within};
+use super::jobs::store_request;
 use super::queue::store_result;
-use super::rows::{COLUMNS, Row, optional_time, time};
+use super::results;
+use super::rows::{Row, optional_time, time};
 use super::writer::{Need, Scope};
 use crate::store::error::StoreError;
 use crate::store::streams::{
@@ -121,18 +121,7 @@ impl StreamStore for SqliteStore {
     async fn list_results(&self, query: ResultQuery) -> Result<ResultPage, StoreError> {
         self.readers
             .read("list results", move |connection| {
-                let limit = query.limit.clamp(1, 1000) as usize;
-                let (statement, values) = results(&query);
-                let mut results = connection
-                    .prepare_cached(&statement)?
-                    .query_map(params_from_iter(values), |row| {
-                        Ok((Row::read(row)?.job, row.get(RESULT)?))
-                    })?
-                    .collect::<rusqlite::Result<Vec<_>>>()?;
-                let more = results.len() > limit;
-                results.truncate(limit);
-                let next = results.last().filter(|_| more).map(|(job, _)| job.id);
-                Ok(ResultPage { results, next })
+                results::list(connection, &query)
             })
             .await
     }
@@ -166,58 +155,6 @@ impl StreamStore for SqliteStore {
             })
             .await
     }
-}
-
-/// Where the result stands behind a job's columns.
-const RESULT: usize = 23;
-
-/// The statement that lists results, with its values.
-pub(super) fn results(query: &ResultQuery) -> (String, Vec<Box<dyn ToSql>>) {
-    let mut conditions = Vec::new();
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    let mut add = |condition: &str, value: Box<dyn ToSql>| {
-        conditions.push(condition.to_owned());
-        values.push(value);
-    };
-    if let Some(integration) = &query.integration {
-        add("integration = ?", Box::new(integration.clone()));
-    }
-    if let Some(record) = &query.record {
-        add("request_id = ?", Box::new(record.clone()));
-    }
-    if let Some(from) = query.from {
-        add("created >= ?", Box::new(from.as_microsecond()));
-    }
-    if let Some(until) = query.until {
-        add("created < ?", Box::new(until.as_microsecond()));
-    }
-    let (least, end) = query.ids();
-    if let Some(least) = least {
-        add("id >= ?", Box::new(least));
-    }
-    // Of two ends the nearer one: SQLite searches by one only.
-    let after = query.after.map(|after| *after.as_bytes());
-    if let Some(end) = [end, after].into_iter().flatten().min() {
-        add("id < ?", Box::new(end));
-    }
-    // With a `+` an index by state is not looked for: those by integration and by id give the order.
-    conditions.push(match query.failed {
-        None => "+state IN (3, 4)".to_owned(),
-        Some(failed) => {
-            let plus = if query.integration.is_some() { "+" } else { "" };
-            format!("{plus}state = {}", if failed { 4 } else { 3 })
-        }
-    });
-    if let Some(sight) = &query.sight {
-        conditions.push(within(sight, "", &mut values));
-    }
-    // One more than asked for says whether there is a next page.
-    let statement = format!(
-        "SELECT {COLUMNS}, result FROM jobs CROSS JOIN results USING (seq) WHERE {} ORDER BY id DESC LIMIT {}",
-        conditions.join(" AND "),
-        query.limit.clamp(1, 1000) + 1
-    );
-    (statement, values)
 }
 
 /// Takes one lane, where it can be taken.

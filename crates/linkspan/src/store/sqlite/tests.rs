@@ -18,7 +18,7 @@ use crate::store::conformance::{Open, Site, at, bill, conformance, content, seco
 use crate::store::{
     AttemptEnd, AuditLog, Blobs, Command, Commanded, Content, DeliveryClaim, DeliveryEnd,
     DeliveryOutcome, DeliveryQueue, Endpoint, Enqueued, ErrorKind, FileBlobs, Health, JobQueue,
-    JobStore, RecordOutcome, ResultQuery, Retention, Start, StoreError, Upkeep,
+    JobStore, RecordOutcome, ResultQuery, Retention, Sight, Start, StoreError, Upkeep,
 };
 
 struct Folder(TempDir);
@@ -545,34 +545,85 @@ async fn results_are_found_in_the_order_of_an_index() {
     }
     drop(open);
     let connection = Connection::open(folder.file()).unwrap();
-    for (analyzed, failed) in [
-        (false, None),
-        (false, Some(true)),
-        (true, None),
-        (true, Some(true)),
-    ] {
+    let all = ResultQuery {
+        from: Some(at(0)),
+        until: Some(at(9)),
+        after: Some(InvocationId::new()),
+        ..ResultQuery::default()
+    };
+    let bills = ResultQuery {
+        integration: Some("bills".to_owned()),
+        ..all.clone()
+    };
+    let own = Sight {
+        caller: "finance".to_owned(),
+        own: None,
+        whole: Vec::new(),
+    };
+    let cases = [
+        (all.clone(), "sqlite_autoindex_jobs_1 (id>? AND id<?)"),
+        (
+            ResultQuery {
+                failed: Some(true),
+                ..all.clone()
+            },
+            "jobs_by_state (state=?",
+        ),
+        (
+            ResultQuery {
+                failed: Some(true),
+                ..bills.clone()
+            },
+            "jobs_failed (integration=?",
+        ),
+        (
+            ResultQuery {
+                failed: Some(false),
+                ..bills.clone()
+            },
+            "jobs_by_integration (integration=?",
+        ),
+        (
+            ResultQuery {
+                sight: Some(own.clone()),
+                ..bills.clone()
+            },
+            "jobs_by_caller (caller=?",
+        ),
+        (
+            ResultQuery {
+                sight: Some(Sight {
+                    whole: vec!["bills".to_owned()],
+                    ..own
+                }),
+                ..all.clone()
+            },
+            "sqlite_autoindex_jobs_1 (id>? AND id<?)",
+        ),
+        (
+            ResultQuery {
+                record: Some("reviews-0@17".to_owned()),
+                ..bills
+            },
+            "jobs_by_record (request_id=?",
+        ),
+    ];
+    for analyzed in [false, true] {
         if analyzed {
             connection.execute_batch("ANALYZE").unwrap();
         }
-        let query = ResultQuery {
-            integration: Some("bills".to_owned()),
-            failed,
-            limit: 50,
-            ..ResultQuery::default()
-        };
-        let (statement, values) = super::streams::results(&query);
-        let plan: Vec<String> = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
-            .unwrap()
-            .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        let plan = plan.join("; ");
-        assert!(
-            plan.contains("jobs_by_integration (integration=?"),
-            "{plan}"
-        );
-        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        for (query, index) in &cases {
+            let (statement, values) = super::results::walk(query);
+            let plan: Vec<String> = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
+                .unwrap()
+                .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let plan = plan.join("; ");
+            assert!(plan.contains(index), "{index}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+        }
     }
 }

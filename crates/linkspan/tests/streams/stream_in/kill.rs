@@ -17,6 +17,9 @@ use super::{review, reviews};
 /// How long the gateway is killed again and again, in seconds, unless this variable says otherwise.
 const SECONDS: (&str, u64) = ("LINKSPAN_KILL_SECONDS", 20);
 
+/// And how often at least, however long that takes.
+const LEAST: u32 = 3;
+
 /// Where a record was put: the shard and the sequence number.
 type Place = (String, String);
 
@@ -49,7 +52,7 @@ async fn a_gateway_that_is_killed_again_and_again_misses_no_record_and_has_each_
     let mut random = fastrand::Rng::with_seed(7);
     let mut kills = 0;
     let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
+    while Instant::now() < end || kills < LEAST {
         let before = written.count();
         // Time for some records, and a moment that nobody chose.
         until("some records are taken", async || {
@@ -88,7 +91,6 @@ async fn a_gateway_that_is_killed_again_and_again_misses_no_record_and_has_each_
         (counted == moods(&results(&client).await)).then_some(())
     })
     .await;
-    assert!(kills >= 2, "{kills} kills");
     println!(
         "{kills} kills, {} records acknowledged, {} results",
         acknowledged.len(),

@@ -136,6 +136,7 @@ async fn place<T>(asked: &Asked<'_, T>, name: &str, puts: Vec<Put>) -> Result<Ve
     let mut placed: Vec<Option<Placed>> = puts.iter().map(|_| None).collect();
     let mut left: Vec<usize> = (0..puts.len()).collect();
     for _ in 0..TRIES {
+        asked.service.is_sure()?;
         let state = asked.service.state();
         let (_, stream) = state.named(&super::super::shapes::Which {
             stream_name: Some(name.to_owned()),

@@ -207,7 +207,7 @@ export function open(root, context) {
       state.errors.letters && problem(state.errors.letters, readLetters),
       !state.letters
         ? !state.errors.letters && loading("the dead letters")
-        : state.letters.results.length
+        : state.letters.results.length || state.letters.next
           ? [
               listed(state.letters.results, (one) => may || !one.record, () => outcome()),
               state.letters.next &&

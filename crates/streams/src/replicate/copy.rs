@@ -193,7 +193,8 @@ impl Session<'_> {
         if let Some(headers) = message.headers() {
             record = record.headers(headers.detach());
         }
-        self.send(record).map_err(|fault| self.unsent(&fault))
+        self.send(record)
+            .map_err(|fault| self.unsent(Some(index), &fault))
     }
 
     pub(super) fn slot_of(&self, topic: &str, partition: i32) -> Option<usize> {

@@ -57,6 +57,17 @@ impl Session<'_> {
         self.stop_topic(index, why)
     }
 
+    /// A record of the source is larger than all that may wait in memory.
+    pub(super) fn too_large(&mut self, topic: usize, partition: i32, offset: i64) -> End {
+        let name = self.topics.get(topic);
+        let name = name.map_or("", |topic| &topic.planned.source);
+        let why = format!(
+            "the record of {name}/{partition} at offset {offset} is larger than the {} KiB that may wait in memory: raise the `buffer` of the replication, and start it again",
+            self.settings.buffer_kib
+        );
+        self.stop_topic(topic, why)
+    }
+
     /// Something failed on the target. The session ends; the next one finds out what was committed.
     pub(super) fn lost(&mut self, attempted: &str, fault: &Native) -> End {
         // A call that fails because a record was refused says only that the transaction is of no use.

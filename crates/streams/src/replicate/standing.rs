@@ -136,7 +136,7 @@ impl Sides {
         }
         let there = self.target.edges(&entry.target, partition);
         ends_late_enough(&entry.target, partition, "target", &there, map.target_end())?;
-        let lost = !map.range_back((target, there.start - 1)).is_empty();
+        let lost = target < there.start && !map.range_back((target, there.start - 1)).is_empty();
         begins_early_enough(&entry.target, partition, "target", &there, target, lost)
     }
 
@@ -158,7 +158,7 @@ impl Sides {
         ends_late_enough(&entry.target, partition, "target", &there, map.target_end())?;
         let there = self.source.edges(topic, partition);
         truncated(settings, topic, partition, map.done(), there.clone()).map_or(Ok(()), Err)?;
-        let lost = !map.range((source, there.start - 1)).is_empty();
+        let lost = source < there.start && !map.range((source, there.start - 1)).is_empty();
         begins_early_enough(topic, partition, "source", &there, source, lost)
     }
 }

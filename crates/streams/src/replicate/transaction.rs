@@ -214,7 +214,7 @@ impl Session<'_> {
         if let Some(value) = value {
             record = record.payload(value);
         }
-        self.send(record).map_err(|fault| self.unsent(&fault))
+        self.send(record).map_err(|fault| self.unsent(None, &fault))
     }
 
     /// Gives a record to the producer. Waits while its queue is full, or while it does not know the partition yet.
@@ -226,10 +226,16 @@ impl Session<'_> {
                 fault
             }
         };
+        let mut empty = false;
         let end = Instant::now() + PATIENCE;
         loop {
             match fault.rdkafka_error_code() {
-                Some(Code::QueueFull) => self.producer.poll(Duration::from_millis(1)),
+                // The queue is empty: the record will never fit.
+                Some(Code::QueueFull) if empty => return Err(fault),
+                Some(Code::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(1));
+                    empty = self.producer.in_flight_count() == 0;
+                }
                 Some(Code::UnknownPartition | Code::UnknownTopic) => {
                     let client = self.producer.client();
                     let _ = client.fetch_metadata(Some(record.topic), ANSWER);
@@ -247,8 +253,16 @@ impl Session<'_> {
         }
     }
 
-    /// The producer has not taken a record. Where the transaction has failed, what became of the records before says why.
-    pub(super) fn unsent(&mut self, fault: &Native) -> End {
+    /// The producer has not taken a record, of this slot if it is not of the progress. Where the transaction has failed, what became of
+    /// the records before says why.
+    pub(super) fn unsent(&mut self, slot: Option<usize>, fault: &Native) -> End {
+        let full = fault.rdkafka_error_code() == Some(Code::QueueFull);
+        if full
+            && self.producer.in_flight_count() == 0
+            && let Some(slot) = slot.and_then(|slot| self.slots.get(slot))
+        {
+            return self.too_large(slot.topic, slot.partition, slot.next - 1);
+        }
         match self.arrived(Instant::now() + SLICE) {
             Err(End::Passing(_)) | Ok(_) => self.lost("write to the target", fault),
             Err(end) => end,

@@ -143,7 +143,12 @@ fn a_topic_that_has_gone_and_come_again_needs_no_restart() {
         make_topic(source, topic, 1, &[]);
         fill(source, topic, 1, 0..10);
     }
-    let settings = settings("vanished.one", source, target, &["vanished.one", "vanished.two"]);
+    let settings = settings(
+        "vanished.one",
+        source,
+        target,
+        &["vanished.one", "vanished.two"],
+    );
     let replicator = Replicator::start(settings.clone()).expect("it starts");
     until_copied(&replicator, source, "vanished.one");
     delete_topic(source, "vanished.one");

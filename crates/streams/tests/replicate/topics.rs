@@ -218,7 +218,7 @@ fn a_record_that_is_refused_under_load_stops_its_topic_alone() {
     wait(admin(source).alter_configs([&unset], &AdminOptions::new())).expect("an answer");
     let mut settings = settings("loaded", source, target, &["loaded.*"]);
     // The producer's queue is full all the time, and much is still to be sent when the record is refused.
-    settings.buffer_kib = 1_024;
+    settings.buffer_kib = 4_096;
     let replicator = Replicator::start(settings).expect("it starts");
     let why = until_stopped(&replicator, "loaded.one");
     assert!(
@@ -227,6 +227,36 @@ fn a_record_that_is_refused_under_load_stops_its_topic_alone() {
     );
     until_copied(&replicator, source, "loaded.two");
     assert_eq!(read(target, "loaded.two", 0).len(), 30_000);
+}
+
+#[test]
+fn a_record_that_does_not_fit_into_memory_stops_its_topic_alone() {
+    let (source, target) = KafkaCluster::shared_pair();
+    for topic in ["huge.one", "huge.two"] {
+        make_topic(source, topic, 1, &[("max.message.bytes", "3000000")]);
+        fill(source, topic, 1, 0..10);
+    }
+    let mut config = client(source);
+    config.set("message.max.bytes", "3000000");
+    let producer: BaseProducer = config.create().expect("a producer");
+    send(&producer, "huge.one", 0, &"x".repeat(2_000_000));
+    producer.flush(PATIENCE).expect("it is written");
+    let mut settings = settings("huge", source, target, &["huge.*"]);
+    settings.buffer_kib = 1_024;
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    let why = until_stopped(&replicator, "huge.one");
+    assert!(
+        why.contains("the record of huge.one/0 at offset 10"),
+        "{why}"
+    );
+    assert!(why.contains("raise the `buffer`"), "{why}");
+    fill(source, "huge.two", 1, 10..20);
+    until_copied(&replicator, source, "huge.two");
+    drop(replicator);
+    settings.buffer_kib = 4_096;
+    let replicator = Replicator::start(settings).expect("it starts");
+    until_copied(&replicator, source, "huge.one");
+    assert_eq!(read(target, "huge.one", 0).len(), 11);
 }
 
 #[test]

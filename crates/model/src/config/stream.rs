@@ -193,7 +193,7 @@ section! {
         /// How many copies the target keeps of a topic that is made there; absent: the target's default.
         replication_factor: Option<u32>, in 1 to 100, like "3";
         /// The longest that a transaction stays open.
-        commit_interval: Duration = "500ms", in "10ms" to "1m";
+        commit_interval: Duration = "500ms", in "10ms" to "5s";
         /// How often new topics, partitions and settings are looked for.
         sync_interval: Duration = "30s", in "1s" to "1h";
         /// The most that waits in memory, on each side.

@@ -1,7 +1,7 @@
 //! The clients of librdkafka that a replication needs, and how they are set.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -19,13 +19,24 @@ use crate::kafka::Cluster;
 /// How long one question to a cluster may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a transaction may be open before the target gives it up. Longer than one can take: `LONGEST` to fill it, and twice
+/// `PATIENCE`, once where the producer's queue is full and once for the commit.
+pub(super) const TRANSACTION: Duration = Duration::from_secs(120);
+
 /// The context of a client that only asks.
 pub(super) struct Quiet;
 
 /// The context of the consumer that copies: keeps what the statistics tell.
 #[derive(Default)]
 pub(super) struct Watched {
-    edges: Mutex<HashMap<String, HashMap<i32, Edges>>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// How often.
+    times: u64,
+    edges: HashMap<String, HashMap<i32, Edges>>,
 }
 
 /// What the source holds of a partition.
@@ -34,6 +45,8 @@ pub(super) struct Edges {
     pub(super) low: i64,
     /// The end for a reader of committed records.
     pub(super) end: i64,
+    /// Whether librdkafka has given up to read it.
+    pub(super) given_up: bool,
 }
 
 pub(super) type Reader = BaseConsumer<Quiet>;
@@ -54,8 +67,27 @@ pub(super) fn reading(cluster: &Cluster, group: &str) -> ClientConfig {
 
 /// A consumer beside the copying one.
 pub(super) fn reader(cluster: &Cluster, group: &str, side: &str) -> Result<Reader, ReplicateError> {
+    beside(cluster, group, side, "read_committed")
+}
+
+/// The same, that also sees what is not committed.
+pub(super) fn uncommitted(
+    cluster: &Cluster,
+    group: &str,
+    side: &str,
+) -> Result<Reader, ReplicateError> {
+    beside(cluster, group, side, "read_uncommitted")
+}
+
+fn beside(
+    cluster: &Cluster,
+    group: &str,
+    side: &str,
+    isolation: &str,
+) -> Result<Reader, ReplicateError> {
     let mut config = reading(cluster, group);
     config
+        .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .set("queued.max.messages.kbytes", "8192")
         .set("fetch.wait.max.ms", "100");
@@ -94,7 +126,10 @@ pub(super) fn producing(
     let mut config = patient(&settings.target);
     config
         .set("transactional.id", settings.transactional_id())
-        .set("transaction.timeout.ms", "60000")
+        .set(
+            "transaction.timeout.ms",
+            TRANSACTION.as_millis().to_string(),
+        )
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", settings.compression.name())
@@ -134,8 +169,16 @@ fn patient(cluster: &Cluster) -> ClientConfig {
 
 impl Watched {
     pub(super) fn edges(&self, topic: &str, partition: i32) -> Option<Edges> {
-        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
-        edges.get(topic)?.get(&partition).copied()
+        self.told().edges.get(topic)?.get(&partition).copied()
+    }
+
+    /// How often the statistics have come.
+    pub(super) fn times(&self) -> u64 {
+        self.told().times
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,16 +192,19 @@ impl ClientContext for Watched {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
+        told.times += 1;
         for (topic, statistics) in statistics.topics {
-            let known = edges.entry(topic).or_default();
+            let known = told.edges.entry(topic).or_default();
             for (partition, statistics) in statistics.partitions {
-                if partition >= 0 && statistics.ls_offset >= 0 {
-                    let told = Edges {
+                let given_up = statistics.fetch_state == "none";
+                if partition >= 0 && (statistics.ls_offset >= 0 || given_up) {
+                    let edges = Edges {
                         low: statistics.lo_offset,
-                        end: statistics.ls_offset,
+                        end: statistics.ls_offset.max(0),
+                        given_up,
                     };
-                    known.insert(partition, told);
+                    known.insert(partition, edges);
                 }
             }
         }

@@ -6,19 +6,23 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::BaseRecord;
-use rdkafka::topic_partition_list::Offset;
 
 use super::State;
+use super::positions;
 use super::replicator::End;
 use super::reports::Origin;
-use super::session::Session;
+use super::session::{Session, Slot};
+use super::settings::LONGEST;
 
 /// What goes on between two looks at the clock.
 struct Pace {
-    /// Records since the last look.
+    /// Records since the last look, and the bytes of their keys and values.
     count: u32,
+    bytes: usize,
     /// When positions and status were seen to last.
     seen: Instant,
+    /// When it was last looked whether the reading stands behind the last record.
+    stood: Instant,
     /// How long the last commit took.
     commit: Duration,
     /// The topic and partition of the last record, as librdkafka has them, and their slot.
@@ -27,6 +31,9 @@ struct Pace {
 
 /// Records between two looks at the clock, and between two looks at what was acknowledged.
 const STRETCH: u32 = 256;
+
+/// Bytes between the same.
+const STRETCH_BYTES: usize = 1 << 20;
 
 /// How often positions and status are seen to.
 const SEEN: Duration = Duration::from_millis(250);
@@ -37,16 +44,15 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How long the source may say nothing before that means something.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A transaction lasts at most this long, however long its commit takes.
-const LONGEST: Duration = Duration::from_secs(5);
-
 impl Session<'_> {
     /// Copies until something ends it.
     pub(super) fn copy(&mut self) -> Result<(), End> {
         let consumer = Arc::clone(&self.consumer);
         let mut pace = Pace {
             count: 0,
+            bytes: 0,
             seen: Instant::now(),
+            stood: Instant::now(),
             commit: Duration::ZERO,
             last: None,
         };
@@ -62,46 +68,48 @@ impl Session<'_> {
                 Some(Ok(message)) => {
                     self.record(&message, &mut pace)?;
                     pace.count += 1;
-                    if pace.count < STRETCH {
+                    pace.bytes += message.key_len() + message.payload_len();
+                    if pace.count < STRETCH && pace.bytes < STRETCH_BYTES {
                         continue;
                     }
                 }
                 Some(Err(fault)) => self.source_fault(&fault)?,
-                None if self.is_over() => self.commit_timed(&mut pace)?,
+                None if self.is_over(&mut pace) => self.commit_timed(&mut pace)?,
                 None => {}
             }
-            pace.count = 0;
+            (pace.count, pace.bytes) = (0, 0);
             self.between(&mut pace)?;
         }
     }
 
     /// Whether nothing waits to be copied, and has not for long enough. Where the source is known to hold more, its answer is only late.
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self, pace: &mut Pace) -> bool {
         let linger = self.settings.linger;
-        let lingered = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.since.elapsed() >= linger);
-        lingered
-            && !self
-                .slots
-                .iter()
-                .any(|slot| slot.next.unwrap_or_default() < slot.end)
+        let open = self.open.as_ref();
+        if open.is_none_or(|open| open.since.elapsed() < linger) {
+            return false;
+        }
+        let behind = |slots: &[Slot]| slots.iter().any(|slot| slot.next < slot.end);
+        if behind(&self.slots) && pace.stood.elapsed() >= linger {
+            // What is there may be no record: behind the last one of a transaction stands its marker.
+            pace.stood = Instant::now();
+            self.positions();
+        }
+        !behind(&self.slots)
     }
 
     /// What is done every few records.
     fn between(&mut self, pace: &mut Pace) -> Result<(), End> {
         self.producer.poll(Duration::ZERO);
-        let longest = (pace.commit * 8).clamp(
-            self.settings.commit_every,
-            LONGEST.max(self.settings.commit_every),
-        );
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.since.elapsed() >= longest)
+        let longest = (pace.commit * 8).clamp(self.settings.commit_every, LONGEST);
+        let allowance = &self.kept.allowance;
+        if let Some(open) = &self.open
+            && (open.since.elapsed() >= longest || allowance.is_spent(open.bytes))
         {
             self.commit_timed(pace)?;
+        }
+        if self.open.is_some() && self.must_sign() {
+            self.sign()?;
         }
         if self.shared.stopping() {
             self.leave()?;
@@ -150,7 +158,7 @@ impl Session<'_> {
             return Ok(());
         };
         let offset = message.offset();
-        if slot.next.is_some_and(|next| offset < next) {
+        if offset < slot.next {
             return Err(End::Passing(format!(
                 "the source gave offset {offset} of {}/{partition} again: begin anew",
                 message.topic()
@@ -161,10 +169,12 @@ impl Session<'_> {
             open.touched.push(index);
         }
         slot.sent += 1;
-        slot.next = Some(offset + 1);
+        slot.next = offset + 1;
         let timestamp = message.timestamp().to_millis().unwrap_or(-1);
         slot.last = Some(timestamp);
-        slot.size += (message.key_len() + message.payload_len()) as u64;
+        let size = (message.key_len() + message.payload_len()) as u64;
+        slot.size += size;
+        open.bytes += size;
         let origin = Origin::record(index, offset - slot.base);
         let Some(topic) = self.topics.get(slot.topic) else {
             return Ok(());
@@ -183,10 +193,8 @@ impl Session<'_> {
         if let Some(headers) = message.headers() {
             record = record.headers(headers.detach());
         }
-        match self.producer.send(record) {
-            Ok(()) => Ok(()),
-            Err((fault, record)) => self.send_again(fault, record),
-        }
+        self.send(record)
+            .map_err(|fault| self.unsent(Some(index), &fault))
     }
 
     pub(super) fn slot_of(&self, topic: &str, partition: i32) -> Option<usize> {
@@ -224,15 +232,14 @@ impl Session<'_> {
         let Ok(list) = self.consumer.position() else {
             return;
         };
-        for element in list.elements() {
-            let Offset::Offset(position) = element.offset() else {
-                continue;
-            };
-            if let Some(index) = self.slot_of(element.topic(), element.partition())
+        positions::of(&list, |topic, partition, at| {
+            if let Some(index) = self.slot_of(topic, partition)
                 && let Some(slot) = self.slots.get_mut(index)
+                && at.offset >= slot.next
             {
-                slot.next = slot.next.max(Some(position));
+                slot.next = at.offset;
+                slot.epoch = at.epoch.or(slot.epoch);
             }
-        }
+        });
     }
 }

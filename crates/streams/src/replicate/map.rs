@@ -13,6 +13,8 @@ pub(super) struct Run {
 pub(super) struct Chunk {
     /// The source offset up to which, not with which, all is copied.
     pub(super) done: i64,
+    /// The epoch of the source's leader that wrote what lies before it, where it is known.
+    pub(super) epoch: Option<i32>,
     /// In the order of both sides.
     pub(super) runs: Vec<Run>,
 }
@@ -74,6 +76,7 @@ impl Chunk {
         into.clear();
         into.push(VERSION);
         write(into, self.done);
+        write(into, self.epoch.map_or(-1, i64::from));
         let (mut source, mut target) = (0, 0);
         for run in &self.runs {
             write(into, run.source - source);
@@ -90,6 +93,10 @@ impl Chunk {
             return None;
         }
         let done = read(&mut rest)?;
+        let epoch = match read(&mut rest)? {
+            -1 => None,
+            epoch => Some(i32::try_from(epoch).ok().filter(|epoch| *epoch >= 0)?),
+        };
         let mut runs = Vec::new();
         let (mut source, mut target) = (0_i64, 0_i64);
         while !rest.is_empty() {
@@ -105,7 +112,7 @@ impl Chunk {
             target = run.target.checked_add(run.count)?;
             runs.push(run);
         }
-        Some(Self { done, runs })
+        Some(Self { done, epoch, runs })
     }
 }
 
@@ -263,7 +270,11 @@ mod tests {
         for (source, target) in copies {
             push(&mut runs, *source, *target);
         }
-        Chunk { done, runs }
+        Chunk {
+            done,
+            epoch: None,
+            runs,
+        }
     }
 
     proptest! {
@@ -309,8 +320,8 @@ mod tests {
         }
 
         #[test]
-        fn a_chunk_is_read_as_it_was_written(copies in copies(), done in 0..i64::MAX) {
-            let chunk = chunk(&copies, done);
+        fn a_chunk_is_read_as_it_was_written(copies in copies(), done in 0..i64::MAX, epoch in proptest::option::of(0..i32::MAX)) {
+            let chunk = Chunk { epoch, ..chunk(&copies, done) };
             let mut bytes = Vec::new();
             chunk.encode(&mut bytes);
             prop_assert_eq!(Chunk::decode(&bytes), Some(chunk));
@@ -328,6 +339,6 @@ mod tests {
         assert_eq!(chunk.runs.len(), 3);
         let mut bytes = Vec::new();
         chunk.encode(&mut bytes);
-        assert_eq!(bytes.len(), 2 + 3 * 3);
+        assert_eq!(bytes.len(), 3 + 3 * 3);
     }
 }

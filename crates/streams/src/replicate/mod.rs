@@ -18,6 +18,8 @@
 //! **What stops a topic.** A source topic that was truncated or made anew, a target topic that was made anew, and a record that the
 //! target refuses. The topic stops with a sentence; the others go on. [`reset`] begins such a topic anew.
 
+mod allowance;
+mod announce;
 mod clients;
 mod copy;
 mod cycle;
@@ -27,11 +29,13 @@ mod faults;
 mod map;
 mod owner;
 mod plan;
+mod positions;
 mod progress;
 mod replicator;
 mod reports;
 mod session;
 mod settings;
+mod standing;
 mod status;
 mod telling;
 mod transaction;

@@ -4,13 +4,14 @@
 //! one whose transaction took too long; if it took the id back, the newcomer would be fenced, and so back and forth. So the progress says
 //! whose turn it is: the record `owner`, which a process writes in its first transaction, and again and again as a sign of life. A process
 //! looks there before it takes the id and after, and stands by where it finds somebody who came later. A process that ends removes the
-//! record. One that dies leaves it; when nothing of it was heard for [`SIGNS`] signs of life, whoever stands by takes its place.
+//! record. One that dies leaves it; when nothing of it was heard for [`SIGNS`] signs of life, whoever stands by takes its place. A
+//! sign of life in a transaction that is still open is one, too: over a slow link a transaction may be long on its way.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::clients::Reader;
+use super::clients::{self, Reader};
 use super::{ReplicateError, Settings, progress};
 
 /// The key of the record.
@@ -42,20 +43,84 @@ pub(super) struct Silence {
     since: Instant,
 }
 
+/// Looks who copies, again and again, each time from where it looked last.
+pub(super) struct Lookout {
+    committed: Tail,
+    all: Tail,
+}
+
+/// The record as one reader has it.
+struct Tail {
+    reader: Reader,
+    next: i64,
+    owner: Option<Claim>,
+}
+
 /// Reads who copies.
-pub(super) fn read(settings: &Settings, reader: &Reader) -> Result<Option<Claim>, ReplicateError> {
+pub(super) fn read(
+    settings: &Settings,
+    reader: &Reader,
+    go_on: progress::GoOn<'_>,
+) -> Result<Option<Claim>, ReplicateError> {
     let mut owner = None;
-    progress::scan(
-        reader,
-        &settings.progress_topic(),
-        progress::TOPICS,
-        |key, value| {
-            if key == KEY {
-                owner = value.and_then(|value| serde_json::from_slice(value).ok());
-            }
-        },
-    )?;
+    read_on(settings, reader, 0, &mut owner, go_on)?;
     Ok(owner)
+}
+
+/// Reads from an offset on, and gives the end.
+fn read_on(
+    settings: &Settings,
+    reader: &Reader,
+    from: i64,
+    owner: &mut Option<Claim>,
+    go_on: progress::GoOn<'_>,
+) -> Result<i64, ReplicateError> {
+    let (topic, partition) = (settings.progress_topic(), progress::TOPICS);
+    progress::scan(reader, &topic, partition, from, go_on, |key, value| {
+        if key == KEY {
+            *owner = value.and_then(|value| serde_json::from_slice(value).ok());
+        }
+    })
+}
+
+impl Lookout {
+    pub(super) fn new(settings: &Settings) -> Result<Self, ReplicateError> {
+        let (target, group) = (&settings.target, settings.transactional_id());
+        Ok(Self {
+            committed: Tail::new(clients::reader(target, &group, "target")?),
+            all: Tail::new(clients::uncommitted(target, &group, "target")?),
+        })
+    }
+
+    /// Who has the place, and the last sign of life, be it committed or not.
+    pub(super) fn look(
+        &mut self,
+        settings: &Settings,
+        go_on: progress::GoOn<'_>,
+    ) -> Result<(Option<Claim>, Option<Claim>), ReplicateError> {
+        let owner = self.committed.look(settings, go_on)?;
+        Ok((owner, self.all.look(settings, go_on)?))
+    }
+}
+
+impl Tail {
+    fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            next: 0,
+            owner: None,
+        }
+    }
+
+    fn look(
+        &mut self,
+        settings: &Settings,
+        go_on: progress::GoOn<'_>,
+    ) -> Result<Option<Claim>, ReplicateError> {
+        let (reader, owner) = (&self.reader, &mut self.owner);
+        self.next = read_on(settings, reader, self.next, owner, go_on)?;
+        Ok(self.owner.clone())
+    }
 }
 
 impl Place {
@@ -102,13 +167,20 @@ impl Silence {
         }
     }
 
-    /// Whether the place is free, by who was found to have it now.
-    pub(super) fn is_over(&mut self, owner: Option<&Claim>, now: Instant, sign: Duration) -> bool {
+    /// Whether the place is free, by who was found to have it now, and by the last sign of life. A record that is removed in a
+    /// transaction that is still open is a sign of life as well: its process is about to go, and has not gone.
+    pub(super) fn is_over(
+        &mut self,
+        owner: Option<&Claim>,
+        last: Option<&Claim>,
+        now: Instant,
+        sign: Duration,
+    ) -> bool {
         if owner.is_none() {
             return true;
         }
-        if self.last.as_ref() != owner {
-            self.last = owner.cloned();
+        if self.last.as_ref() != last {
+            self.last = last.cloned();
             self.since = now;
         }
         now.duration_since(self.since) >= sign * SIGNS
@@ -156,14 +228,21 @@ mod tests {
         let after = |seconds| begun + Duration::from_secs(seconds);
         let mut place = Place::new();
         let mut silence = Silence::new(begun);
-        assert!(silence.is_over(None, begun, sign));
-        let (one, two) = (place.sign(), place.sign());
-        assert!(!silence.is_over(Some(&one), after(60), sign));
-        assert!(!silence.is_over(Some(&two), after(75), sign));
-        assert!(!silence.is_over(Some(&two), after(94), sign));
+        assert!(silence.is_over(None, None, begun, sign));
+        let (one, two, three) = (place.sign(), place.sign(), place.sign());
+        let mut over = |owner, last, at| silence.is_over(Some(owner), last, after(at), sign);
+        assert!(!over(&one, Some(&one), 60));
+        assert!(!over(&two, Some(&two), 75));
+        assert!(!over(&two, Some(&two), 94));
+        // A transaction that takes long goes on giving signs of life.
+        assert!(!over(&two, Some(&three), 95));
+        assert!(!over(&two, Some(&three), 114));
+        // It is about to go, and does not come to it.
+        assert!(!over(&two, None, 114));
+        assert!(!over(&two, None, 133));
         // While the target does not answer, nothing of the other one is known.
-        silence.unknown(after(94));
-        assert!(!silence.is_over(Some(&two), after(113), sign));
-        assert!(silence.is_over(Some(&two), after(114), sign));
+        silence.unknown(after(133));
+        assert!(!silence.is_over(Some(&two), None, after(152), sign));
+        assert!(silence.is_over(Some(&two), None, after(153), sign));
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clients::{self, ANSWER, Reader};
 use super::map::Chunk;
+use super::positions::{self, Edge};
 use super::reports::Origin;
 use super::{ReplicateError, Settings};
 use crate::kafka::{Cluster, ErrorKind};
@@ -28,7 +29,16 @@ pub(super) const CHUNKS: i32 = 0;
 pub(super) const TOPICS: i32 = 1;
 
 /// How long reading may stand still.
-const STILL: Duration = Duration::from_secs(60);
+const STILL: Duration = Duration::from_secs(30);
+
+/// How long one look for the next record takes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The key of what only shows that the brokers of a partition know of a new writer.
+const NEW_WRITER: &str = "new-writer";
+
+/// Asked again and again while something is read: whether to read on.
+pub(super) type GoOn<'a> = &'a mut dyn FnMut() -> bool;
 
 /// What is copied to where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +101,11 @@ pub(super) fn ensure(settings: &Settings) -> Result<(), ReplicateError> {
 
 /// Reads all of it. An error when there is none.
 pub(super) fn read(settings: &Settings) -> Result<Progress, ReplicateError> {
+    read_while(settings, &mut || true)
+}
+
+/// As [`read`], as long as it may go on.
+pub(super) fn read_while(settings: &Settings, go_on: GoOn<'_>) -> Result<Progress, ReplicateError> {
     let name = settings.progress_topic();
     let reader = clients::reader(&settings.target, &settings.transactional_id(), "target")?;
     let there = reader.fetch_metadata(Some(&name), ANSWER);
@@ -104,11 +119,11 @@ pub(super) fn read(settings: &Settings) -> Result<Progress, ReplicateError> {
         return Err(ReplicateError::absent(nothing));
     }
     let mut progress = Progress {
-        topics: entries(&reader, &name)?,
+        topics: entries_while(&reader, &name, go_on)?,
         ..Progress::default()
     };
     let mut broken = None;
-    scan(&reader, &name, CHUNKS, |key, value| {
+    scan(&reader, &name, CHUNKS, 0, go_on, |key, value| {
         let Some((topic, partition, number)) = chunk_of(key) else {
             return;
         };
@@ -137,8 +152,16 @@ pub(super) fn entries(
     reader: &Reader,
     name: &str,
 ) -> Result<BTreeMap<String, Entry>, ReplicateError> {
+    entries_while(reader, name, &mut || true)
+}
+
+fn entries_while(
+    reader: &Reader,
+    name: &str,
+    go_on: GoOn<'_>,
+) -> Result<BTreeMap<String, Entry>, ReplicateError> {
     let mut topics = BTreeMap::new();
-    scan(reader, name, TOPICS, |key, value| {
+    scan(reader, name, TOPICS, 0, go_on, |key, value| {
         let Some(topic) = key.strip_prefix("topic/") else {
             return;
         };
@@ -192,29 +215,33 @@ fn reset_once(settings: &Settings, topic: &str) -> Result<(), ReplicateError> {
         }
     };
     producer.init_transactions(STILL).map_err(failed)?;
-    // Again: nobody else can write it now.
+    let name = settings.progress_topic();
+    let remove = |keys: &[(i32, String)]| {
+        producer.begin_transaction().map_err(failed)?;
+        for (partition, key) in keys {
+            let record: BaseRecord<'_, str, [u8], usize> =
+                BaseRecord::with_opaque_to(&name, Origin::progress().number())
+                    .partition(*partition)
+                    .key(key.as_str());
+            producer.send(record).map_err(|(fault, _)| failed(fault))?;
+        }
+        let end = Instant::now() + STILL;
+        while producer.in_flight_count() > 0 && Instant::now() < end {
+            producer.poll(Duration::from_millis(5));
+        }
+        producer.commit_transaction(ANSWER).map_err(failed)
+    };
+    // From here on nobody else can write to either partition, however late what they sent arrives.
+    remove(&[CHUNKS, TOPICS].map(|partition| (partition, NEW_WRITER.to_owned())))?;
     let keys = keys_of(&read(settings)?, topic);
     if keys.is_empty() {
         return Err(absent());
     }
-    let name = settings.progress_topic();
-    producer.begin_transaction().map_err(failed)?;
-    for (partition, key) in &keys {
-        let record: BaseRecord<'_, str, [u8], usize> =
-            BaseRecord::with_opaque_to(&name, Origin::progress().number())
-                .partition(*partition)
-                .key(key.as_str());
-        producer.send(record).map_err(|(fault, _)| failed(fault))?;
-    }
-    let end = Instant::now() + STILL;
-    while producer.in_flight_count() > 0 && Instant::now() < end {
-        producer.poll(Duration::from_millis(5));
-    }
-    producer.commit_transaction(ANSWER).map_err(failed)
+    remove(&keys)
 }
 
 /// The records of a topic's progress.
-fn keys_of(progress: &Progress, topic: &str) -> Vec<(i32, String)> {
+pub(super) fn keys_of(progress: &Progress, topic: &str) -> Vec<(i32, String)> {
     let mut keys = Vec::new();
     if progress.topics.contains_key(topic) {
         keys.push((TOPICS, topic_key(topic)));
@@ -236,37 +263,63 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ReplicateError> {
         .map_err(|_| ReplicateError::other("start what waits for the clusters: it failed"))
 }
 
-/// Reads a partition from its beginning to its end.
+/// Reads a partition from an offset to its end, and gives that. The end is asked for first: where a fetch finds no more, a broker that
+/// has just become the leader may not know yet how far it may give records away.
 pub(super) fn scan(
     reader: &Reader,
     topic: &str,
     partition: i32,
+    from: i64,
+    go_on: GoOn<'_>,
     mut seen: impl FnMut(&str, Option<&[u8]>),
-) -> Result<(), ReplicateError> {
+) -> Result<i64, ReplicateError> {
     let failed = |fault: &Native| ReplicateError::new(format!("read {topic}"), fault);
+    let edge = |edge| {
+        let asked = positions::ask(reader, [(topic, partition)], edge, "target")?;
+        Ok(asked.into_values().next().unwrap_or_default())
+    };
+    let end = edge(Edge::End)?;
+    let mut next = from.max(edge(Edge::Begin)?);
+    if next >= end {
+        return Ok(next);
+    }
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Beginning)
+    list.add_partition_offset(topic, partition, Offset::Offset(next))
         .and_then(|()| reader.assign(&list))
         .map_err(|fault| failed(&fault))?;
-    let mut end = Instant::now() + STILL;
+    let mut until = Instant::now() + STILL;
+    // Before, the reader's position may be that of what it was assigned to last.
+    let mut begun = false;
     let read = loop {
-        match reader.poll(Duration::from_millis(200)) {
+        let before = next;
+        let polled = reader.poll(LOOK);
+        begun |= matches!(polled, Some(Ok(_) | Err(Native::PartitionEOF(_))));
+        match polled {
             Some(Ok(message)) => {
-                end = Instant::now() + STILL;
+                next = next.max(message.offset() + 1);
                 if let Some(key) = message.key().and_then(|key| std::str::from_utf8(key).ok()) {
                     seen(key, message.payload());
                 }
             }
-            Some(Err(Native::PartitionEOF(_))) => break Ok(()),
+            // Behind the last record there may be markers of transactions.
+            None | Some(Err(Native::PartitionEOF(_))) if begun => {
+                next = next.max(stands(reader));
+            }
+            None => {}
             Some(Err(fault)) => {
                 let kind = super::error::kind(&fault);
                 if kind != ErrorKind::Unreachable {
                     break Err(failed(&fault));
                 }
             }
-            None => {}
         }
-        if Instant::now() >= end {
+        if next >= end {
+            break Ok(next);
+        }
+        if next > before {
+            until = Instant::now() + STILL;
+        }
+        if Instant::now() >= until || !go_on() {
             break Err(ReplicateError::of_kind(
                 format!("read {topic}"),
                 ErrorKind::Unreachable,
@@ -275,6 +328,15 @@ pub(super) fn scan(
     };
     let _ = reader.unassign();
     read
+}
+
+/// The position in the only partition that is read.
+fn stands(reader: &Reader) -> i64 {
+    let mut next = 0;
+    if let Ok(list) = reader.position() {
+        positions::of(&list, |_, _, at| next = at.offset);
+    }
+    next
 }
 
 /// The names of the progress topics of a cluster.

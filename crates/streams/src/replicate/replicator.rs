@@ -1,14 +1,13 @@
 //! Copies until it is stopped, through sessions: a session ends with whatever goes wrong, and the next one reads the progress anew.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::owner::{self, Place, Silence};
-use super::session::Session;
-use super::{ReplicateError, Settings, State, Status, clients};
+use super::owner::{Lookout, Place, Silence};
+use super::session::{Kept, Session};
+use super::{ReplicateError, Settings, State, Status};
 
 /// A replication that runs, on threads of its own. Dropped, it stops as by [`Self::stop`].
 pub struct Replicator {
@@ -18,7 +17,8 @@ pub struct Replicator {
 
 /// What the copying thread and others look at.
 pub(super) struct Shared {
-    stop: AtomicBool,
+    /// Since when it is to stop.
+    stop: OnceLock<Instant>,
     status: Mutex<Status>,
     told: Mutex<Told>,
 }
@@ -47,6 +47,9 @@ pub(super) enum End {
     Lasting(String),
 }
 
+/// How long the clusters may take over what is still to be committed when it is to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// The first and the longest wait before the next session.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -59,7 +62,7 @@ impl Replicator {
     pub fn start(settings: Settings) -> Result<Self, ReplicateError> {
         settings.check()?;
         let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
+            stop: OnceLock::new(),
             status: Mutex::new(Status {
                 name: settings.name.clone(),
                 state: State::Starting,
@@ -95,15 +98,15 @@ impl Replicator {
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Commits what was read, and ends. While a cluster does not answer this takes as long as the question that is under way: at most
-    /// ten seconds or so. Blocks.
+    /// Commits what was read, and ends. Where the target does not answer it is given five seconds, and then what is not committed is
+    /// left to the next start; a question that is under way may take another ten. Blocks.
     pub fn stop(&self) -> Status {
         self.end();
         self.status()
     }
 
     fn end(&self) {
-        self.shared.stop.store(true, Ordering::Release);
+        let _ = self.shared.stop.set(Instant::now());
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             thread.thread().unpark();
@@ -120,7 +123,14 @@ impl Drop for Replicator {
 
 impl Shared {
     pub(super) fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.get().is_some()
+    }
+
+    /// Whether it was to stop so long ago that no cluster is waited for any more.
+    pub(super) fn overdue(&self) -> bool {
+        self.stop
+            .get()
+            .is_some_and(|since| since.elapsed() >= GRACE)
     }
 
     pub(super) fn told(&self) -> MutexGuard<'_, Told> {
@@ -150,24 +160,24 @@ impl From<ReplicateError> for End {
 }
 
 fn run(settings: &Settings, shared: &Shared) {
-    let mut stopped = BTreeMap::new();
-    let mut place = Place::new();
+    let mut kept = Kept::new();
     let mut wait = WAITS.0;
     let end = loop {
         if shared.stopping() {
             break State::Stopped;
         }
         let before = shared.status().records;
-        let ended = Session::open(settings, shared, &mut stopped, &mut place)
-            .and_then(|mut session| session.copy());
+        let ended =
+            Session::open(settings, shared, &mut kept).and_then(|mut session| session.copy());
         let why = match ended {
             Ok(()) | Err(End::Stopped) => break State::Stopped,
             Err(End::Again) => continue,
             Err(End::Replaced) => {
-                stand_by(settings, shared, &mut place);
+                stand_by(settings, shared, &mut kept.place);
                 continue;
             }
             Err(End::Lasting(why)) => break State::Failed(why),
+            Err(End::Passing(_)) if shared.stopping() => break State::Stopped,
             Err(End::Passing(why)) => why,
         };
         tracing::warn!(replication = settings.name, "{why}");
@@ -203,17 +213,20 @@ fn stand_by(settings: &Settings, shared: &Shared, place: &mut Place) {
         status.topics.clear();
     }
     let mut silence = Silence::new(Instant::now());
-    let mut reader = None;
+    let mut lookout = None;
     while !shared.stopping() {
-        let found = match &reader {
-            Some(reader) => owner::read(settings, reader),
-            None => clients::reader(&settings.target, &settings.transactional_id(), "target")
-                .and_then(|made| owner::read(settings, reader.insert(made))),
+        let go_on = &mut || !shared.stopping();
+        let found = match &mut lookout {
+            Some(lookout) => Lookout::look(lookout, settings, go_on),
+            None => {
+                Lookout::new(settings).and_then(|made| lookout.insert(made).look(settings, go_on))
+            }
         };
         let now = Instant::now();
         match found {
-            Ok(owner) => {
-                if silence.is_over(owner.as_ref(), now, settings.sign_every) {
+            Ok((owner, last)) => {
+                let sign = settings.sign_every;
+                if silence.is_over(owner.as_ref(), last.as_ref(), now, sign) {
                     tracing::warn!(
                         replication = settings.name,
                         "the other process has gone: this one takes its place"
@@ -224,7 +237,7 @@ fn stand_by(settings: &Settings, shared: &Shared, place: &mut Place) {
             }
             Err(_) => {
                 silence.unknown(now);
-                reader = None;
+                lookout = None;
             }
         }
         pause(shared, settings.sign_every);

@@ -8,36 +8,45 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError as Native;
+use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, Producer as _};
-use rdkafka::topic_partition_list::Offset;
 
+use super::allowance::Allowance;
 use super::clients::{self, Watched};
 use super::map::Chunk;
 use super::owner::{self, Place};
 use super::plan::{Plan, Planned, Planner};
-use super::progress::{self, Chunks, Entry, Progress};
+use super::positions::{self, Position};
+use super::progress::{self, Chunks, Progress};
 use super::replicator::{End, Shared};
 use super::reports::Reports;
-use super::status;
+use super::status::made_anew;
 use super::telling::Meter;
 use super::transaction::Open;
 use super::watch::Watch;
-use super::{Naming, ReplicateError, Settings, State, cycle};
 
-/// How long a call about a transaction may take in all.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+use super::{ReplicateError, Settings, State};
 
-/// How long one such call may take: between them it is seen whether to stop.
-pub(super) const SLICE: Duration = Duration::from_secs(5);
+/// How long the target may take over a step of a transaction.
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long one call about a transaction may take: between them it is seen whether to stop.
+pub(super) const SLICE: Duration = Duration::from_secs(1);
+
+/// What goes on through all sessions of a process.
+pub(super) struct Kept {
+    /// The topics that were stopped, and why.
+    pub(super) stopped: BTreeMap<String, String>,
+    /// Whose turn it is, as far as this process knows.
+    pub(super) place: Place,
+    /// How much a transaction may take.
+    pub(super) allowance: Allowance,
+}
 
 pub(super) struct Session<'a> {
     pub(super) settings: &'a Settings,
     pub(super) shared: &'a Shared,
-    /// The topics that were stopped, and why: by this session and those before.
-    pub(super) stopped: &'a mut BTreeMap<String, String>,
-    /// Whose turn it is, as far as this process knows.
-    pub(super) place: &'a mut Place,
+    pub(super) kept: &'a mut Kept,
     /// When this process gave its last sign of life.
     pub(super) signed: Instant,
     pub(super) planner: Arc<Planner>,
@@ -49,7 +58,7 @@ pub(super) struct Session<'a> {
     pub(super) slots: Vec<Slot>,
     /// The transaction that is open.
     pub(super) open: Option<Open>,
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Topics that are not copied for a reason that a later plan can remove.
     pub(super) refused: Vec<(Planned, String)>,
     batch: usize,
@@ -67,10 +76,12 @@ pub(super) struct Topic {
 pub(super) struct Slot {
     pub(super) topic: usize,
     pub(super) partition: i32,
-    /// The source offset to copy next. None: the first that is there.
-    pub(super) next: Option<i64>,
+    /// The source offset to copy next.
+    pub(super) next: i64,
+    /// The epoch of the source's leader that wrote what lies before it, where it is known.
+    pub(super) epoch: Option<i32>,
     /// As committed.
-    pub(super) done: Option<i64>,
+    pub(super) done: i64,
     /// The first source offset of the open transaction, and how many records are in it.
     pub(super) base: i64,
     pub(super) sent: i64,
@@ -87,26 +98,42 @@ pub(super) struct Slot {
     pub(super) last: Option<i64>,
 }
 
+impl Kept {
+    pub(super) fn new() -> Self {
+        Self {
+            stopped: BTreeMap::new(),
+            place: Place::new(),
+            allowance: Allowance::new(),
+        }
+    }
+}
+
 impl<'a> Session<'a> {
     /// Reaches both clusters, takes the place of whoever was there before, reads the progress, and assigns all partitions.
     pub(super) fn open(
         settings: &'a Settings,
         shared: &'a Shared,
-        stopped: &'a mut BTreeMap<String, String>,
-        place: &'a mut Place,
+        kept: &'a mut Kept,
     ) -> Result<Self, End> {
+        let go_on = &mut || !shared.stopping();
         let planner = Arc::new(Planner::new(settings).map_err(lasting_settings)?);
         progress::ensure(settings)?;
         let plan = planner.plan()?;
         let batch = smallest(&plan);
         let reader = clients::reader(&settings.target, &settings.transactional_id(), "target")?;
-        if !place.admits(owner::read(settings, &reader)?.as_ref()) {
+        if !kept
+            .place
+            .admits(owner::read(settings, &reader, go_on)?.as_ref())
+        {
             return Err(End::Replaced);
         }
         let producer = Arc::new(clients::producing(settings, batch)?);
         init(&producer, shared)?;
         // Who came in between was fenced by this, but stays.
-        if !place.admits(owner::read(settings, &reader)?.as_ref()) {
+        if !kept
+            .place
+            .admits(owner::read(settings, &reader, go_on)?.as_ref())
+        {
             return Err(End::Replaced);
         }
         let consumer = Arc::new(clients::copying(settings)?);
@@ -114,8 +141,7 @@ impl<'a> Session<'a> {
         let mut session = Self {
             settings,
             shared,
-            stopped,
-            place,
+            kept,
             signed: Instant::now(),
             planner,
             watch,
@@ -132,12 +158,15 @@ impl<'a> Session<'a> {
         };
         session.begin()?;
         session.sign()?;
+        // With this in both partitions, nothing that whoever was fenced has sent can still come into them.
+        session.claim()?;
         session.commit()?;
-        session.place.took();
-        session.progress = progress::read(settings)?;
+        session.kept.place.took();
+        session.progress = progress::read_while(settings, &mut || session.is_alive())?;
         // What was reset begins anew.
         let known = &session.progress.topics;
-        session.stopped.retain(|topic, _| known.contains_key(topic));
+        let stopped = &mut session.kept.stopped;
+        stopped.retain(|topic, _| known.contains_key(topic));
         session.adopt(plan)?;
         session.tell(State::Running);
         Ok(session)
@@ -150,8 +179,8 @@ impl<'a> Session<'a> {
         }
         for topic in &self.topics {
             let name = &topic.planned.source;
+            // It may come back: nothing is kept of its going.
             if !plan.topics.iter().any(|planned| planned.source == *name) {
-                self.stopped.insert(name.clone(), status::gone(name));
                 return Err(End::Again);
             }
         }
@@ -171,13 +200,14 @@ impl<'a> Session<'a> {
                 self.refused.push((planned, why));
                 continue;
             }
-            let why = self
-                .stopped
+            let stopped = &self.kept.stopped;
+            let why = stopped
                 .get(&planned.source)
                 .cloned()
                 .or_else(|| self.broken(&planned));
             if let Some(why) = why {
-                self.stopped.insert(planned.source.clone(), why.clone());
+                let stopped = &mut self.kept.stopped;
+                stopped.insert(planned.source.clone(), why.clone());
                 if running {
                     return Err(End::Again);
                 }
@@ -222,82 +252,12 @@ impl<'a> Session<'a> {
             ));
         }
         if entry.source_id != planned.source_id {
-            return Some(status::made_anew(self.settings, name, "source"));
+            return Some(made_anew(self.settings, name, "source"));
         }
         if entry.target_id != planned.target_id {
-            return Some(status::made_anew(self.settings, name, "target"));
+            return Some(made_anew(self.settings, name, "target"));
         }
         None
-    }
-
-    /// Whether a topic was only announced: nothing of it was copied.
-    fn is_empty_entry(&self, topic: &str) -> bool {
-        self.progress.topics.contains_key(topic)
-            && !self
-                .progress
-                .partitions
-                .keys()
-                .any(|(known, _)| known == topic)
-            && self.settings.naming == Naming::Identity
-    }
-
-    /// Writes what will be copied to where, before anything of it is: who would copy it back sees it.
-    fn announce(
-        &mut self,
-        taken: &[Planned],
-        fresh: &[String],
-        withdrawn: &[String],
-    ) -> Result<(), End> {
-        self.begin()?;
-        for topic in fresh {
-            let Some(planned) = taken.iter().find(|planned| planned.source == *topic) else {
-                continue;
-            };
-            let entry = Entry {
-                source_cluster: self.planner.source_cluster.clone(),
-                target_cluster: self.planner.target_cluster.clone(),
-                target: planned.target.clone(),
-                source_id: planned.source_id.clone(),
-                target_id: planned.target_id.clone(),
-                chain: planned.chain.clone(),
-            };
-            let value = serde_json::to_vec(&entry)
-                .map_err(|_| End::Lasting("write the progress: it failed".to_owned()))?;
-            self.write(progress::TOPICS, &progress::topic_key(topic), Some(&value))?;
-            self.progress.topics.insert(topic.clone(), entry);
-        }
-        for topic in withdrawn {
-            self.write(progress::TOPICS, &progress::topic_key(topic), None)?;
-            self.progress.topics.remove(topic);
-        }
-        self.commit()
-    }
-
-    /// Two replications that begin at the same time do not see each other in their plans. Each announces first and looks then, so at
-    /// least one of them sees the other.
-    fn look_back(&mut self, taken: &mut Vec<Planned>, fresh: &[String]) -> Result<(), End> {
-        let chains = self.planner.chains()?;
-        let mut withdrawn = Vec::new();
-        let mut refused = Vec::new();
-        taken.retain(|planned| {
-            let why = fresh.contains(&planned.source).then(|| {
-                let target = &self.planner.target_cluster;
-                cycle::refusal(&chains, &planned.source, target, &self.settings.name)
-            });
-            match why.flatten() {
-                None => true,
-                Some(why) => {
-                    withdrawn.push(planned.source.clone());
-                    refused.push((planned.clone(), why));
-                    false
-                }
-            }
-        });
-        self.refused.append(&mut refused);
-        if withdrawn.is_empty() {
-            return Ok(());
-        }
-        self.announce(&[], &[], &withdrawn)
     }
 
     /// Makes slots for what a topic has more than before.
@@ -320,13 +280,16 @@ impl<'a> Session<'a> {
         let first = i32::try_from(topic.slots.len()).unwrap_or(i32::MAX);
         for partition in first..planned.partitions {
             let key = (planned.source.clone(), partition);
+            // None: the partition is younger than what was announced, and begins at 0.
             let chunks = self.progress.partitions.remove(&key).unwrap_or_default();
             let slot = Slot::new(index, partition, chunks);
-            let begin = slot.next.map_or(Offset::Beginning, Offset::Offset);
-            list.add_partition_offset(&planned.source, partition, begin)
-                .map_err(|fault| {
-                    ReplicateError::new("begin to read the source's topics", &fault)
-                })?;
+            let at = Position {
+                offset: slot.next,
+                epoch: slot.epoch,
+            };
+            positions::add(list, &planned.source, partition, at).map_err(|fault| {
+                ReplicateError::new("begin to read the source's topics", &fault)
+            })?;
             topic.slots.push(self.slots.len());
             self.slots.push(slot);
         }
@@ -337,7 +300,8 @@ impl<'a> Session<'a> {
     /// Ends the session, and this topic's copying.
     pub(super) fn stop_topic(&mut self, topic: usize, why: String) -> End {
         if let Some(topic) = self.topics.get(topic) {
-            self.stopped.insert(topic.planned.source.clone(), why);
+            let stopped = &mut self.kept.stopped;
+            stopped.insert(topic.planned.source.clone(), why);
         }
         End::Again
     }
@@ -350,12 +314,13 @@ impl Slot {
             .into_iter()
             .map(|(number, chunk)| (number, chunk.done))
             .collect();
-        let (number, chunk) = last.clone().unwrap_or_default();
-        let done = last.map(|(_, chunk)| chunk.done);
+        let (number, chunk) = last.unwrap_or_default();
+        let done = chunk.done;
         let mut slot = Self {
             topic,
             partition,
             next: done,
+            epoch: chunk.epoch,
             done,
             base: 0,
             sent: 0,
@@ -374,11 +339,12 @@ impl Slot {
 
     /// Begins the next chunk.
     pub(super) fn seal(&mut self) {
-        let done = self.chunk.done;
+        let (done, epoch) = (self.chunk.done, self.chunk.epoch);
         self.sealed.push_back((self.number, done));
         self.number += 1;
         self.chunk = Chunk {
             done,
+            epoch,
             runs: Vec::new(),
         };
     }
@@ -397,6 +363,12 @@ fn init(producer: &BaseProducer<Reports>, shared: &Shared) -> Result<(), End> {
             Ok(()) => return Ok(()),
             Err(_) if shared.stopping() => return Err(End::Stopped),
             Err(Native::Transaction(fault)) if fault.is_retriable() && Instant::now() < end => {}
+            Err(fault) if fault.rdkafka_error_code() == Some(Code::InvalidTransactionTimeout) => {
+                return Err(End::Passing(format!(
+                    "begin transactions on the target: its transaction.max.timeout.ms allows less than the {} s that a replication needs; raise it there",
+                    clients::TRANSACTION.as_secs()
+                )));
+            }
             Err(fault) => {
                 return Err(ReplicateError::new("begin transactions on the target", &fault).into());
             }

@@ -22,7 +22,7 @@ pub struct Settings {
     pub compression: Compression,
     /// How many copies the target keeps of a topic that is made there; none: the target's default.
     pub replication_factor: Option<i32>,
-    /// A transaction is committed at the latest after this time. When nothing waits to be copied it is committed after [`Self::linger`].
+    /// A transaction is committed at the latest after this time, of at most five seconds. When nothing waits to be copied it is committed after [`Self::linger`].
     pub commit_every: Duration,
     /// How long a transaction waits for more when nothing waits to be copied.
     pub linger: Duration,
@@ -127,6 +127,12 @@ impl Settings {
                     .to_owned(),
             );
         }
+        if self.commit_every > LONGEST {
+            return wrong(format!(
+                "the replication {} would keep a transaction open for {:?}: it must commit at least every {LONGEST:?}, so that those that stand by see that it lives",
+                self.name, self.commit_every
+            ));
+        }
         if !self.topics.iter().any(|pattern| !pattern.starts_with('!')) {
             return wrong(format!(
                 "the replication {} names no topic to copy",
@@ -139,6 +145,9 @@ impl Settings {
 
 /// What the names of all topics with progress begin with.
 pub(super) const PROGRESS: &str = "linkspan.offsets.";
+
+/// A transaction is filled for at most this long.
+pub(super) const LONGEST: Duration = Duration::from_secs(5);
 
 impl Naming {
     /// The name on the target.
@@ -233,5 +242,11 @@ mod tests {
         let mut prefixed = settings(&["orders"]);
         prefixed.naming = Naming::Prefix("east/".to_owned());
         assert!(prefixed.check().is_err());
+        let mut rare = settings(&["orders"]);
+        rare.commit_every = LONGEST;
+        assert!(rare.check().is_ok());
+        rare.commit_every = Duration::from_secs(20);
+        let why = rare.check().expect_err("it is refused").to_string();
+        assert!(why.contains("at least every 5s"), "{why}");
     }
 }

@@ -189,8 +189,13 @@ pub fn look(settings: &Settings) -> Result<Status, ReplicateError> {
             let chunks = known.get(&partition);
             let done = chunks.map(|chunks| OffsetMap::new(chunks.values()).done());
             if state == TopicState::Running
-                && let Some(why) =
-                    done.and_then(|next| truncated(settings, source, partition, next, low..end))
+                && let Some(why) = truncated(
+                    settings,
+                    source,
+                    partition,
+                    done.unwrap_or_default(),
+                    low..end,
+                )
             {
                 state = TopicState::Stopped(why);
             }

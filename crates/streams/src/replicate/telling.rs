@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::State;
 use super::plan::Planned;
 use super::session::Session;
-use super::status::{PartitionStatus, TopicState, TopicStatus};
+use super::status::{PartitionStatus, TopicState, TopicStatus, gone};
 
 /// How fast it goes.
 pub(super) struct Meter {
@@ -29,12 +29,17 @@ impl Session<'_> {
         for (planned, why) in &self.refused {
             topics.push(self.topic_status(planned, &[], TopicState::Stopped(why.clone())));
         }
-        for (name, why) in self.stopped.iter() {
-            if !topics.iter().any(|topic| topic.source == *name) {
+        let stopped = self.kept.stopped.clone();
+        let copied = self.progress.topics.keys();
+        let missing = copied
+            .filter(|name| self.settings.takes(name))
+            .map(|name| (name.clone(), gone(name)));
+        for (name, why) in stopped.into_iter().chain(missing) {
+            if !topics.iter().any(|topic| topic.source == name) {
                 topics.push(TopicStatus {
-                    source: name.clone(),
-                    target: self.settings.naming.target(name),
-                    state: TopicState::Stopped(why.clone()),
+                    target: self.settings.naming.target(&name),
+                    source: name,
+                    state: TopicState::Stopped(why),
                     warning: None,
                     records: 0,
                     bytes: 0,
@@ -87,8 +92,8 @@ impl Session<'_> {
             bytes: 0,
             partitions: slots
                 .map(|slot| {
-                    let end = Some(slot.end).filter(|end| *end > 0).max(slot.done);
-                    PartitionStatus::new(slot.partition, end, slot.done, slot.last)
+                    let (end, done) = (slot.end.max(slot.done), slot.done);
+                    PartitionStatus::new(slot.partition, Some(end), Some(done), slot.last)
                 })
                 .collect(),
         }

@@ -10,8 +10,8 @@ use super::State;
 use super::clients::ANSWER;
 use super::map::{self, Run};
 use super::replicator::End;
-use super::reports::Origin;
-use super::session::{PATIENCE, SLICE, Session};
+use super::reports::{Origin, Reported};
+use super::session::{PATIENCE, SLICE, Session, Slot};
 use super::status::{gone, made_anew};
 use super::{owner, progress};
 
@@ -20,6 +20,8 @@ pub(super) struct Open {
     pub(super) since: Instant,
     /// The slots with records.
     pub(super) touched: Vec<usize>,
+    /// Bytes of the records' keys and values.
+    pub(super) bytes: u64,
 }
 
 /// A chunk of the map never has more runs than this, however many a transaction made.
@@ -35,6 +37,7 @@ impl Session<'_> {
             self.open = Some(Open {
                 since: Instant::now(),
                 touched: Vec::new(),
+                bytes: 0,
             });
         }
         Ok(())
@@ -43,7 +46,7 @@ impl Session<'_> {
     /// Commits the records and the progress together.
     pub(super) fn commit(&mut self) -> Result<(), End> {
         self.positions();
-        let ahead = |slot: &super::session::Slot| slot.next > slot.done;
+        let ahead = |slot: &Slot| slot.next > slot.done;
         let moved: Vec<usize> = (0..self.slots.len())
             .filter(|index| self.slots.get(*index).is_some_and(ahead))
             .collect();
@@ -64,12 +67,11 @@ impl Session<'_> {
             self.watch
                 .ask(names.iter().map(|(_, name)| name.clone()).collect());
         }
-        self.arrived()?;
-        let reported = self.producer.context().take();
-        if let Some((slot, code)) = reported.failed {
-            return Err(self.refused(slot, code));
+        let (begun, end) = (Instant::now(), Instant::now() + PATIENCE);
+        let mut runs = self.arrived(end)?.runs;
+        if let Some(open) = &self.open {
+            self.kept.allowance.arrived(open.bytes, begun.elapsed());
         }
-        let mut runs = reported.runs;
         for index in moved {
             let runs = runs.get_mut(index).map(std::mem::take).unwrap_or_default();
             self.write_progress(index, runs)?;
@@ -77,14 +79,11 @@ impl Session<'_> {
         if self.must_sign() {
             self.sign()?;
         }
-        self.arrived()?;
-        if let Some((slot, code)) = self.producer.context().take().failed {
-            return Err(self.refused(slot, code));
-        }
+        self.arrived(end)?;
         if !names.is_empty() {
             self.same_topics(&names)?;
         }
-        self.commit_transaction()?;
+        self.commit_transaction(end)?;
         if let Some(open) = self.open.take() {
             for index in open.touched {
                 if let Some(slot) = self.slots.get_mut(index)
@@ -111,12 +110,22 @@ impl Session<'_> {
         self.signed.elapsed() >= self.settings.sign_every
     }
 
-    /// Writes a sign of life into the open transaction.
+    /// Writes a sign of life into the open transaction. Those that stand by hear it before it is committed.
     pub(super) fn sign(&mut self) -> Result<(), End> {
-        let claim = serde_json::to_vec(&self.place.sign())
+        let claim = serde_json::to_vec(&self.kept.place.sign())
             .map_err(|_| End::Lasting("write the progress: it failed".to_owned()))?;
         self.signed = Instant::now();
         self.write(progress::TOPICS, owner::KEY, Some(&claim))
+    }
+
+    /// Writes into the other partition of the progress that there is a new writer.
+    pub(super) fn claim(&mut self) -> Result<(), End> {
+        self.write(progress::CHUNKS, owner::KEY, Some(b"{}"))
+    }
+
+    /// Whether it is to go on with what takes long before anything can be copied. Gives a sign of life where it is time.
+    pub(super) fn is_alive(&mut self) -> bool {
+        !self.shared.stopping() && (!self.must_sign() || self.commit().is_ok())
     }
 
     /// Commits what was read, and leaves the place to others.
@@ -151,7 +160,7 @@ impl Session<'_> {
             map::append(&mut slot.chunk.runs, Run { source, ..run });
             slot.chunk.done = source + run.count;
         }
-        slot.chunk.done = slot.next.unwrap_or(slot.chunk.done);
+        (slot.chunk.done, slot.chunk.epoch) = (slot.next, slot.epoch);
         written.push((slot.number, slot.chunk.clone()));
         if slot.chunk.is_full() {
             slot.seal();
@@ -191,7 +200,12 @@ impl Session<'_> {
     }
 
     /// Writes a record of the progress.
-    pub(super) fn write(&self, partition: i32, key: &str, value: Option<&[u8]>) -> Result<(), End> {
+    pub(super) fn write(
+        &mut self,
+        partition: i32,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), End> {
         let topic = self.settings.progress_topic();
         let mut record: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(&topic, Origin::progress().number())
@@ -200,35 +214,37 @@ impl Session<'_> {
         if let Some(value) = value {
             record = record.payload(value);
         }
-        match self.producer.send(record) {
-            Ok(()) => Ok(()),
-            Err((fault, record)) => self.send_again(fault, record),
-        }
+        self.send(record).map_err(|fault| self.unsent(None, &fault))
     }
 
-    /// The producer's queue is full, or it does not know the partition yet.
-    pub(super) fn send_again(
-        &self,
-        mut fault: Native,
-        mut record: BaseRecord<'_, [u8], [u8], usize>,
-    ) -> Result<(), End> {
+    /// Gives a record to the producer. Waits while its queue is full, or while it does not know the partition yet.
+    pub(super) fn send(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), Native> {
+        let mut fault = match self.producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((fault, back)) => {
+                record = back;
+                fault
+            }
+        };
+        let mut empty = false;
         let end = Instant::now() + PATIENCE;
         loop {
             match fault.rdkafka_error_code() {
-                Some(Code::QueueFull) => self.producer.poll(Duration::from_millis(1)),
+                // The queue is empty: the record will never fit.
+                Some(Code::QueueFull) if empty => return Err(fault),
+                Some(Code::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(1));
+                    empty = self.producer.in_flight_count() == 0;
+                }
                 Some(Code::UnknownPartition | Code::UnknownTopic) => {
                     let client = self.producer.client();
                     let _ = client.fetch_metadata(Some(record.topic), ANSWER);
                     self.producer.poll(Duration::from_millis(50));
                 }
-                _ => {
-                    // The transaction has failed: a report says more.
-                    self.arrived()?;
-                    return Err(self.lost("write to the target", &fault));
-                }
+                _ => return Err(fault),
             }
-            if self.producer.context().failed() || Instant::now() >= end {
-                return Err(self.lost("write to the target", &fault));
+            if self.producer.context().failed() || self.is_late(end) {
+                return Err(fault);
             }
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -237,30 +253,65 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the target has all that was sent, or something has failed.
-    fn arrived(&self) -> Result<(), End> {
-        let end = Instant::now() + PATIENCE;
-        while self.producer.in_flight_count() > 0 && !self.producer.context().failed() {
-            self.producer.poll(Duration::from_millis(1));
-            if Instant::now() >= end {
-                return Err(End::Passing(
-                    "write to the target: it does not answer, or not in time".to_owned(),
-                ));
-            }
+    /// The producer has not taken a record, of this slot if it is not of the progress. Where the transaction has failed, what became of
+    /// the records before says why.
+    pub(super) fn unsent(&mut self, slot: Option<usize>, fault: &Native) -> End {
+        let full = fault.rdkafka_error_code() == Some(Code::QueueFull);
+        if full
+            && self.producer.in_flight_count() == 0
+            && let Some(slot) = slot.and_then(|slot| self.slots.get(slot))
+        {
+            return self.too_large(slot.topic, slot.partition, slot.next - 1);
         }
-        Ok(())
+        match self.arrived(Instant::now() + SLICE) {
+            Err(End::Passing(_)) | Ok(_) => self.lost("write to the target", fault),
+            Err(end) => end,
+        }
     }
 
-    fn commit_transaction(&self) -> Result<(), End> {
-        let end = Instant::now() + PATIENCE;
+    /// Waits until the target has all that was sent, and gives what it has told of it.
+    fn arrived(&mut self, end: Instant) -> Result<Reported, End> {
+        while self.producer.in_flight_count() > 0 && !self.producer.context().failed() {
+            self.producer.poll(Duration::from_millis(1));
+            if self.is_late(end) {
+                self.kept.allowance.failed();
+                return Err(self.too_late("write to the target"));
+            }
+            if self.open.is_some() && self.must_sign() {
+                self.sign()?;
+            }
+        }
+        let reported = self.producer.context().take();
+        match reported.failed {
+            Some((slot, code)) => Err(self.refused(slot, code)),
+            None => Ok(reported),
+        }
+    }
+
+    fn commit_transaction(&mut self, end: Instant) -> Result<(), End> {
         loop {
             match self.producer.commit_transaction(SLICE) {
                 Ok(()) => return Ok(()),
-                Err(Native::Transaction(fault)) if fault.is_retriable() && Instant::now() < end => {
+                Err(Native::Transaction(fault)) if fault.is_retriable() => {
+                    if self.is_late(end) {
+                        return Err(self.too_late("commit on the target"));
+                    }
                 }
                 Err(fault) => return Err(self.lost("commit on the target", &fault)),
             }
         }
+    }
+
+    /// Whether the target is not waited for any longer.
+    fn is_late(&self, end: Instant) -> bool {
+        Instant::now() >= end || self.shared.overdue()
+    }
+
+    fn too_late(&self, attempted: &str) -> End {
+        if self.shared.overdue() {
+            return End::Stopped;
+        }
+        End::Passing(format!("{attempted}: it does not answer, or not in time"))
     }
 
     /// Whether the topics that were read are still the ones that they were: a topic that was made anew in between begins at other
@@ -277,7 +328,8 @@ impl Session<'_> {
                 continue;
             };
             let why = match ids.get(name) {
-                None => gone(name),
+                // For now: it may be that this broker has not heard of it yet.
+                None => return Err(End::Passing(gone(name))),
                 Some(known) if known.id != topic.planned.source_id => {
                     made_anew(self.settings, name, "source")
                 }

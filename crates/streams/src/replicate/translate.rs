@@ -10,7 +10,8 @@ use rdkafka::topic_partition_list::Offset;
 use serde::Serialize;
 
 use super::clients::{self, ANSWER, Quiet, Reader};
-use super::{OffsetMap, ReplicateError, Settings, progress};
+use super::standing::{Copied, Sides};
+use super::{ReplicateError, Settings, progress};
 use crate::kafka::{Cluster, ErrorKind, ranges};
 
 /// Which way a group moves.
@@ -58,19 +59,18 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// A cluster does not answer, nothing was ever copied under this name, or what the group has done out of order cannot be read.
+/// A cluster does not answer, nothing was ever copied under this name, or what the group has done out of order cannot be read. Refused as
+/// well where the offsets would be those of other records: a topic was made anew, truncated, or has lost what the group has not read.
 pub fn translate(
     settings: &Settings,
     group: &str,
     direction: Direction,
 ) -> Result<Vec<Translated>, ReplicateError> {
     let progress = progress::read(settings)?;
-    let reader = clients::reader(&settings.source, &settings.transactional_id(), "source")?;
-    let mut partitions = Vec::new();
+    let mut sides = Sides::of(settings, &progress.topics)?;
     let mut list = TopicPartitionList::new();
     for (topic, entry) in &progress.topics {
-        for partition in 0..count(&reader, topic)? {
-            partitions.push((topic, entry, partition));
+        for partition in 0..direction.partitions(&sides, topic, &entry.target) {
             list.add_partition(direction.left(topic, &entry.target), partition);
         }
     }
@@ -85,51 +85,71 @@ pub fn translate(
             &fault,
         )
     })?;
-    let mut translated = Vec::new();
-    for (topic, entry, partition) in partitions {
+    let mut moves = Vec::new();
+    for (topic, entry) in &progress.topics {
         let left = direction.left(topic, &entry.target);
-        let Some(element) = committed.find_partition(left, partition) else {
-            continue;
-        };
-        let Offset::Offset(offset) = element.offset() else {
-            continue;
-        };
-        let done = u64::try_from(offset)
-            .ok()
-            .and_then(|next| ranges::read(next, element.metadata()))
-            .ok_or_else(|| {
-                ReplicateError::other(format!(
-                    "what the group {group} has done out of order in {left}/{partition} cannot be read: a newer linkspan may have written it"
-                ))
-            })?;
-        let chunks = progress.partitions.get(&(topic.clone(), partition));
-        let map = OffsetMap::new(chunks.into_iter().flat_map(|chunks| chunks.values()));
+        for partition in 0..direction.partitions(&sides, topic, &entry.target) {
+            let Some(element) = committed.find_partition(left, partition) else {
+                continue;
+            };
+            let Offset::Offset(offset) = element.offset() else {
+                continue;
+            };
+            let done = u64::try_from(offset)
+                .ok()
+                .and_then(|next| ranges::read(next, element.metadata()))
+                .ok_or_else(|| {
+                    ReplicateError::other(format!(
+                        "what the group {group} has done out of order in {left}/{partition} cannot be read: a newer linkspan may have written it"
+                    ))
+                })?;
+            let chunks = progress.partitions.get(&(topic.clone(), partition));
+            let copied = Copied::new(topic, entry, partition, chunks);
+            moves.push((copied, offset, done));
+        }
+    }
+    let refused = |why: String| {
+        ReplicateError::other(format!(
+            "the offsets of the group {group} are not translated: {why}"
+        ))
+    };
+    for (copied, ..) in &moves {
+        if let Some(why) = sides.other(settings, copied) {
+            return Err(refused(why));
+        }
+    }
+    sides.look(moves.iter().map(|(copied, ..)| copied))?;
+    let mut translated = Vec::new();
+    for (copied, offset, done) in &moves {
+        let (map, offset) = (&copied.map, *offset);
         let (outcome, beyond) = match direction {
             Direction::ToSource => {
-                let ranges = each(&done, |range| map.range_back(range));
-                (Outcome::Offset(map.back(offset)), ranges)
+                let source = sides.to_source(settings, copied, map.back(offset));
+                let ranges = each(done, |range| map.range_back(range));
+                (Outcome::Offset(source.map_err(refused)?), ranges)
             }
             Direction::ToTarget => {
+                let target = map.target(offset).unwrap_or_else(|| map.target_end());
+                let target = sides.to_target(settings, copied, offset, target);
+                let target = target.map_err(refused)?;
                 // All that the group has done must be there.
                 let reached = done.last().map_or(offset, |(_, last)| signed(*last) + 1);
-                let copied = map.done() >= reached
+                let reader = &sides.source.reader;
+                let all = map.done() >= reached
                     // Between what is copied and the group's offset there may be nothing but markers of transactions.
-                    || !any_between(&reader, topic, partition, map.done(), reached)?;
-                let target = map.target(offset).unwrap_or_else(|| map.target_end());
-                if copied {
-                    (
-                        Outcome::Offset(target),
-                        each(&done, |range| map.range(range)),
-                    )
+                    || !any_between(reader, copied.topic, copied.partition, map.done(), reached)?;
+                if all {
+                    let ranges = each(done, |range| map.range(range));
+                    (Outcome::Offset(target), ranges)
                 } else {
                     (Outcome::NotCopied { done: map.done() }, Vec::new())
                 }
             }
         };
         translated.push(Translated {
-            source: topic.clone(),
-            target: entry.target.clone(),
-            partition,
+            source: copied.topic.to_owned(),
+            target: copied.entry.target.clone(),
+            partition: copied.partition,
             committed: offset,
             outcome,
             beyond,
@@ -209,6 +229,14 @@ impl Direction {
         }
     }
 
+    /// How many partitions of a topic the group may have committed. Also of one that has gone on the side that it comes to.
+    fn partitions(self, sides: &Sides, source: &str, target: &str) -> i32 {
+        match (self, sides.source.partitions(source)) {
+            (Self::ToSource, 0) => sides.target.partitions(target),
+            (_, count) => count,
+        }
+    }
+
     /// A topic's name on the side that the group leaves.
     fn left<'a>(self, source: &'a str, target: &'a str) -> &'a str {
         match self {
@@ -245,21 +273,6 @@ fn each(
 
 fn signed(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
-}
-
-/// How many partitions a topic of the source has; none when it has gone.
-fn count(reader: &Reader, topic: &str) -> Result<i32, ReplicateError> {
-    let metadata = reader.fetch_metadata(Some(topic), ANSWER);
-    let metadata = metadata.map_err(|fault| {
-        ReplicateError::new(
-            format!("ask the source for the partitions of {topic}"),
-            &fault,
-        )
-    })?;
-    let topic = metadata.topics().first();
-    Ok(topic.map_or(0, |topic| {
-        i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)
-    }))
 }
 
 /// Whether a partition has a committed record between two offsets.

@@ -201,6 +201,89 @@ fn a_dead_process_is_replaced_by_the_one_that_stands_by() {
 }
 
 #[test]
+fn a_transaction_that_is_long_open_is_a_sign_of_life() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "patient", 1, &[]);
+    let writer = Writer::start(source, "patient", 1);
+    let mut settings = settings("patient", source, target, &["patient"]);
+    // Each is open for longer than nothing may be heard of a process.
+    settings.sign_every = Duration::from_secs(1);
+    settings.commit_every = Duration::from_secs(5);
+    settings.linger = Duration::from_secs(5);
+    let first = Replicator::start(settings.clone()).expect("it starts");
+    until("the first copies", || first.status().records > 0);
+    let second = Replicator::start(settings).expect("it starts");
+    until("the second copies", || second.status().records > 0);
+    until("the first stands by", || {
+        first.status().state == State::Standby
+    });
+    for _ in 0..3 {
+        let records = second.status().records;
+        until("the second commits", || {
+            assert_eq!(first.status().state, State::Standby);
+            second.status().records > records
+        });
+    }
+    drop(second);
+    let count = writer.stop();
+    until_copied(&first, source, "patient");
+    assert_complete(target, "patient", 1, count);
+}
+
+#[test]
+fn the_last_records_do_not_wait_for_more() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "prompt", 1, &[]);
+    let producer = transactional(source, "prompt");
+    let mut settings = settings("prompt", source, target, &["prompt"]);
+    // Long enough for the statistics to tell of the marker behind the record.
+    settings.linger = Duration::from_millis(1_200);
+    settings.commit_every = Duration::from_secs(5);
+    let replicator = Replicator::start(settings).expect("it starts");
+    let begun = Instant::now();
+    let rounds = 10;
+    for number in 0..rounds {
+        producer.begin_transaction().expect("it begins");
+        send(&producer, "prompt", 0, &format!("0:{number}"));
+        producer
+            .commit_transaction(PATIENCE)
+            .expect("it is committed");
+        until("it is copied", || replicator.status().records > number);
+    }
+    // Not one of them waited for the transaction's longest time.
+    assert!(begun.elapsed() < Duration::from_secs(5) * rounds as u32);
+    assert_complete(target, "prompt", 1, rounds as usize);
+}
+
+#[test]
+fn it_stops_soon_though_the_target_hangs() {
+    let (source, _) = KafkaCluster::shared_pair();
+    let target = KafkaCluster::start(&[]);
+    make_topic(source, "hangs", 1, &[]);
+    let writer = Writer::start(source, "hangs", 1);
+    let settings = settings("hangs", source, &target, &["hangs"]);
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    until("it copies", || replicator.status().records > 0);
+    let signal = |name: &str| {
+        let mut kill = Command::new("kill");
+        let done = kill.args([name, &target.process().to_string()]).status();
+        assert!(done.expect("it runs").success());
+    };
+    signal("-STOP");
+    let begun = Instant::now();
+    assert_eq!(replicator.stop().state, State::Stopped);
+    let took = begun.elapsed();
+    signal("-CONT");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+
+    // What was not committed is left to the next one.
+    let count = writer.stop();
+    let replicator = Replicator::start(settings).expect("it starts");
+    until_copied(&replicator, source, "hangs");
+    assert_complete(&target, "hangs", 1, count);
+}
+
+#[test]
 fn a_cut_link_and_restarted_brokers_lose_and_repeat_nothing() {
     let source = KafkaCluster::start(&[]);
     let link = Link::new();

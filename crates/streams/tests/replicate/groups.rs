@@ -224,6 +224,86 @@ fn what_is_not_copied_yet_is_not_translated() {
 }
 
 #[test]
+fn offsets_are_not_translated_where_the_records_are_others() {
+    let (source, target) = KafkaCluster::shared_pair();
+    for (topic, side) in [("others.source", source), ("others.target", target)] {
+        make_topic(source, topic, 1, &[]);
+        fill(source, topic, 1, 0..10);
+        let settings = settings(topic, source, target, &[topic]);
+        let replicator = Replicator::start(settings.clone()).expect("it starts");
+        until_copied(&replicator, source, topic);
+        drop(replicator);
+        for group in ["others.there", "others.back"] {
+            commit(source, group, topic, 4);
+            commit(target, group, topic, 4);
+        }
+        let to_target = || translate(&settings, "others.there", Direction::ToTarget);
+        let to_source = || translate(&settings, "others.back", Direction::ToSource);
+        assert_eq!(to_target().expect("it is translated").len(), 1);
+        assert_eq!(to_source().expect("it is translated").len(), 1);
+
+        delete_topic(side, topic);
+        until("the topic is gone", || partitions_of(side, topic) == 0);
+        make_topic(side, topic, 1, &[]);
+        fill(side, topic, 1, 100..120);
+        commit(side, "others.there", topic, 4);
+        commit(side, "others.back", topic, 4);
+        for refused in [to_target(), to_source()] {
+            let why = refused.expect_err("it is refused").to_string();
+            let sentence = match topic {
+                "others.source" => "others.source was deleted and made anew on the source",
+                _ => "others.target was deleted and made anew on the target",
+            };
+            assert!(why.contains(sentence), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_group_does_not_move_to_where_its_next_records_are_gone() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "removed", 1, &[]);
+    fill(source, "removed", 1, 0..20);
+    let settings = settings("removed", source, target, &["removed"]);
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    until_copied(&replicator, source, "removed");
+    drop(replicator);
+    delete_before(target, "removed", 0, 10);
+    for (offset, translated) in [(4, None), (9, None), (10, Some(10)), (20, Some(20))] {
+        commit(source, "removed", "removed", offset);
+        match (
+            translate(&settings, "removed", Direction::ToTarget),
+            translated,
+        ) {
+            (Ok(offsets), Some(expected)) => {
+                assert_eq!(offsets[0].outcome, Outcome::Offset(expected));
+            }
+            (Err(refused), None) => {
+                let why = refused.to_string();
+                assert!(
+                    why.contains("removed/0 on the target begins at offset 10"),
+                    "{why}"
+                );
+                assert!(why.contains("no longer there"), "{why}");
+            }
+            (other, _) => panic!("{offset}: {other:?}"),
+        }
+    }
+    // And back: the source has lost more than the target.
+    delete_before(source, "removed", 0, 15);
+    commit(target, "removed", "removed", 12);
+    let refused = translate(&settings, "removed", Direction::ToSource);
+    let why = refused.expect_err("it is refused").to_string();
+    assert!(
+        why.contains("removed/0 on the source begins at offset 15"),
+        "{why}"
+    );
+    commit(target, "removed", "removed", 16);
+    let offsets = translate(&settings, "removed", Direction::ToSource).expect("it is translated");
+    assert_eq!(offsets[0].outcome, Outcome::Offset(16));
+}
+
+#[test]
 fn a_group_moves_back_with_what_it_has_done_meanwhile() {
     let (source, target) = KafkaCluster::shared_pair();
     make_topic(source, "returns", 1, &[]);
@@ -312,6 +392,21 @@ fn what_a_group_has_done_out_of_order_moves_with_it() {
         .flat_map(|(first, last)| *first..=*last)
         .collect();
     assert_eq!(covered, (12..=14).chain(38..=45).collect::<Vec<_>>());
+}
+
+/// Commits an offset of partition 0, as somebody who is no member.
+fn commit(of: &KafkaCluster, group: &str, topic: &str, offset: i64) {
+    let consumer: BaseConsumer = client(of)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(offset))
+        .expect("an offset");
+    consumer
+        .commit(&list, CommitMode::Sync)
+        .expect("it is committed");
 }
 
 fn read_from(of: &KafkaCluster, topic: &str, partition: i32, from: i64) -> Vec<String> {

@@ -10,4 +10,5 @@ mod clusters;
 mod exact;
 mod faults;
 mod groups;
+mod lost;
 mod topics;

@@ -164,7 +164,7 @@ fn a_record_that_the_target_refuses_stops_its_topic_alone() {
         fill(source, topic, 1, 0..10);
     }
     let settings = settings("large", source, target, &["large.*"]);
-    let replicator = Replicator::start(settings).expect("it starts");
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
     until_copied(&replicator, source, "large.one");
     let mut config = client(source);
     config.set("message.max.bytes", "3000000");
@@ -181,6 +181,82 @@ fn a_record_that_the_target_refuses_stops_its_topic_alone() {
     until_copied(&replicator, source, "large.two");
     assert_eq!(read(target, "large.one", 0).len(), 10);
     assert_eq!(read(target, "large.two", 0).len(), 20);
+    drop(replicator);
+
+    // What the sentence says is to be done about it helps, and stays.
+    let larger =
+        AlterConfig::new(ResourceSpecifier::Topic("large.one")).set("max.message.bytes", "3000000");
+    wait(admin(target).alter_configs([&larger], &AdminOptions::new())).expect("an answer");
+    let set = || config_of(target, "large.one").remove("max.message.bytes");
+    until("it is set", || set().is_some());
+    let replicator = Replicator::start(settings).expect("it starts");
+    until_copied(&replicator, source, "large.one");
+    assert_eq!(read(target, "large.one", 0).len(), 11);
+    assert_eq!(set().as_deref(), Some("3000000"));
+}
+
+#[test]
+fn a_record_that_is_refused_under_load_stops_its_topic_alone() {
+    let (source, target) = KafkaCluster::shared_pair();
+    let larger = [("max.message.bytes", "3000000")];
+    make_topic(source, "loaded.one", 1, &larger);
+    make_topic(source, "loaded.two", 1, &[]);
+    // Kept in step it would take the record: so it is made before, and it takes little.
+    let mut config = client(source);
+    config.set("message.max.bytes", "3000000");
+    let producer: BaseProducer = config.create().expect("a producer");
+    let line = "x".repeat(1_000);
+    for number in 0..30_000 {
+        send(&producer, "loaded.two", 0, &line);
+        send(&producer, "loaded.one", 0, &line);
+        if number == 2_000 {
+            send(&producer, "loaded.one", 0, &"y".repeat(2_000_000));
+        }
+    }
+    producer.flush(PATIENCE).expect("all is written");
+    let unset = AlterConfig::new(ResourceSpecifier::Topic("loaded.one"));
+    wait(admin(source).alter_configs([&unset], &AdminOptions::new())).expect("an answer");
+    let mut settings = settings("loaded", source, target, &["loaded.*"]);
+    // The producer's queue is full all the time, and much is still to be sent when the record is refused.
+    settings.buffer_kib = 4_096;
+    let replicator = Replicator::start(settings).expect("it starts");
+    let why = until_stopped(&replicator, "loaded.one");
+    assert!(
+        why.contains("the target refuses a record of loaded.one/0"),
+        "{why}"
+    );
+    until_copied(&replicator, source, "loaded.two");
+    assert_eq!(read(target, "loaded.two", 0).len(), 30_000);
+}
+
+#[test]
+fn a_record_that_does_not_fit_into_memory_stops_its_topic_alone() {
+    let (source, target) = KafkaCluster::shared_pair();
+    for topic in ["huge.one", "huge.two"] {
+        make_topic(source, topic, 1, &[("max.message.bytes", "3000000")]);
+        fill(source, topic, 1, 0..10);
+    }
+    let mut config = client(source);
+    config.set("message.max.bytes", "3000000");
+    let producer: BaseProducer = config.create().expect("a producer");
+    send(&producer, "huge.one", 0, &"x".repeat(2_000_000));
+    producer.flush(PATIENCE).expect("it is written");
+    let mut settings = settings("huge", source, target, &["huge.*"]);
+    settings.buffer_kib = 1_024;
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    let why = until_stopped(&replicator, "huge.one");
+    assert!(
+        why.contains("the record of huge.one/0 at offset 10"),
+        "{why}"
+    );
+    assert!(why.contains("raise the `buffer`"), "{why}");
+    fill(source, "huge.two", 1, 10..20);
+    until_copied(&replicator, source, "huge.two");
+    drop(replicator);
+    settings.buffer_kib = 4_096;
+    let replicator = Replicator::start(settings).expect("it starts");
+    until_copied(&replicator, source, "huge.one");
+    assert_eq!(read(target, "huge.one", 0).len(), 11);
 }
 
 #[test]

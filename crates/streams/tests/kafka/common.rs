@@ -11,7 +11,7 @@ use linkspan_streams::kafka::{
     Cluster, CommitterSettings, Group, KafkaCommitter, KafkaError, KafkaMessage, KafkaOutput,
     KafkaSource, SourceSettings,
 };
-use linkspan_streams::{Event, Lane, Record, Source as _, SourceError};
+use linkspan_streams::{Event, Lane, Record, Source as _, SourceError, Term};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -404,6 +404,7 @@ pub(crate) fn passed_on(records: Vec<Record>, to: &Arc<str>) -> Commit<KafkaOutp
     Commit {
         lanes: vec![LaneCommit {
             lane,
+            term: Term::default(),
             outputs,
             progress,
         }],

@@ -12,7 +12,7 @@ use linkspan_streams::{Header, Record};
 use serde_json::Value;
 
 use crate::channels::kafka::{CONTENT_TYPE, key};
-use crate::jq::Filter;
+use crate::jq::{Filter, FilterError};
 use crate::streaming::{Processed, TRACEPARENT, Work, header};
 
 /// The code of a record of which a filter cannot be told.
@@ -169,7 +169,7 @@ impl Process for Outputs {
 }
 
 impl Topic {
-    /// Adds this topic's message to the records that it wants. A filter that fails makes the record a dead letter.
+    /// Adds this topic's message to the records that it wants. A filter that fails of a record makes it a dead letter.
     async fn add(&self, all: &mut [Result<Made, Failure>]) {
         let mut wanted: Vec<_> = (0..all.len()).filter(|at| all[*at].is_ok()).collect();
         if let Some(when) = &self.when {
@@ -179,9 +179,9 @@ impl Topic {
         let mut values = Vec::new();
         if let Some(map) = &self.map {
             let mapped = map.run_each(&documents(all, &wanted)).await;
-            let mapped = mapped
-                .into_iter()
-                .map(|mapped| mapped?.ok_or_else(|| "the filter gives no output".to_owned()));
+            let mapped = mapped.into_iter().map(|mapped| {
+                mapped?.ok_or_else(|| "the filter gives no output".to_owned().into())
+            });
             wanted = self.settle(all, &wanted, mapped, "map", |at, value| {
                 values.push((at, value));
                 true
@@ -220,12 +220,12 @@ impl Topic {
     }
 
     /// Goes through a filter's answers for these records: what `keep` says of an answer decides whether its record stays in the list, a
-    /// failure makes it a dead letter.
+    /// failure makes it a dead letter, or has it tried again where the filter could not be evaluated just now.
     fn settle<T>(
         &self,
         all: &mut [Result<Made, Failure>],
         of: &[usize],
-        answers: impl IntoIterator<Item = Result<T, String>>,
+        answers: impl IntoIterator<Item = Result<T, FilterError>>,
         key: &str,
         mut keep: impl FnMut(usize, T) -> bool,
     ) -> Vec<usize> {
@@ -237,7 +237,12 @@ impl Topic {
                         kept.push(at);
                     }
                 }
-                Err(error) => all[at] = Err(failure(format!("{}: {key}: {error}", self.name))),
+                Err(error) => {
+                    all[at] = Err(Failure {
+                        retryable: error.passes,
+                        ..failure(format!("{}: {key}: {error}", self.name))
+                    });
+                }
             }
         }
         kept

@@ -205,6 +205,7 @@ mod tests {
     use super::*;
     use crate::flow::Progress;
     use crate::record::Position;
+    use crate::source::Term;
 
     fn records(lane: &Lane, count: u64) -> Vec<Record> {
         let record = |ordinal| Record {
@@ -250,6 +251,7 @@ mod tests {
         queue.records(before, &lane, records(&lane, 3), None);
         let gained = Gained {
             lane: lane.clone(),
+            term: Term::default(),
             progress: Progress::default(),
         };
         queue.gained(before, gained.clone());

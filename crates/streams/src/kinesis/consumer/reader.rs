@@ -21,7 +21,7 @@ use crate::flow::Progress;
 use crate::kinesis::amazon::{AmazonError, AmazonErrorKind};
 use crate::kinesis::decode::Range;
 use crate::record::{Lane, Position, Record};
-use crate::source::{Gained, Release, SourceError};
+use crate::source::{Gained, Release, SourceError, Term};
 
 /// The most records that one answer brings.
 const MOST_RECORDS: i32 = 10_000;
@@ -39,6 +39,7 @@ const TOLD_AT: u32 = 4;
 pub(super) struct Reader {
     pub(super) common: Arc<Common>,
     pub(super) lane: Lane,
+    pub(super) term: Term,
     pub(super) range: Option<Range>,
     pub(super) ticket: Ticket,
     pub(super) start: From,
@@ -331,7 +332,11 @@ impl Reader {
     fn gained(&self, cursor: &mut Cursor, progress: Progress) {
         cursor.is_gained = true;
         let lane = self.lane.clone();
-        let gained = Gained { lane, progress };
+        let gained = Gained {
+            lane,
+            term: self.term,
+            progress,
+        };
         self.common.queue.gained(self.ticket, gained);
     }
 
@@ -392,7 +397,8 @@ impl Reader {
     async fn note(&self, note: Note) -> Result<(), Stop> {
         let mut pace = Pace::new(Instant::now());
         loop {
-            match self.common.leases.note(&self.lane, note.clone()).await {
+            let noted = self.common.leases.note(&self.lane, self.term, note.clone());
+            match noted.await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(Stop::Lost),
                 Err(why) => {

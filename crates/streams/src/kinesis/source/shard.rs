@@ -16,7 +16,7 @@ use super::queue::{Item, Queue};
 use super::{Keeper, KeptLane, OwnLags};
 use crate::log::{Entry, LogError};
 use crate::record::{Lane, Position, Record};
-use crate::source::{Event, Release, SourceError};
+use crate::source::{Event, Release, SourceError, Term};
 
 /// The most entries, and about the most bytes, of one batch.
 const BATCH: usize = 1_000;
@@ -37,6 +37,7 @@ pub(super) struct Reading {
     pub(super) id: Uuid,
     pub(super) number: u32,
     pub(super) lane: Lane,
+    pub(super) term: Term,
 }
 
 /// Where the task is.
@@ -246,6 +247,7 @@ impl Reading {
         }
         let ended = KeptLane {
             lane: self.lane.clone(),
+            term: self.term,
             progress: None,
             ended: true,
         };

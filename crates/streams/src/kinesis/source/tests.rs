@@ -38,14 +38,17 @@ impl Keeper for Kept {
         Ok(known.collect())
     }
 
-    async fn take(&self, asked: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
+    async fn take(&self, asked: &[Lane]) -> Result<Vec<Claimed>, String> {
         if self.fails.swap(false, Ordering::Relaxed) {
             return Err("the store is away".to_owned());
         }
         let mut lanes = self.lanes.lock().unwrap();
         let taken = asked.iter().map(|lane| {
             let kept = lanes.entry(lane.to_string()).or_default();
-            kept.0.clone()
+            Claimed {
+                term: Term::default(),
+                progress: kept.0.clone(),
+            }
         });
         Ok(taken.collect())
     }

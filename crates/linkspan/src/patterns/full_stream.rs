@@ -9,6 +9,7 @@
 
 mod outputs;
 mod topics;
+mod unwrapping;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::gateway::Gateway;
 use crate::logging;
 use crate::streaming::{Reader, ReaderError, Work, cluster, decoder};
 use outputs::Outputs;
+use unwrapping::Unwrapping;
 
 /// How long the group is waited for when it is left.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -92,7 +94,8 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
         .iter()
         .find(|(integration, _)| integration.as_str() == name);
     let deliver = deliver.map_or(&[][..], |(_, integration)| &integration.deliver);
-    let unwrap = decoder(&reader.source);
+    let in_flight = reader.settings(gateway).in_flight_bytes;
+    let unwrap = decoder(&reader.source).map(|decoder| Unwrapping::new(decoder, in_flight));
     let outputs = Outputs::open(name, deliver, work, unwrap).map_err(ReaderError::Open)?;
     let dead_letters: Arc<str> = given.dead_letters().into();
     let topics = topics::prepare(&cluster, given.kafka.as_str(), &outputs, &dead_letters).await?;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::catalogue::shard_number;
 use super::decode::Decoder;
+use super::put::MOST_RECORD;
 use super::service::Service;
 use crate::flow::Progress;
 use crate::record::Lane;
@@ -133,7 +134,9 @@ impl OwnSource {
     /// Begins to read. Needs a Tokio runtime.
     #[must_use]
     pub fn open(service: Arc<Service>, settings: OwnSettings, keeper: Arc<dyn Keeper>) -> Self {
-        let queue = Arc::new(Queue::new());
+        let decoder = settings.decoder.as_ref();
+        let most = decoder.map_or(MOST_RECORD, |decoder| decoder.most(MOST_RECORD));
+        let queue = Arc::new(Queue::new(most));
         let lags = OwnLags {
             service: service.clone(),
             next: Arc::default(),

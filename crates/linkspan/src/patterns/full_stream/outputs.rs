@@ -7,10 +7,10 @@ use bytes::Bytes;
 use linkspan_model::config::deliver::{Channel, Deliver, channel_names};
 use linkspan_streams::flow::{Failure, Process};
 use linkspan_streams::kafka::{KafkaMessage, KafkaOutput};
-use linkspan_streams::kinesis::decode::Decoder;
 use linkspan_streams::{Header, Record};
 use serde_json::Value;
 
+use super::unwrapping::Unwrapping;
 use crate::channels::kafka::{CONTENT_TYPE, key};
 use crate::jq::{Filter, FilterError};
 use crate::streaming::{Processed, TRACEPARENT, Work, header};
@@ -21,7 +21,7 @@ const FILTER_FAILED: &str = "filter-failed";
 /// The pipeline, and the topics for what comes of it.
 pub(super) struct Outputs {
     work: Work,
-    unwrap: Option<Arc<Decoder>>,
+    unwrap: Option<Unwrapping>,
     topics: Vec<Topic>,
     names: Names,
 }
@@ -61,7 +61,7 @@ impl Outputs {
         integration: &str,
         deliver: &[Deliver],
         work: Work,
-        unwrap: Option<Decoder>,
+        unwrap: Option<Unwrapping>,
     ) -> Result<Self, String> {
         let mut topics = Vec::new();
         for (item, name) in deliver.iter().zip(channel_names(deliver)) {
@@ -91,7 +91,7 @@ impl Outputs {
         let constant = constant.map(|(name, value)| of_text(&name.into(), value));
         Ok(Self {
             work,
-            unwrap: unwrap.map(Arc::new),
+            unwrap,
             topics,
             names: Names {
                 id: "linkspan-id".into(),
@@ -106,23 +106,17 @@ impl Outputs {
         self.topics.iter().map(|topic| &*topic.topic)
     }
 
-    /// The records without what producers wrapped them in.
-    async fn unwrapped(&self, records: &[Arc<Record>]) -> Vec<Arc<Record>> {
-        let Some(decoder) = &self.unwrap else {
-            return records.to_vec();
+    /// The work on records, without what producers wrapped them in.
+    async fn work(&self, records: &[Arc<Record>]) -> Vec<Result<Processed, Failure>> {
+        let Some(unwrap) = &self.unwrap else {
+            return self.work.process(records).await;
         };
-        let (decoder, wrapped) = (decoder.clone(), records.to_vec());
-        let unwrapped = tokio::task::spawn_blocking(move || {
-            let one = |record: Arc<Record>| {
-                let mut parts = decoder.decode(Record::clone(&record), None);
-                match parts.pop() {
-                    Some(part) if parts.is_empty() => Arc::new(part),
-                    _ => record,
-                }
-            };
-            wrapped.into_iter().map(one).collect()
-        });
-        unwrapped.await.unwrap_or_else(|_| records.to_vec())
+        let mut done = Vec::with_capacity(records.len());
+        while let Some(rest) = records.get(done.len()..).filter(|rest| !rest.is_empty()) {
+            let (unwrapped, _room) = unwrap.some(rest).await;
+            done.extend(self.work.process(&unwrapped).await);
+        }
+        done
     }
 
     fn made(&self, record: &Record, processed: Processed) -> Result<Made, Failure> {
@@ -151,10 +145,7 @@ impl Process for Outputs {
     }
 
     async fn process(&self, records: &[Arc<Record>]) -> Vec<Result<KafkaOutput, Failure>> {
-        let done = match &self.unwrap {
-            None => self.work.process(records).await,
-            Some(_) => self.work.process(&self.unwrapped(records).await).await,
-        };
+        let done = self.work(records).await;
         let made = done.into_iter().zip(records);
         let mut all: Vec<_> = made
             .map(|(done, record)| done.and_then(|processed| self.made(record, processed)))

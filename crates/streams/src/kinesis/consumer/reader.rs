@@ -20,6 +20,7 @@ use super::shards::{ANEW, Begin, OVERTAKEN};
 use crate::flow::Progress;
 use crate::kinesis::amazon::{AmazonError, AmazonErrorKind};
 use crate::kinesis::decode::Range;
+use crate::kinesis::room::Taken;
 use crate::record::{Lane, Position, Record};
 use crate::source::{Gained, Release, SourceError, Term};
 
@@ -243,8 +244,8 @@ impl Reader {
             self.common.reading.is_behind(&self.lane, Some(by));
         }
         if !page.records.is_empty() {
-            let records = self.records(cursor, page.records, bytes).await?;
-            self.give(cursor, records, room);
+            self.unwrap(cursor, page.records, bytes).await?;
+            drop(room);
         } else if rests {
             drop(room);
             self.settle(cursor, time).await?;
@@ -275,13 +276,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The records of an answer, unwrapped, without those that are committed already.
-    async fn records(
+    /// Gives the records of an answer on that are not committed already: as they are unwrapped one by one, and there is room for them.
+    async fn unwrap(
         &self,
         cursor: &mut Cursor,
-        fetched: Vec<aws_sdk_kinesis::types::Record>,
+        fetched: Vec<Fetched>,
         bytes: usize,
-    ) -> Result<Vec<Record>, Stop> {
+    ) -> Result<(), Stop> {
         if let Some(first) = fetched.first().filter(|_| cursor.given.is_none()) {
             // From the oldest record on: which one that was is known from here on, and committed with whatever is first.
             let first = Sequence::new(first.sequence_number()).ok_or_else(|| self.odd())?;
@@ -291,26 +292,31 @@ impl Reader {
         let last = fetched.last().map(Fetched::sequence_number);
         let last = last.map(|last| Sequence::new(last).ok_or_else(|| self.odd()));
         let last = last.transpose()?;
-        let (lane, range) = (self.lane.clone(), self.range);
-        let decoder = self.common.decoder.clone();
+        let range = self.range;
         let from = cursor.from.clone().filter(|_| cursor.fetched.is_none());
-        let unwrap = move || unwrapped(fetched, &lane, &decoder, range, from.as_ref());
-        let records = if bytes > LARGE {
-            let unwrapped = tokio::task::spawn_blocking(unwrap).await;
-            unwrapped.map_err(|_| self.odd())?
-        } else {
-            unwrap()
-        };
+        let mut fetched = fetched.into_iter();
+        while !fetched.as_slice().is_empty() {
+            let room = self.common.queue.room_to_unwrap().await;
+            let (lane, decoder) = (self.lane.clone(), self.common.decoder.clone());
+            let from = from.clone();
+            let unwrap = move || {
+                let records = unwrapped(&mut fetched, &lane, &decoder, range, from.as_ref());
+                (records, fetched)
+            };
+            let records;
+            (records, fetched) = if bytes > LARGE {
+                let unwrapped = tokio::task::spawn_blocking(unwrap).await;
+                unwrapped.map_err(|_| self.odd())?
+            } else {
+                unwrap()
+            };
+            self.give(cursor, records, room);
+        }
         cursor.fetched = last;
-        Ok(records)
+        Ok(())
     }
 
-    fn give(
-        &self,
-        cursor: &mut Cursor,
-        mut records: Vec<Record>,
-        room: Option<OwnedSemaphorePermit>,
-    ) {
+    fn give(&self, cursor: &mut Cursor, mut records: Vec<Record>, room: Taken) {
         if !cursor.is_gained {
             let begun = Progress {
                 last: cursor.given.clone(),

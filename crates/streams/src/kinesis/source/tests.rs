@@ -486,6 +486,40 @@ async fn reading_goes_on_within_an_entry_that_holds_several_records() {
 }
 
 #[tokio::test]
+async fn of_small_records_that_become_large_ones_no_more_are_unwrapped_than_there_is_room_for() {
+    const COUNT: usize = 24;
+    const LARGE: usize = 2 << 20;
+    let mut rig = Rig::new().await;
+    let limit = 2 * LARGE;
+    rig.settings.decoder = Some(Decoder::new(vec![Wrapping::Gzip], limit));
+    rig.create(1).await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &vec![0; LARGE]).unwrap();
+    let small = gzip.finish().unwrap();
+    for _ in 0..COUNT {
+        rig.put_at(0, &small, Timestamp::now()).await;
+    }
+    let mut reader = rig.open();
+    reader.gained().await;
+    let queue = reader.0.queue.clone();
+    // So much is unwrapped while nobody takes anything: what may wait, and a batch.
+    let filled = async {
+        while queue.waits() < queue::WAITING - LARGE {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, filled).await.unwrap();
+    let most = queue::WAITING + limit + super::super::room::BATCH_BYTES;
+    assert!(queue.waits() <= most, "{}", queue.waits());
+    let records = reader.records(COUNT).await;
+    assert!(
+        records
+            .iter()
+            .all(|record| record.value.as_ref().unwrap().len() == LARGE)
+    );
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_is_asked_again() {
     let rig = Rig::new().await;
     rig.kept.fails.store(true, Ordering::Relaxed);

@@ -80,8 +80,21 @@ pub(crate) async fn topic(kafka: &KafkaCluster, name: &str, partitions: i32) -> 
 
 /// Makes a topic of that very name.
 pub(crate) async fn make(kafka: &KafkaCluster, name: &str, partitions: i32) {
+    make_with(kafka, name, partitions, &[]).await;
+}
+
+/// The same with more properties.
+pub(crate) async fn make_with(
+    kafka: &KafkaCluster,
+    name: &str,
+    partitions: i32,
+    properties: &[(&str, &str)],
+) {
     let admin: AdminClient<DefaultClientContext> = client(kafka).create().expect("an admin client");
-    let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    let mut new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (property, value) in [("retention.ms", "-1")].iter().chain(properties) {
+        new = new.set(property, value);
+    }
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let made = admin
         .create_topics([&new], &options)

@@ -104,7 +104,7 @@ pub fn check_streams(config: &Config, folder: &Path) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, integration) in &config.integrations {
         if let Some(source) = &integration.source
-            && let Err(sentence) = Reading::of(&source.common)
+            && let Err(sentence) = Reading::of(source)
         {
             let (key, message) = sentence.split_once(": ").unwrap_or(("text", &sentence));
             let key = format!("integration.{name}.source.{key}");

@@ -47,6 +47,16 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 /// The name of the threads that evaluate.
 const THREAD: &str = "linkspan-jq";
 
+/// Why a filter gives no output: a sentence that holds nothing of the input.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct FilterError {
+    /// The sentence.
+    pub sentence: String,
+    /// Whether it could not be evaluated just now, whatever the input: the same may be asked again.
+    pub passes: bool,
+}
+
 /// A compiled filter. Cheap to clone: all clones are one filter.
 #[derive(Clone)]
 pub struct Filter(Arc<Compiled>);
@@ -118,8 +128,8 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// Why it gives none, in a sentence that holds nothing of the input.
-    pub async fn run_limited(&self, input: &Value) -> Result<Option<Value>, String> {
+    /// Why it gives none.
+    pub async fn run_limited(&self, input: &Value) -> Result<Option<Value>, FilterError> {
         self.wait(input, value).await
     }
 
@@ -128,21 +138,25 @@ impl Filter {
     /// # Errors
     ///
     /// As [`Filter::run_limited`], and where the output is of another kind: who wrote `=` for `==` would have everything.
-    pub async fn is_true_limited(&self, input: &Value) -> Result<bool, String> {
+    pub async fn is_true_limited(&self, input: &Value) -> Result<bool, FilterError> {
         self.wait(input, truth).await
     }
 
     /// [`Filter::run_limited`] over many inputs, each with the limits of its own: gives an answer for each, in order.
-    pub async fn run_each(&self, inputs: &[&Value]) -> Vec<Result<Option<Value>, String>> {
+    pub async fn run_each(&self, inputs: &[&Value]) -> Vec<Result<Option<Value>, FilterError>> {
         self.each(inputs, value).await
     }
 
     /// [`Filter::is_true_limited`] over many inputs.
-    pub async fn are_true(&self, inputs: &[&Value]) -> Vec<Result<bool, String>> {
+    pub async fn are_true(&self, inputs: &[&Value]) -> Vec<Result<bool, FilterError>> {
         self.each(inputs, truth).await
     }
 
-    async fn wait<T: Send + 'static>(&self, input: &Value, read: Reader<T>) -> Result<T, String> {
+    async fn wait<T: Send + 'static>(
+        &self,
+        input: &Value,
+        read: Reader<T>,
+    ) -> Result<T, FilterError> {
         let mut answers = self.each(&[input], read).await;
         answers.pop().unwrap_or_else(|| Err(self.too_long()))
     }
@@ -152,19 +166,21 @@ impl Filter {
         &self,
         inputs: &[&Value],
         read: Reader<T>,
-    ) -> Vec<Result<T, String>> {
+    ) -> Vec<Result<T, FilterError>> {
         // The semaphore is never closed.
         let _place = PLACES.acquire().await.ok();
         let mut answers = Vec::with_capacity(inputs.len());
         while answers.len() < inputs.len() {
             let (tell, mut told) = mpsc::unbounded_channel();
             if let Err(sentence) = self.start(&inputs[answers.len()..], read, tell) {
-                answers.resize_with(inputs.len(), || Err(sentence.clone()));
+                let passes = true;
+                let error = FilterError { sentence, passes };
+                answers.resize_with(inputs.len(), || Err(error.clone()));
                 break;
             }
             loop {
                 match tokio::time::timeout(self.0.patience, told.recv()).await {
-                    Ok(Some(answer)) => answers.push(answer),
+                    Ok(Some(answer)) => answers.push(answer.map_err(FilterError::from)),
                     Ok(None) if answers.len() == inputs.len() => break,
                     _ => {
                         answers.push(Err(self.too_long()));
@@ -176,11 +192,11 @@ impl Filter {
         answers
     }
 
-    fn too_long(&self) -> String {
-        format!("the filter takes longer than {:?}", self.0.patience)
+    fn too_long(&self) -> FilterError {
+        format!("the filter takes longer than {:?}", self.0.patience).into()
     }
 
-    /// Starts the evaluations. Nobody's listening any more ends them.
+    /// Starts the evaluations. Nobody's listening any more ends them. An error is one of now, and not of the inputs.
     fn start<T: Send + 'static>(
         &self,
         inputs: &[&Value],
@@ -229,6 +245,14 @@ impl Filter {
                 self.0.running().remove(&first);
                 "no thread is to be had for the evaluation".to_owned()
             })
+    }
+}
+
+/// It would give none again.
+impl From<String> for FilterError {
+    fn from(sentence: String) -> Self {
+        let passes = false;
+        Self { sentence, passes }
     }
 }
 

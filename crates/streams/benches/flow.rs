@@ -146,8 +146,7 @@ async fn flow(
         dead_letters: "dead".into(),
         transaction_timeout: Duration::from_secs(60),
         patience: PATIENCE,
-        largest: 1_000_000,
-        largest_dead_letter: 1_000_000,
+        topics: std::collections::HashMap::new(),
     };
     let committer = KafkaCommitter::open(&cluster, committer, group)
         .await

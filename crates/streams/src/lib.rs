@@ -19,4 +19,4 @@ pub mod replicate;
 pub mod source;
 
 pub use record::{Header, Lane, Position, Record};
-pub use source::{Event, Gained, Release, Source, SourceError};
+pub use source::{Claimed, Event, Gained, Release, Source, SourceError, Term};

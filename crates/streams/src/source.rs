@@ -66,9 +66,26 @@ pub enum Event {
 pub struct Gained {
     /// The lane.
     pub lane: Lane,
+    /// Under which term. What is committed of the lane's records is committed under this one, whatever was taken since.
+    pub term: Term,
     /// How far it is committed. Reading begins after the prefix; what was given on beyond it may come again and is passed over.
     pub progress: Progress,
 }
+
+/// A lane, as whoever keeps how far lanes are done gives it to a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// The term that begins.
+    pub term: Term,
+    /// How far the lane is done; none where nothing was ever committed.
+    pub progress: Option<Progress>,
+}
+
+/// One holding of a lane, from its being taken to its being lost: higher each time the lane is taken, whoever takes it. It fences:
+/// what was read in one term is never committed in another. Where nobody but the source can take a lane (Kafka's group has
+/// generations of its own) it is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub u64);
 
 /// Tells the source that revoked lanes are free.
 pub struct Release(Option<oneshot::Sender<()>>);

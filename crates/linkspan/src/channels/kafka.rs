@@ -96,9 +96,10 @@ impl Kafka {
             ),
             Err(error) => match error.kind {
                 // The same message would be refused again.
-                ErrorKind::TooLarge | ErrorKind::Absent | ErrorKind::Settings => {
-                    Verdict::dead(None, error.to_string())
-                }
+                ErrorKind::TooLarge
+                | ErrorKind::Unfit
+                | ErrorKind::Absent
+                | ErrorKind::Settings => Verdict::dead(None, error.to_string()),
                 ErrorKind::Unreachable
                 | ErrorKind::Refused
                 | ErrorKind::Fenced

@@ -17,7 +17,10 @@ impl Deliveries {
             let wanted = match &opened.when {
                 None => Ok(true),
                 Some(when) => match document.json() {
-                    Ok(json) => when.is_true_limited(json).await,
+                    Ok(json) => {
+                        let wanted = when.is_true_limited(json).await;
+                        wanted.map_err(|error| error.sentence)
+                    }
                     Err(error) => Err(error),
                 },
             };

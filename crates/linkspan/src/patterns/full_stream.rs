@@ -9,6 +9,7 @@
 
 mod outputs;
 mod topics;
+mod unwrapping;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::gateway::Gateway;
 use crate::logging;
 use crate::streaming::{Reader, ReaderError, Work, cluster, decoder};
 use outputs::Outputs;
+use unwrapping::Unwrapping;
 
 /// How long the group is waited for when it is left.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -92,10 +94,11 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
         .iter()
         .find(|(integration, _)| integration.as_str() == name);
     let deliver = deliver.map_or(&[][..], |(_, integration)| &integration.deliver);
-    let unwrap = decoder(&reader.source.common);
+    let in_flight = reader.settings(gateway).in_flight_bytes;
+    let unwrap = decoder(&reader.source).map(|decoder| Unwrapping::new(decoder, in_flight));
     let outputs = Outputs::open(name, deliver, work, unwrap).map_err(ReaderError::Open)?;
     let dead_letters: Arc<str> = given.dead_letters().into();
-    let sizes = topics::prepare(&cluster, given.kafka.as_str(), &outputs, &dead_letters).await?;
+    let topics = topics::prepare(&cluster, given.kafka.as_str(), &outputs, &dead_letters).await?;
     let (source, group) =
         KafkaSource::open(&cluster, source_settings(gateway, reader, given)).map_err(refused)?;
     // A name for this start only is as right, but slower: what an earlier start left open is ended by the cluster when its time is over.
@@ -106,8 +109,7 @@ async fn open(gateway: &Gateway, reader: &Reader) -> Result<Opened, ReaderError>
     let settings = CommitterSettings {
         transactional_id: transactional_id(instance, name),
         dead_letters,
-        largest: sizes.outputs,
-        largest_dead_letter: sizes.dead_letters,
+        topics,
         ..CommitterSettings::default()
     };
     let committer = KafkaCommitter::open(&cluster, settings, group.clone())

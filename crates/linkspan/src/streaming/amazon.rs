@@ -21,10 +21,11 @@ const BUFFERED: usize = 32 << 20;
 pub(crate) fn open(
     gateway: &Gateway,
     lanes: Arc<Lanes>,
-    given: &config::stream::Reading,
+    source: &config::Source,
     stream: &StreamName,
     aws: &Aws,
 ) -> (KinesisSource, consumer::Reading) {
+    let given = &source.common;
     let in_flight = usize::try_from(given.in_flight_size.bytes()).unwrap_or(usize::MAX);
     let settings = consumer::Settings {
         stream: stream.to_string(),
@@ -32,7 +33,7 @@ pub(crate) fn open(
             Start::Earliest => consumer::Start::Earliest,
             Start::Latest => consumer::Start::Latest,
         },
-        decoder: reading::decoder(given).unwrap_or(Decoder::new(Vec::new(), reading::LARGEST)),
+        decoder: reading::decoder(source).unwrap_or(Decoder::new(Vec::new(), reading::LARGEST)),
         buffered: in_flight.min(BUFFERED),
         renew: gateway.config.store.lease / 4,
         ..consumer::Settings::default()

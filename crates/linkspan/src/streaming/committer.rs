@@ -5,11 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use linkspan_model::{InvocationId, Problem, ResultDocument, Task};
-use linkspan_streams::Record;
-use linkspan_streams::flow::{Commit, CommitError, Committer, Failure, Output};
+use linkspan_model::{InvocationId, ResultDocument, Task};
+use linkspan_streams::flow::{Commit, CommitError, Committer, Output};
+use linkspan_streams::{Lane, Record};
 use serde_json::Value;
 
+use super::lanes::Kept;
+use super::letters::Letters;
 use super::sources::LanesBy;
 use super::{Lanes, Processed, reading, work};
 use crate::gateway::Gateway;
@@ -33,10 +35,11 @@ pub(crate) struct StoreCommitter {
     integration: Arc<Integration>,
     lanes: Arc<Lanes>,
     lanes_by: LanesBy,
+    letters: Letters,
 }
 
 impl StoreCommitter {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         gateway: Arc<Gateway>,
         integration: Arc<Integration>,
         lanes: Arc<Lanes>,
@@ -47,6 +50,7 @@ impl StoreCommitter {
             integration,
             lanes,
             lanes_by,
+            letters: Letters::default(),
         }
     }
 
@@ -58,11 +62,10 @@ impl StoreCommitter {
                 (result, processed.traceparent.clone(), None)
             }
             Err(failure) => {
-                let id = InvocationId::new();
+                let id = self.letters.id(record).unwrap_or_else(InvocationId::new);
                 let problem = work::problem(failure);
                 let result = ResultDocument::failed(id, &self.integration.name, problem.clone());
-                let dead = Some((problem, failure));
-                (result, reading::traceparent(record), dead)
+                (result, reading::traceparent(record), Some(problem))
             }
         };
         let now = jiff::Timestamp::now();
@@ -71,8 +74,8 @@ impl StoreCommitter {
             to_json(&result).map_err(|_| StoreError::new(ErrorKind::Internal, "write a result"))?;
         let (problem, document, request) = match dead {
             None => (None, None, None),
-            Some((problem, failure)) => {
-                let (document, request) = self.dead_letter(record, &problem, failure).await?;
+            Some(problem) => {
+                let (document, request) = self.dead_letter(record).await?;
                 (Some(problem), document, Some(request))
             }
         };
@@ -98,13 +101,7 @@ impl StoreCommitter {
     async fn dead_letter(
         &self,
         record: &Record,
-        problem: &Problem,
-        failure: &Failure,
     ) -> Result<(Option<DocumentRef>, String), StoreError> {
-        tracing::warn!(
-            integration = self.integration.name, lane = %record.lane, position = %record.position, code = failure.code,
-            "a record is a dead letter: {}", problem.detail
-        );
         let document = match &record.value {
             None => None,
             Some(value) => {
@@ -133,6 +130,13 @@ impl StoreCommitter {
 #[async_trait]
 impl Committer<Processed> for StoreCommitter {
     async fn commit(&mut self, commit: &Commit<Processed>) -> Result<(), CommitError> {
+        let name = &self.integration.name;
+        self.letters.number(commit, |record, failure| {
+            tracing::warn!(
+                integration = name, lane = %record.lane, position = %record.position, code = failure.code,
+                "a record is a dead letter: {}", failure.reason
+            );
+        });
         let mut outcomes = Vec::new();
         for lane in &commit.lanes {
             for output in &lane.outputs {
@@ -148,16 +152,26 @@ impl Committer<Processed> for StoreCommitter {
                 Some(_) => CommitError::Passing(said(&error)),
                 None => CommitError::Lasting(said(&error)),
             })?;
-        let lanes = commit.lanes.iter();
-        let lanes = lanes.map(|part| (part.lane.clone(), Some(part.progress.clone()), false));
+        let lanes = commit.lanes.iter().map(|part| Kept {
+            lane: part.lane.clone(),
+            term: part.term,
+            progress: Some(part.progress.clone()),
+            ended: false,
+        });
         match self.lanes.commit(lanes.collect(), outcomes).await {
-            Ok(StreamCommitted::Done) => Ok(()),
-            Ok(StreamCommitted::Fenced(lanes)) => {
-                let why = format!("another gateway reads {lanes:?}");
+            Ok(StreamCommitted::Done) => {
+                self.letters.settled();
+                Ok(())
+            }
+            Ok(StreamCommitted::Fenced(over)) => {
+                let why = format!("the lanes {over:?} were taken since");
                 Err(match self.lanes_by {
                     LanesBy::Others => CommitError::Fenced(why),
                     LanesBy::Each => {
-                        self.lanes.lose(&lanes);
+                        let parts = commit.lanes.iter();
+                        let parts = parts.map(|part| (&part.lane, part.term));
+                        let lost = |lane: &Lane| over.iter().any(|over| over == lane.as_str());
+                        self.lanes.lose(parts.filter(|(lane, _)| lost(lane)));
                         CommitError::Passing(why)
                     }
                     LanesBy::Us => CommitError::Lasting(why),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use linkspan_streams::flow::Progress;
-use linkspan_streams::{Lane, Position};
+use linkspan_streams::{Lane, Position, Term};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -22,8 +22,21 @@ pub struct Lanes {
     stream: String,
     owner: String,
     lease: SignedDuration,
-    held: Mutex<HashMap<Lane, u64>>,
+    held: Mutex<HashMap<Lane, Term>>,
     refused: Notify,
+}
+
+/// How far a lane is done from here on, for one who had it in that term.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The lane.
+    pub lane: Lane,
+    /// The term. Where it is over, whoever took the lane since, nothing is kept.
+    pub term: Term,
+    /// How far it is done; none leaves it as it is.
+    pub progress: Option<Progress>,
+    /// Whether all of it is done.
+    pub ended: bool,
 }
 
 /// A lane that is this gateway's from now on.
@@ -31,6 +44,8 @@ pub struct Lanes {
 pub struct Taken {
     /// The lane.
     pub lane: Lane,
+    /// The term that begins: the store's fencing token.
+    pub term: Term,
     /// How far it is done; none where nothing was ever committed.
     pub progress: Option<Progress>,
     /// Whether all of it is done.
@@ -78,36 +93,26 @@ impl Lanes {
             })
             .await?;
         let taken = taken.into_iter().map(|one| {
-            let lane = Lane::new(one.hold.lane);
-            let progress = one.progress.as_deref().map(of_text).transpose()?;
-            let ended = one.ended;
-            let token = one.hold.token;
-            Ok((
-                token,
-                Taken {
-                    lane,
-                    progress,
-                    ended,
-                },
-            ))
+            Ok(Taken {
+                lane: Lane::new(one.hold.lane),
+                term: Term(one.hold.token),
+                progress: one.progress.as_deref().map(of_text).transpose()?,
+                ended: one.ended,
+            })
         });
         let taken = taken.collect::<Result<Vec<_>, StoreError>>()?;
         let mut held = self.held();
-        Ok(taken
-            .into_iter()
-            .map(|(token, taken)| {
-                held.insert(taken.lane.clone(), token);
-                taken
-            })
-            .collect())
+        for taken in &taken {
+            held.insert(taken.lane.clone(), taken.term);
+        }
+        drop(held);
+        Ok(taken)
     }
 
-    /// A lane's hold, to commit under.
+    /// Whether a lane is held in that term.
     #[must_use]
-    pub fn hold(&self, lane: &Lane) -> Option<Hold> {
-        let token = *self.held().get(lane)?;
-        let lane = lane.to_string();
-        Some(Hold { lane, token })
+    pub fn holds(&self, lane: &Lane, term: Term) -> bool {
+        self.held().get(lane) == Some(&term)
     }
 
     /// Prolongs the leases of what is held; gives the lanes that are somebody else's by now.
@@ -116,7 +121,7 @@ impl Lanes {
     ///
     /// No lease was prolonged.
     pub async fn renew(&self) -> Result<Vec<Lane>, StoreError> {
-        let holds = self.holds(|_| true);
+        let holds = self.all_held(|_| true);
         if holds.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,7 +138,7 @@ impl Lanes {
     ///
     /// Unknown; the leases end by themselves.
     pub async fn release(&self, lanes: &[Lane]) -> Result<(), StoreError> {
-        let holds = self.holds(|lane| lanes.contains(lane));
+        let holds = self.all_held(|lane| lanes.contains(lane));
         self.forget(holds.clone());
         self.store.release_lanes(&self.stream, holds).await
     }
@@ -144,7 +149,7 @@ impl Lanes {
     ///
     /// Unknown; the leases end by themselves.
     pub async fn release_all(&self) -> Result<(), StoreError> {
-        let holds = self.holds(|_| true);
+        let holds = self.all_held(|_| true);
         self.forget(holds.clone());
         self.store.release_lanes(&self.stream, holds).await
     }
@@ -158,45 +163,47 @@ impl Lanes {
         self.store.lanes(&self.stream).await
     }
 
-    /// Stores what came of records together with how far lanes are done, and whether all of them is: in one step.
+    /// Stores what came of records together with how far lanes are done, each under its own term: in one step.
     ///
     /// # Errors
     ///
     /// As [`StreamStore::commit_stream`](crate::store::StreamStore::commit_stream).
     pub async fn commit(
         &self,
-        lanes: Vec<(Lane, Option<Progress>, bool)>,
+        lanes: Vec<Kept>,
         outcomes: Vec<RecordOutcome>,
     ) -> Result<StreamCommitted, StoreError> {
-        let mut progress = Vec::with_capacity(lanes.len());
-        let mut lost = Vec::new();
-        for (lane, done, ended) in lanes {
-            match self.hold(&lane) {
-                None => lost.push(lane.to_string()),
-                Some(hold) => progress.push(LaneProgress {
-                    hold,
-                    progress: done.as_ref().map(to_text),
-                    ended,
-                }),
-            }
+        let over = lanes
+            .iter()
+            .filter(|kept| !self.holds(&kept.lane, kept.term));
+        let over: Vec<_> = over.map(|kept| kept.lane.to_string()).collect();
+        if !over.is_empty() {
+            return Ok(StreamCommitted::Fenced(over));
         }
-        if !lost.is_empty() {
-            return Ok(StreamCommitted::Fenced(lost));
-        }
+        let progress = lanes.into_iter().map(|kept| LaneProgress {
+            hold: hold(&kept.lane, kept.term),
+            progress: kept.progress.as_ref().map(to_text),
+            ended: kept.ended,
+        });
         self.store
             .commit_stream(StreamCommit {
                 stream: self.stream.clone(),
-                lanes: progress,
+                lanes: progress.collect(),
                 outcomes,
                 now: Timestamp::now(),
             })
             .await
     }
 
-    /// A commit was refused, for these lanes are somebody else's: they are held no more, and [`Lanes::refused`] returns.
-    pub fn lose(&self, lanes: &[String]) {
+    /// A commit was refused, for these terms are over: their lanes are held no more, but where they were taken since, and
+    /// [`Lanes::refused`] returns.
+    pub fn lose<'l>(&self, over: impl IntoIterator<Item = (&'l Lane, Term)>) {
         let mut held = self.held();
-        held.retain(|lane, _| !lanes.iter().any(|lost| lost == lane.as_str()));
+        for (lane, term) in over {
+            if held.get(lane) == Some(&term) {
+                held.remove(lane);
+            }
+        }
         drop(held);
         self.refused.notify_one();
     }
@@ -223,14 +230,10 @@ impl Lanes {
         &self.stream
     }
 
-    fn holds(&self, which: impl Fn(&Lane) -> bool) -> Vec<Hold> {
+    fn all_held(&self, which: impl Fn(&Lane) -> bool) -> Vec<Hold> {
         let held = self.held();
         let holds = held.iter().filter(|(lane, _)| which(lane));
-        let hold = |(lane, token): (&Lane, &u64)| Hold {
-            lane: lane.to_string(),
-            token: *token,
-        };
-        holds.map(hold).collect()
+        holds.map(|(lane, term)| hold(lane, *term)).collect()
     }
 
     /// Forgets holds, unless the lane was taken anew since.
@@ -239,7 +242,7 @@ impl Lanes {
         let mut lost = Vec::new();
         for hold in holds {
             let lane = Lane::new(hold.lane);
-            if held.get(&lane) == Some(&hold.token) {
+            if held.get(&lane) == Some(&Term(hold.token)) {
                 held.remove(&lane);
                 lost.push(lane);
             }
@@ -247,8 +250,15 @@ impl Lanes {
         lost
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Lane, u64>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<Lane, Term>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hold(lane: &Lane, term: Term) -> Hold {
+    Hold {
+        lane: lane.to_string(),
+        token: term.0,
     }
 }
 
@@ -294,6 +304,52 @@ impl fmt::Debug for Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::SqliteStore;
+
+    fn kept(taken: &Taken, last: u64) -> Kept {
+        Kept {
+            lane: taken.lane.clone(),
+            term: taken.term,
+            progress: Some(Progress {
+                last: Some((last, Position::number(last))),
+                beyond: Vec::new(),
+            }),
+            ended: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_in_a_term_that_is_over_is_refused_also_when_the_lane_was_taken_again_here()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open_beside(folder.path().join("linkspan.db")).unwrap();
+        let lanes = Lanes {
+            store: Arc::new(store),
+            stream: "reviews".to_owned(),
+            owner: "one".to_owned(),
+            lease: SignedDuration::from_secs(30),
+            held: Mutex::default(),
+            refused: Notify::new(),
+        };
+        let names = [Lane::new("shard")];
+        let take = async || {
+            let taken = lanes.take(&names, Takeable::Any).await.unwrap();
+            taken.into_iter().next().unwrap()
+        };
+        let commit = async |kept| lanes.commit(vec![kept], Vec::new()).await.unwrap();
+        let before = take().await;
+        assert_eq!(commit(kept(&before, 5)).await, StreamCommitted::Done);
+        let now = take().await;
+        assert!(now.term > before.term);
+        assert_eq!(commit(kept(&now, 9)).await, StreamCommitted::Done);
+
+        let fenced = StreamCommitted::Fenced(vec!["shard".to_owned()]);
+        assert_eq!(commit(kept(&before, 7)).await, fenced);
+        // Losing the term that is over leaves the one that is not.
+        lanes.lose([(&before.lane, before.term)]);
+        assert!(lanes.holds(&now.lane, now.term));
+        assert_eq!(take().await.progress, kept(&now, 9).progress);
+    }
 
     #[test]
     fn progress_reads_back_as_it_was_written() {

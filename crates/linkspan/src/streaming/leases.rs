@@ -1,14 +1,14 @@
 //! Who reads which shard of an Amazon Kinesis stream, kept in the store: several gateways of one store share the shards.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use linkspan_streams::Lane;
 use linkspan_streams::kinesis::consumer::{Holder, Known, Leases, Note, Takeable, Taken};
+use linkspan_streams::{Lane, Term};
 
-use super::lanes::{self, Lanes};
+use super::lanes::{self, Kept, Lanes};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::store::{self, LaneStatus, StoreError, StreamCommitted};
@@ -18,7 +18,7 @@ pub(super) struct StoreLeases {
     lanes: Arc<Lanes>,
     owner: String,
     /// What was taken and not released. Others renew `lanes` too: what is lost is what is here and not held there.
-    taken: Mutex<HashSet<Lane>>,
+    taken: Mutex<HashMap<Lane, Term>>,
 }
 
 impl StoreLeases {
@@ -32,7 +32,7 @@ impl StoreLeases {
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashSet<Lane>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<Lane, Term>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -66,19 +66,21 @@ impl Leases for StoreLeases {
             .map_err(|error| said(&error))?;
         let taken = taken.into_iter().map(|taken| Taken {
             lane: taken.lane,
+            term: taken.term,
             progress: taken.progress,
             ended: taken.ended,
         });
         let taken: Vec<_> = taken.collect();
-        let names = taken.iter().map(|taken| taken.lane.clone());
-        self.taken().extend(names);
+        let terms = taken.iter().map(|taken| (taken.lane.clone(), taken.term));
+        self.taken().extend(terms);
         Ok(taken)
     }
 
     async fn renew(&self) -> Result<Vec<Lane>, String> {
         self.lanes.renew().await.map_err(|error| said(&error))?;
-        let is_lost = |lane: &Lane| self.lanes.hold(lane).is_none();
-        Ok(self.taken().extract_if(is_lost).collect())
+        let mut taken = self.taken();
+        let lost = taken.extract_if(|lane, term| !self.lanes.holds(lane, *term));
+        Ok(lost.map(|(lane, _)| lane).collect())
     }
 
     async fn refused(&self) {
@@ -86,7 +88,7 @@ impl Leases for StoreLeases {
     }
 
     async fn release(&self, lanes: &[Lane]) -> Result<(), String> {
-        self.taken().retain(|lane| !lanes.contains(lane));
+        self.taken().retain(|lane, _| !lanes.contains(lane));
         self.lanes
             .release(lanes)
             .await
@@ -102,15 +104,20 @@ impl Leases for StoreLeases {
             .map_err(|error| said(&error))
     }
 
-    async fn note(&self, lane: &Lane, note: Note) -> Result<bool, String> {
+    async fn note(&self, lane: &Lane, term: Term, note: Note) -> Result<bool, String> {
         let (progress, ended) = match note {
             Note::Progress(progress) => (Some(progress), false),
             Note::Ended => (None, true),
         };
-        let note = vec![(lane.clone(), progress, ended)];
+        let kept = Kept {
+            lane: lane.clone(),
+            term,
+            progress,
+            ended,
+        };
         let committed = self
             .lanes
-            .commit(note, Vec::new())
+            .commit(vec![kept], Vec::new())
             .await
             .map_err(|error| said(&error))?;
         Ok(committed == StreamCommitted::Done)

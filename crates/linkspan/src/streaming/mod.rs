@@ -13,6 +13,7 @@ mod committer;
 mod instance;
 mod lanes;
 mod leases;
+mod letters;
 pub mod own;
 mod reading;
 mod sources;
@@ -276,7 +277,7 @@ impl Reader {
     ///
     /// What is wrong with its filter, as a sentence.
     pub fn reading(&self) -> Result<Reading, String> {
-        Reading::of(&self.source.common)
+        Reading::of(&self.source)
     }
 
     /// How it does.

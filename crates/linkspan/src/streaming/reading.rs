@@ -4,7 +4,8 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use linkspan_model::config::stream::{Order, Reading as Given, Wrapping};
+use linkspan_model::config;
+use linkspan_model::config::stream::{Order, Stream, Wrapping};
 use linkspan_model::{Code, Problem};
 use linkspan_streams::Record;
 use linkspan_streams::flow;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::engine::{Content, DocumentFile};
 use crate::gateway::Gateway;
 use crate::http::trace::TraceParent;
-use crate::jq::Filter;
+use crate::jq::{Filter, FilterError};
 use crate::pipeline::Request;
 use crate::request::{OfRecord, Rest};
 
@@ -41,8 +42,8 @@ impl Reading {
     /// # Errors
     ///
     /// The filter, as a sentence that begins with its key.
-    pub fn of(given: &Given) -> Result<Self, String> {
-        let text = match &given.text {
+    pub fn of(given: &config::Source) -> Result<Self, String> {
+        let text = match &given.common.text {
             None => None,
             Some(text) => {
                 Some(Filter::compile(text.as_str()).map_err(|error| format!("text: {error}"))?)
@@ -224,9 +225,16 @@ fn as_call(value: &[u8]) -> Option<Rest> {
     })
 }
 
-fn text_of(found: Result<Option<Value>, String>) -> Result<Arc<str>, Problem> {
-    let found =
-        found.map_err(|error| Problem::new(Code::UnreadableDocument, format!("text: {error}")))?;
+fn text_of(found: Result<Option<Value>, FilterError>) -> Result<Arc<str>, Problem> {
+    let found = found.map_err(|error| {
+        // What is no fault of the record is tried again.
+        let code = if error.passes {
+            Code::Internal
+        } else {
+            Code::UnreadableDocument
+        };
+        Problem::new(code, format!("text: {error}"))
+    })?;
     match found {
         Some(Value::String(text)) => Ok(text.into()),
         _ => Err(Problem::new(
@@ -257,15 +265,21 @@ pub(crate) fn media_type(record: &Record, value: &[u8]) -> String {
     }
 }
 
-/// What takes off what producers wrapped the records in; none where nothing is to be taken off.
-pub(crate) fn decoder(given: &Given) -> Option<Decoder> {
+/// What takes off what producers wrapped a source's records in; none where nothing is to be taken off.
+pub(crate) fn decoder(given: &config::Source) -> Option<Decoder> {
     let wrapping = |wrapping: &Wrapping| match wrapping {
         Wrapping::Base64 => decode::Wrapping::Base64,
         Wrapping::Gzip => decode::Wrapping::Gzip,
         Wrapping::Kpl => decode::Wrapping::Kpl,
         Wrapping::CloudWatchLogs => decode::Wrapping::CloudWatchLogs,
     };
-    let wrappings: Vec<_> = given.unwrap.iter().map(wrapping).collect();
+    let wrappings: Vec<_> = given.common.unwrap.iter().map(wrapping).collect();
+    // Producers of Amazon's streams put records together by themselves.
+    let is_amazon =
+        matches!(&given.stream, Stream::KinesisSource(kinesis) if kinesis.aws.is_some());
+    if is_amazon {
+        return Some(Decoder::new(wrappings, LARGEST).with_kpl());
+    }
     (!wrappings.is_empty()).then(|| Decoder::new(wrappings, LARGEST))
 }
 
@@ -274,5 +288,74 @@ pub(super) const fn order(given: Order) -> flow::Order {
         Order::Partition => flow::Order::Lane,
         Order::Key => flow::Order::Key,
         Order::None => flow::Order::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkspan_model::config::{Config, Reference};
+    use linkspan_streams::{Lane, Position};
+
+    use super::*;
+
+    /// An aggregate of the Kinesis Producer Library with one record: `{"text":"good"}` with the key `a`.
+    const AGGREGATE: &[u8] = b"\xf3\x89\x9a\xc2\x0a\x01a\x1a\x13\x08\x00\x1a\x0f{\"text\":\"good\"}\xc0[\xcf\xbbAnHf\xc8\xa5\x8e\x09\x8a\x8eS\xfb";
+
+    fn source(given: &str) -> config::Source {
+        let toml = format!(
+            "[service.mood]\ntask = \"sentiment\"\n[integration.reviews]\npattern = \"stream-in\"\nsource = {{ {given} }}\nsteps = [\"mood\"]\n"
+        );
+        let nothing = |_: Reference<'_>| Err("no references here".to_owned());
+        let config = Config::parse(&toml, "linkspan.toml", &nothing).unwrap();
+        let mut integrations = config.integrations.into_values();
+        integrations.next().unwrap().source.unwrap()
+    }
+
+    fn record(value: &'static [u8]) -> Record {
+        Record {
+            lane: Lane::new("shardId-000000000000"),
+            ordinal: 0,
+            position: Position::new("49590338271490256608559692538361571095921575989136588898"),
+            key: None,
+            value: Some(Bytes::from_static(value)),
+            headers: Vec::new(),
+            timestamp: None,
+            defect: Some("it is no gzip, or is cut off".into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_raw_dead_letter_is_read_again_as_its_source_reads_it() {
+        for (given, value, text) in [
+            (
+                "kinesis = \"reviews\", aws = { region = \"eu-central-1\" }",
+                AGGREGATE,
+                Some("good"),
+            ),
+            (
+                "kinesis = \"reviews\", unwrap = [\"kpl\"]",
+                AGGREGATE,
+                Some("good"),
+            ),
+            (
+                "kinesis = \"reviews\", unwrap = [\"base64\"]",
+                b"R29vZA==",
+                None,
+            ),
+        ] {
+            let reading = Reading::of(&source(given)).unwrap();
+            let request = reading.request_again(record(value), true).await.unwrap();
+            assert_eq!(request.text.as_deref(), text, "{given}");
+            assert_eq!(request.document.is_some(), text.is_none(), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_tried_again_where_its_filter_cannot_be_evaluated_just_now() {
+        for (passes, code) in [(true, Code::Internal), (false, Code::UnreadableDocument)] {
+            let sentence = "it failed".to_owned();
+            let problem = text_of(Err(FilterError { sentence, passes })).unwrap_err();
+            assert_eq!((problem.code, problem.retryable), (code, passes));
+        }
     }
 }

@@ -13,9 +13,10 @@ use linkspan_streams::kinesis::consumer;
 use linkspan_streams::kinesis::{
     Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart,
 };
-use linkspan_streams::{Lane, Source};
+use linkspan_streams::{Claimed, Lane, Source, Term};
 use tokio::runtime::Handle;
 
+use super::lanes::Kept;
 use super::unwrapping::{self, Done, Unwrapped};
 use super::{Behind, Lag, Lanes, Reader, ReaderError, amazon, cluster, reading};
 use crate::gateway::Gateway;
@@ -113,7 +114,7 @@ fn own(
             stream::Start::Earliest => OwnStart::Earliest,
             stream::Start::Latest => OwnStart::Latest,
         },
-        decoder: reading::decoder(common),
+        decoder: reading::decoder(&reader.source),
         sole: !gateway.store.is_shared(),
     };
     let keeper = Arc::new(InStore(lanes.clone()));
@@ -133,8 +134,8 @@ fn of_amazon(
     aws: &stream::Aws,
     lanes: &Arc<Lanes>,
 ) -> Opened {
-    let common = &reader.source.common;
-    let (source, reading) = amazon::open(gateway, lanes.clone(), common, &given.kinesis, aws);
+    let source = &reader.source;
+    let (source, reading) = amazon::open(gateway, lanes.clone(), source, &given.kinesis, aws);
     Opened {
         source: Box::new(source),
         lag: Arc::new(reading.clone()),
@@ -156,7 +157,7 @@ fn of_kafka(
     let failed = |error: kafka::KafkaError| ReaderError::Open(error.to_string());
     let cluster = cluster(found, &gateway.folder).map_err(failed)?;
     let common = &reader.source.common;
-    let decoder = reading::decoder(common);
+    let decoder = reading::decoder(&reader.source);
     let checkpoints = Checkpointed {
         lanes: lanes.clone(),
         runtime: Handle::current(),
@@ -247,13 +248,17 @@ impl Keeper for InStore {
         Ok(known.collect())
     }
 
-    async fn take(&self, lanes: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
+    async fn take(&self, lanes: &[Lane]) -> Result<Vec<Claimed>, String> {
         take(&self.0, lanes).await
     }
 
     async fn keep(&self, kept: Vec<KeptLane>) -> Result<(), String> {
-        let kept = kept.into_iter();
-        let kept = kept.map(|kept| (kept.lane, kept.progress, kept.ended));
+        let kept = kept.into_iter().map(|kept| Kept {
+            lane: kept.lane,
+            term: kept.term,
+            progress: kept.progress,
+            ended: kept.ended,
+        });
         keep(&self.0, kept.collect()).await
     }
 
@@ -271,38 +276,47 @@ struct Checkpointed {
 }
 
 impl Checkpoints for Checkpointed {
-    fn claim(&self, lanes: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
-        let known = self.runtime.block_on(take(&self.lanes, lanes))?;
-        let known = lanes
-            .iter()
-            .zip(known)
-            .map(|(lane, known)| match &self.done {
-                None => known.map(unwrapping::whole),
-                Some(done) => done.note(lane, known),
-            });
-        Ok(known.collect())
+    fn claim(&self, lanes: &[Lane]) -> Result<Vec<Claimed>, String> {
+        let claimed = self.runtime.block_on(take(&self.lanes, lanes))?;
+        let claimed = lanes.iter().zip(claimed).map(|(lane, claimed)| Claimed {
+            progress: match &self.done {
+                None => claimed.progress.map(unwrapping::whole),
+                Some(done) => done.note(lane, claimed.progress),
+            },
+            ..claimed
+        });
+        Ok(claimed.collect())
     }
 
-    fn begin(&self, lanes: &[(Lane, Progress)]) -> Result<(), String> {
+    fn begin(&self, lanes: &[(Lane, Term, Progress)]) -> Result<(), String> {
         let kept = lanes.iter().cloned();
-        let kept = kept.map(|(lane, progress)| (lane, Some(progress), false));
+        let kept = kept.map(|(lane, term, progress)| Kept {
+            lane,
+            term,
+            progress: Some(progress),
+            ended: false,
+        });
         self.runtime.block_on(keep(&self.lanes, kept.collect()))
     }
 }
 
 /// Takes lanes, whoever has them. All of them: somebody has decided that they are this gateway's.
-async fn take(lanes: &Lanes, asked: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
+async fn take(lanes: &Lanes, asked: &[Lane]) -> Result<Vec<Claimed>, String> {
     let taken = lanes
         .take(asked, Takeable::Any)
         .await
         .map_err(|error| said(&error))?;
     if taken.len() == asked.len() {
-        return Ok(taken.into_iter().map(|taken| taken.progress).collect());
+        let claimed = taken.into_iter().map(|taken| Claimed {
+            term: taken.term,
+            progress: taken.progress,
+        });
+        return Ok(claimed.collect());
     }
     Err("not all lanes could be taken".to_owned())
 }
 
-async fn keep(lanes: &Lanes, kept: Vec<(Lane, Option<Progress>, bool)>) -> Result<(), String> {
+async fn keep(lanes: &Lanes, kept: Vec<Kept>) -> Result<(), String> {
     match lanes
         .commit(kept, Vec::new())
         .await

@@ -3,6 +3,7 @@
 mod kafka;
 mod kill;
 mod records;
+mod refused;
 mod sending;
 
 /// The program under test.

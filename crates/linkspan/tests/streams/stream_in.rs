@@ -6,7 +6,7 @@ mod scene;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use linkspan::store::{Job, ResultQuery};
+use linkspan::store::{Content, Job, ResultQuery};
 use linkspan_model::JobState;
 use linkspan_testkit::{KafkaCluster, Setup};
 use rdkafka::ClientConfig;
@@ -172,6 +172,31 @@ async fn a_record_that_cannot_be_read_is_a_dead_letter_whose_retry_reads_it_anew
     })
     .await;
     assert_eq!(scene.results(3).await.len(), 3, "no record came again");
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_too_large_for_its_row_keeps_all_of_its_bytes() {
+    let source = |filter: &str| format!("{{ kinesis = \"reviews\", text = '{filter}' }}");
+    let first = source(".review");
+    let mut scene = Scene::start(|_| reviews(&first, "")).await;
+    scene.stream("reviews").await;
+    let padding = "x".repeat(300_000);
+    let large = json!({ "padding": padding, "opinion": TEXTS[1].0 }).to_string();
+    scene.put("reviews", "key", &large).await;
+    let results = scene.results(1).await;
+    let job = &results[0].0;
+    assert_eq!(job.state, JobState::Failed);
+    let document = scene.store().document(job.id).await.unwrap();
+    assert!(document.is_some_and(|it| matches!(it.content, Content::Blob(_))));
+    // What comes last in the record is still there.
+    scene.configure(&first, &source(".opinion"));
+    scene.restart().await;
+    let again = scene.retry(job.id).await;
+    assert_eq!(again.state, JobState::Succeeded, "{:?}", again.problem);
+    let result = scene.store().result(job.id).await.unwrap().unwrap();
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(result["answers"]["mood"]["label"], "negative");
     scene.stop().await;
 }
 

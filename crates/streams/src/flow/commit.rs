@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::Failure;
 use crate::record::{Lane, Position, Record};
+use crate::source::Term;
 
 /// Takes outputs and progress, in one step: a store's transaction (`stream-in`), a Kafka transaction (`full-stream`).
 ///
@@ -36,6 +37,8 @@ pub struct Commit<O> {
 pub struct LaneCommit<O> {
     /// The lane.
     pub lane: Lane,
+    /// The term in which its records were read. Whoever keeps terms refuses a part of an earlier one as [`CommitError::Fenced`].
+    pub term: Term,
     /// The outputs, in the order in which they are given on.
     pub outputs: Vec<Output<O>>,
     /// How far the lane is done, with these outputs.

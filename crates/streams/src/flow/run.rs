@@ -16,7 +16,7 @@ use super::lane::LaneState;
 use super::limit::Limit;
 use super::{Commit, CommitError, Committer, Failure, LaneCommit, Meter, Process, Settings};
 use crate::record::{Lane, Record};
-use crate::source::{Event, Release, Source, SourceError};
+use crate::source::{Event, Release, Source, SourceError, Term};
 
 /// How often lanes are looked at for a record that holds them up.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
@@ -87,6 +87,7 @@ struct Call {
 }
 
 struct Held<O> {
+    term: Term,
     state: LaneState<O>,
     /// Taken and not committed.
     records: usize,
@@ -233,6 +234,7 @@ where
                     self.lanes.insert(
                         epoch,
                         Held {
+                            term: gained.term,
                             state: LaneState::new(
                                 gained.lane,
                                 self.settings.order,
@@ -461,6 +463,7 @@ where
             self.offered.insert(held.state.lane().clone(), *epoch);
             lanes.push(LaneCommit {
                 lane: held.state.lane().clone(),
+                term: held.term,
                 outputs,
                 progress: held.state.progress(),
             });

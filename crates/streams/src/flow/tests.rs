@@ -18,7 +18,7 @@ use super::{
     Settings,
 };
 use crate::record::{Lane, Position, Record};
-use crate::source::{Event, Gained, Release, Source, SourceError};
+use crate::source::{Event, Gained, Release, Source, SourceError, Term};
 
 fn lane(name: &str) -> Lane {
     Lane::new(name)
@@ -45,8 +45,13 @@ fn records(lane: &str, ordinals: impl IntoIterator<Item = u64>) -> Event {
 }
 
 fn gained(lanes: &[&str]) -> Event {
+    gained_in(Term::default(), lanes)
+}
+
+fn gained_in(term: Term, lanes: &[&str]) -> Event {
     let gained = lanes.iter().map(|name| Gained {
         lane: lane(name),
+        term,
         progress: Progress::default(),
     });
     Event::Gained(gained.collect())
@@ -122,6 +127,9 @@ struct Book {
     given: Mutex<BTreeMap<String, Vec<i64>>>,
     progress: Mutex<BTreeMap<String, Progress>>,
     refuse: Mutex<VecDeque<CommitError>>,
+    /// Given: the term under which lanes are held; parts of another one are refused, and counted.
+    term: Mutex<Option<Term>>,
+    of_another_term: AtomicUsize,
     told: Notify,
 }
 
@@ -133,6 +141,12 @@ impl Committer<u64> for Clerk {
         tokio::task::yield_now().await;
         if let Some(refusal) = self.0.refuse.lock().unwrap().pop_front() {
             return Err(refusal);
+        }
+        let term = *self.0.term.lock().unwrap();
+        let mut parts = commit.lanes.iter();
+        if term.is_some_and(|term| parts.any(|part| part.term != term)) {
+            self.0.of_another_term.fetch_add(1, Ordering::SeqCst);
+            return Err(CommitError::Passing("of another term".to_owned()));
         }
         for part in &commit.lanes {
             let name = part.lane.to_string();
@@ -490,6 +504,24 @@ async fn a_lane_at_its_end_is_released_after_its_last_record_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_in_one_term_is_offered_in_that_one_also_when_the_lane_was_taken_anew() {
+    let rig = Rig::start(settings(), scripted(fine));
+    // The lane was lost and taken again, and the flow does not know it yet.
+    *rig.book.term.lock().unwrap() = Some(Term(2));
+    rig.say(gained_in(Term(1), &["a"]));
+    rig.say(records("a", 0..3));
+    rig.until(|rig| rig.book.of_another_term.load(Ordering::SeqCst) > 1)
+        .await;
+    assert!(rig.given("a").is_empty());
+    rig.say(Event::Lost(vec![lane("a")]));
+    rig.say(gained_in(Term(2), &["a"]));
+    rig.say(records("a", 0..4));
+    rig.until(|rig| rig.given("a").len() == 4).await;
+    assert_eq!(rig.given("a"), upto(3));
+    rig.stopped().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_commit_is_offered_again_as_it_was_and_a_fenced_one_is_forgotten() {
     let rig = Rig::start(settings(), scripted(fine));
     rig.book
@@ -598,6 +630,7 @@ async fn by_key_a_slow_record_holds_up_its_key_alone_and_nothing_is_given_twice_
     let rig = Rig::start(by_key, scripted(fine));
     rig.say(Event::Gained(vec![Gained {
         lane: lane("a"),
+        term: Term::default(),
         progress,
     }]));
     rig.say(Event::Records(keyed));

@@ -1,19 +1,23 @@
 //! Outputs, dead letters and input offsets in one transaction.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::error::{ErrorKind, KafkaError};
 use super::group::{Committed, Group, Membership};
+use super::letter::{self, Letter};
 use super::ranges;
 use super::record::partition_of;
-use super::transactions::{Outgoing, Transactions, Trouble};
+use super::takes::{Refusal, Takes};
+use super::transactions::{Outgoing, Sizes, Transactions, Trouble};
 use crate::flow::{Commit, CommitError, Committer, Failure, LaneCommit, Output};
 use crate::record::{Header, Lane, Record};
 
@@ -42,17 +46,16 @@ pub struct KafkaMessage {
 pub struct CommitterSettings {
     /// What the cluster knows this producer by: the same after a restart, and nobody else's. See [`transactional_id`].
     pub transactional_id: String,
-    /// The topic of the dead letters.
+    /// The topic of the dead letters. It is not compacted: of dead letters with the same key each one counts.
     pub dead_letters: Arc<str>,
     /// How long the cluster keeps an open transaction of a producer that says nothing. Until then the records behind it cannot be read
     /// by others, and whoever takes its partitions over waits.
     pub transaction_timeout: Duration,
     /// How long a commit may take before what became of it is called unknown.
     pub patience: Duration,
-    /// The largest record that the output topics take, in bytes. An output that is larger becomes a dead letter.
-    pub largest: usize,
-    /// The same of the topic of the dead letters. A dead letter that is larger goes there without its value.
-    pub largest_dead_letter: usize,
+    /// What the topics take, that of the dead letters too; of one that is not here, what is usual. An output that its topic does not
+    /// take makes its record a dead letter.
+    pub topics: HashMap<Arc<str>, Takes>,
 }
 
 /// Commits what a [`KafkaSource`](super::KafkaSource) of the same cluster has given, exactly once.
@@ -61,9 +64,11 @@ pub struct CommitterSettings {
 /// modulo theirs. So what was in order stays in order.
 ///
 /// A dead letter is the record as it was, with headers that say why: `linkspan-error-code`, `linkspan-error-reason`,
-/// `linkspan-attempts`, `linkspan-source` (the lane) and `linkspan-offset`. One that its topic does not take is without its value, and
-/// has `linkspan-value-left-out` (how many bytes) behind them: the lane and the offset say where the value is. So no record stops the
-/// stream, and none passes unseen.
+/// `linkspan-attempts`, `linkspan-source` (the lane) and `linkspan-offset`. Of one that is too large for its topic,
+/// what is largest is left out, the value, the record's headers or the key, until it is not; and its time where that is out of the
+/// topic's bounds. Then behind the others stand `linkspan-value-left-out`, `linkspan-key-left-out` (how many bytes),
+/// `linkspan-headers-left-out` (how many headers) or `linkspan-timestamp-left-out` (in milliseconds): the lane and the offset say where all
+/// of it is. So no record stops the stream, and none passes unseen.
 pub struct KafkaCommitter {
     cluster: Cluster,
     settings: CommitterSettings,
@@ -76,12 +81,6 @@ pub struct KafkaCommitter {
 /// How often a producer that was fenced is opened again before it is said that two have the same id. A transaction that the cluster
 /// gave up because it took too long looks the same.
 const FENCED: u32 = 3;
-
-/// What a record costs beside its key, value and headers.
-const ENVELOPE: usize = 128;
-
-/// The code of an output that no topic takes.
-const TOO_LARGE: &str = "output-too-large";
 
 /// The transactional id of an integration on a gateway. `instance` is the gateway's own name.
 #[must_use]
@@ -119,9 +118,19 @@ impl KafkaCommitter {
             &settings.transactional_id,
             settings.transaction_timeout,
             settings.patience,
-            settings.largest.max(settings.largest_dead_letter),
+            self.sizes(),
         )
         .await
+    }
+
+    fn sizes(&self) -> Sizes {
+        let usual = Takes::USUAL.largest;
+        let topics = self.settings.topics.values();
+        let sizes = topics.map(|takes| takes.largest);
+        Sizes {
+            largest: sizes.clone().fold(usual, usize::max),
+            batch: sizes.fold(usual, usize::min),
+        }
     }
 
     /// One attempt. Nothing is committed before the last call.
@@ -133,9 +142,10 @@ impl KafkaCommitter {
         membership: Arc<Membership>,
     ) -> Result<(), Stop> {
         transactions.begin().map_err(Stop::Before)?;
+        let now = Timestamp::now();
         for LaneCommit { lane, outputs, .. } in &commit.lanes {
             for output in outputs {
-                self.send(transactions, lane, output).await?;
+                self.send(transactions, lane, output, now).await?;
             }
         }
         transactions
@@ -150,64 +160,57 @@ impl KafkaCommitter {
         transactions: &mut Transactions,
         lane: &Lane,
         output: &Output<KafkaOutput>,
+        now: Timestamp,
     ) -> Result<(), Stop> {
         let record = &*output.record;
-        let too_large;
+        let refused;
         let failure = match &output.outcome {
             Ok(KafkaOutput { messages }) => {
-                let fits = |message: &KafkaMessage| {
-                    let key = message.key.as_ref().map_or(0, Bytes::len);
-                    key + size(record, message.value.as_ref(), &message.headers)
-                        <= self.settings.largest
-                };
-                if messages.iter().all(fits) {
+                let mut refusals = messages
+                    .iter()
+                    .filter_map(|it| self.refuses(record, it, now));
+                let Some(refusal) = refusals.next() else {
                     for message in messages {
                         self.produce(transactions, record, message).await?;
                     }
                     return Ok(());
-                }
-                too_large = Failure {
-                    code: TOO_LARGE.to_owned(),
-                    reason: format!(
-                        "the output is larger than the {} bytes that a record may have",
-                        self.settings.largest
-                    ),
+                };
+                refused = Failure {
+                    code: refusal.code.to_owned(),
+                    reason: refusal.reason,
                     retryable: false,
                     after: None,
                     overloaded: false,
                 };
-                &too_large
+                &refused
             }
             Err(failure) => failure,
         };
-        let letter = self.dead_letter(lane, record, failure, output.attempts);
-        self.produce(transactions, record, &letter).await
+        let topic = &self.settings.dead_letters;
+        let takes = self.takes(topic);
+        let letter = Letter::of(lane, record, failure, output.attempts, takes, now);
+        let outgoing = Outgoing {
+            topic,
+            partition: partition(transactions, record, topic).await?,
+            key: letter.key,
+            value: letter.value,
+            headers: [letter.headers, &letter.reasons],
+            timestamp: letter.timestamp.map(Timestamp::as_millisecond),
+        };
+        transactions.send(outgoing).await.map_err(Stop::Before)
     }
 
-    fn dead_letter(
-        &self,
-        lane: &Lane,
-        record: &Record,
-        failure: &Failure,
-        attempts: u32,
-    ) -> KafkaMessage {
-        let mut headers = reasons(lane, record, failure, attempts);
-        let mut value = record.value.clone();
-        if let Some(left_out) = &value
-            && size(record, Some(left_out), &headers) > self.settings.largest_dead_letter
-        {
-            headers.push(header(
-                "linkspan-value-left-out",
-                left_out.len().to_string(),
-            ));
-            value = None;
-        }
-        KafkaMessage {
-            topic: self.settings.dead_letters.clone(),
-            key: None,
-            value,
-            headers,
-        }
+    fn takes(&self, topic: &str) -> &Takes {
+        self.settings.topics.get(topic).unwrap_or(&Takes::USUAL)
+    }
+
+    fn refuses(&self, record: &Record, message: &KafkaMessage, now: Timestamp) -> Option<Refusal> {
+        let key = message.key.as_ref().or(record.key.as_ref());
+        let headers = [&*record.headers, &message.headers];
+        let size = letter::size(key, message.value.as_ref(), headers);
+        let topic = &message.topic;
+        self.takes(topic)
+            .refuses(topic, size, key, record.timestamp, now)
     }
 
     async fn produce(
@@ -217,16 +220,13 @@ impl KafkaCommitter {
         message: &KafkaMessage,
     ) -> Result<(), Stop> {
         let topic = &message.topic;
-        let (_, partition) = partition_of(&record.lane).unwrap_or(("", 0));
-        let asked = transactions.partitions(topic, partition.saturating_add(1));
-        let partitions = asked.await.map_err(Stop::Asked)?;
         let outgoing = Outgoing {
             topic,
-            partition: partition % partitions.max(1),
+            partition: partition(transactions, record, topic).await?,
             key: message.key.as_ref().or(record.key.as_ref()),
             value: message.value.as_ref(),
             headers: [&record.headers, &message.headers],
-            timestamp: record.timestamp.map(jiff::Timestamp::as_millisecond),
+            timestamp: record.timestamp.map(Timestamp::as_millisecond),
         };
         transactions.send(outgoing).await.map_err(Stop::Before)
     }
@@ -408,41 +408,21 @@ impl Default for CommitterSettings {
             dead_letters: "".into(),
             transaction_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(60),
-            largest: 1_000_000,
-            largest_dead_letter: 1_000_000,
+            topics: HashMap::new(),
         }
     }
 }
 
-fn reasons(lane: &Lane, record: &Record, failure: &Failure, attempts: u32) -> Vec<Header> {
-    [
-        ("linkspan-error-code", failure.code.clone()),
-        ("linkspan-error-reason", failure.reason.clone()),
-        ("linkspan-attempts", attempts.to_string()),
-        ("linkspan-source", lane.to_string()),
-        ("linkspan-offset", record.position.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| header(name, value))
-    .collect()
-}
-
-fn header(name: &str, value: String) -> Header {
-    Header {
-        name: name.into(),
-        value: Some(Bytes::from(value)),
-    }
-}
-
-fn size(record: &Record, value: Option<&Bytes>, headers: &[Header]) -> usize {
-    let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
-    let headers = record.headers.iter().chain(headers);
-    ENVELOPE
-        + length(record.key.as_ref())
-        + length(value)
-        + headers
-            .map(|header| header.name.len() + length(header.value.as_ref()) + 8)
-            .sum::<usize>()
+/// The partition of a topic that a record goes to.
+async fn partition(
+    transactions: &mut Transactions,
+    record: &Record,
+    topic: &Arc<str>,
+) -> Result<i32, Stop> {
+    let (_, partition) = partition_of(&record.lane).unwrap_or(("", 0));
+    let asked = transactions.partitions(topic, partition.saturating_add(1));
+    let partitions = asked.await.map_err(Stop::Asked)?;
+    Ok(partition % partitions.max(1))
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     OutOfRange,
     /// A record is larger than the cluster takes.
     TooLarge,
+    /// A topic does not take such a record: it is compacted and the record has no key, or the record's time is out of its bounds.
+    Unfit,
     /// Anything else.
     Other,
 }
@@ -107,6 +109,7 @@ impl ErrorKind {
             | Code::UnsupportedSASLMechanism
             | Code::UnsupportedVersion
             | Code::UnsupportedFeature
+            | Code::UnsupportedForMessageFormat
             | Code::OffsetMetadataTooLarge
             | Code::InvalidTopic
             | Code::PolicyViolation => Self::Settings,
@@ -118,7 +121,10 @@ impl ErrorKind {
             Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
                 Self::OutOfRange
             }
-            Code::MessageSizeTooLarge => Self::TooLarge,
+            Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+                Self::TooLarge
+            }
+            Code::InvalidRecord | Code::InvalidTimestamp => Self::Unfit,
             _ => Self::Other,
         }
     }
@@ -145,6 +151,9 @@ impl ErrorKind {
             Self::Generation => "the group has gone on without this member",
             Self::OutOfRange => "the offset is not in the partition",
             Self::TooLarge => "a record is larger than the topic takes",
+            Self::Unfit => {
+                "the topic does not take such a record: it is compacted (cleanup.policy) and the record has no key, or the record's time is out of its bounds (message.timestamp.*)"
+            }
             Self::Other => "it failed",
         }
     }

@@ -25,7 +25,7 @@ use super::record::{self, Maker};
 use super::source::{SourceSettings, Start};
 use crate::flow::Progress;
 use crate::record::{Lane, Position, Record};
-use crate::source::{Gained, Release, SourceError};
+use crate::source::{Gained, Release, SourceError, Term};
 
 /// How long one question to the cluster may take. It is asked again.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -67,6 +67,7 @@ struct Ending {
 /// A partition that is read.
 struct Reading {
     lane: Lane,
+    term: Term,
     topic: String,
     partition: i32,
     queue: PartitionQueue<Context>,
@@ -86,6 +87,12 @@ struct Context {
 
 /// The ends of partitions of topics.
 type Ends = HashMap<(String, i32), u64>;
+
+/// Where the reading of a lane begins.
+struct Begin {
+    term: Term,
+    at: Committed,
+}
 
 enum Change {
     Assign(TopicPartitionList),
@@ -289,16 +296,17 @@ impl Reader {
             };
             let woken = self.queue.clone();
             queue.set_nonempty_callback(move || woken.wake());
-            let offset = Offset::Offset(i64::try_from(begin.next).unwrap_or(i64::MAX));
+            let offset = Offset::Offset(i64::try_from(begin.at.next).unwrap_or(i64::MAX));
             let added = assignment.add_partition_offset(topic, *partition, offset);
             debug_assert!(added.is_ok());
             self.lanes.push(Reading {
                 lane: lane.clone(),
+                term: begin.term,
                 topic: topic.clone(),
                 partition: *partition,
                 queue,
-                next: begin.next,
-                beyond: begin.beyond.clone(),
+                next: begin.at.next,
+                beyond: begin.at.beyond.clone(),
                 broken: false,
             });
         }
@@ -315,6 +323,7 @@ impl Reader {
         let membership = Arc::new(Membership::new(metadata, known.collect()));
         let gained = self.lanes.iter().map(|reading| Gained {
             lane: reading.lane.clone(),
+            term: reading.term,
             progress: Progress {
                 last: reading
                     .next
@@ -340,7 +349,7 @@ impl Reader {
     fn begins(
         &mut self,
         partitions: &TopicPartitionList,
-    ) -> Option<(Vec<(String, i32, Lane)>, Vec<Committed>)> {
+    ) -> Option<(Vec<(String, i32, Lane)>, Vec<Begin>)> {
         let elements = partitions.elements();
         let lanes: Vec<_> = elements
             .iter()
@@ -363,32 +372,34 @@ impl Reader {
         }
     }
 
-    fn ask(&self, lanes: &[(String, i32, Lane)]) -> Result<Vec<Committed>, SourceError> {
+    fn ask(&self, lanes: &[(String, i32, Lane)]) -> Result<Vec<Begin>, SourceError> {
         if lanes.is_empty() {
             return Ok(Vec::new());
         }
         let known = match &self.settings.checkpoints {
-            None => self.committed(lanes)?,
+            None => {
+                let known = self.committed(lanes)?.into_iter();
+                known.map(|known| (Term::default(), known)).collect()
+            }
             Some(checkpoints) => {
                 let names: Vec<_> = lanes.iter().map(|(.., lane)| lane.clone()).collect();
-                let progress = checkpoints.claim(&names).map_err(SourceError::Passing)?;
-                progress
-                    .into_iter()
-                    .map(|progress| {
-                        progress.map(|progress| Committed {
-                            next: progress.last.map_or(0, |(ordinal, _)| ordinal + 1),
-                            beyond: progress.beyond,
-                        })
-                    })
-                    .collect()
+                let claimed = checkpoints.claim(&names).map_err(SourceError::Passing)?;
+                let known = claimed.into_iter().map(|claimed| {
+                    let known = claimed.progress.map(|progress| Committed {
+                        next: progress.last.map_or(0, |(ordinal, _)| ordinal + 1),
+                        beyond: progress.beyond,
+                    });
+                    (claimed.term, known)
+                });
+                known.collect::<Vec<_>>()
             }
         };
         let mut begins = Vec::with_capacity(lanes.len());
         let mut fresh = TopicPartitionList::new();
         let mut begun = Vec::new();
-        for ((topic, partition, lane), known) in lanes.iter().zip(known) {
-            if let Some(known) = known {
-                begins.push(known);
+        for ((topic, partition, lane), (term, known)) in lanes.iter().zip(known) {
+            if let Some(at) = known {
+                begins.push(Begin { term, at });
                 continue;
             }
             let (low, high) = self
@@ -402,14 +413,15 @@ impl Reader {
                     let last = u64::try_from(high).unwrap_or_default().checked_sub(1);
                     let last = last.map(|last| (last, Position::number(last)));
                     let beyond = Vec::new();
-                    begun.push((lane.clone(), Progress { last, beyond }));
+                    begun.push((lane.clone(), term, Progress { last, beyond }));
                     high
                 }
             };
-            begins.push(Committed {
+            let at = Committed {
                 next: u64::try_from(next).unwrap_or_default(),
                 beyond: Vec::new(),
-            });
+            };
+            begins.push(Begin { term, at });
         }
         match &self.settings.checkpoints {
             _ if begun.is_empty() => {}

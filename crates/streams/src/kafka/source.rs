@@ -13,7 +13,7 @@ use super::queue::{Item, Queue};
 use super::reader::Reader;
 use crate::flow::Progress;
 use crate::record::Lane;
-use crate::source::{Event, Source, SourceError};
+use crate::source::{Claimed, Event, Source, SourceError, Term};
 
 /// Topics read as a member of a group: at least once from what is committed, in order within a partition, committed transactions only.
 ///
@@ -65,13 +65,13 @@ pub enum Start {
 
 /// Progress that is kept elsewhere than in Kafka's group: in the store whose transaction takes the results too.
 pub trait Checkpoints: Send + Sync {
-    /// The lanes are this reader's from now on: whoever had them can commit nothing more of them. Gives how far each is done, in their
-    /// order; none where nothing was ever done. Called on the source's own thread and may block.
+    /// The lanes are this reader's from now on: whoever had them can commit nothing more of them. Gives each one's term
+    /// and how far it is done, in their order. Called on the source's own thread and may block.
     ///
     /// # Errors
     ///
     /// A sentence for the log. The source says so ([`SourceError::Passing`]) and asks again.
-    fn claim(&self, lanes: &[Lane]) -> Result<Vec<Option<Progress>>, String>;
+    fn claim(&self, lanes: &[Lane]) -> Result<Vec<Claimed>, String>;
 
     /// Keeps where the reading of lanes begins of which nothing was ever done ([`Start::Latest`]), so that what comes after is not
     /// missed by a restart. Called as [`Checkpoints::claim`] is, after it.
@@ -79,7 +79,7 @@ pub trait Checkpoints: Send + Sync {
     /// # Errors
     ///
     /// As of [`Checkpoints::claim`].
-    fn begin(&self, lanes: &[(Lane, Progress)]) -> Result<(), String>;
+    fn begin(&self, lanes: &[(Lane, Term, Progress)]) -> Result<(), String>;
 }
 
 impl KafkaSource {

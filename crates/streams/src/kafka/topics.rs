@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 
 use super::cluster::{self, Cluster};
 use super::error::{ErrorKind, KafkaError};
+use super::takes::Takes;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,10 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The properties that a topic made [like](Topics::make_like) another one takes over, where they were set there.
-const TAKEN_OVER: &[&str] = &["retention.ms", "retention.bytes", LARGEST];
-
-/// The property with the largest batch of records that a topic takes, in bytes.
-const LARGEST: &str = "max.message.bytes";
+const TAKEN_OVER: &[&str] = &["retention.ms", "retention.bytes", "max.message.bytes"];
 
 /// What is asked of a cluster about its topics. Asking never makes a topic.
 #[derive(Clone)]
@@ -40,8 +38,8 @@ pub struct Topic {
     pub name: String,
     /// How many partitions it has.
     pub partitions: i32,
-    /// The largest batch of records that it takes, in bytes; none where the cluster does not tell us.
-    pub largest: Option<usize>,
+    /// What it takes of a record. Where the cluster does not show us its properties, what is usual.
+    pub takes: Takes,
     /// Those of its properties that a topic made like it takes over.
     taken_over: Vec<(String, String)>,
 }
@@ -85,11 +83,14 @@ impl Topics {
             return Ok(None);
         };
         let properties = self.properties(name).await;
-        let largest = properties.iter().find(|(name, ..)| name == LARGEST);
+        let property = |name: &str| {
+            let found = properties.iter().find(|(property, ..)| property == name);
+            found.map(|(_, value, _)| value.as_str())
+        };
         Ok(Some(Topic {
             name: name.to_owned(),
             partitions,
-            largest: largest.and_then(|(_, value, _)| value.parse().ok()),
+            takes: Takes::of(property),
             taken_over: properties
                 .into_iter()
                 .filter(|(name, _, own)| *own && TAKEN_OVER.contains(&name.as_str()))

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,6 +48,15 @@ pub struct Transactions {
     partitions: HashMap<Arc<str>, (i32, Instant)>,
 }
 
+/// How large what a producer sends may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// The largest record.
+    pub largest: usize,
+    /// The largest batch of them, where it has more than one record: no topic that is written to takes less.
+    pub batch: usize,
+}
+
 /// A record on its way out.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
@@ -83,14 +91,15 @@ struct Dropped(Option<Arc<BaseProducer<Reports>>>);
 
 /// What became of records: only failures are reported.
 struct Reports {
-    /// The first failure since the transaction began; 0: none.
-    failed: AtomicI32,
-    /// The topic of that record.
-    topic: Mutex<String>,
+    /// The topic of the record that was the first to fail since the transaction began, and of what.
+    failed: Mutex<Option<(String, Code)>>,
 }
 
 /// What librdkafka takes as `message.max.bytes`.
 const LARGEST: (usize, usize) = (1_000, 1_000_000_000);
+
+/// The largest batch where the topics take more: librdkafka's default.
+const BATCH: usize = 1_000_000;
 
 impl Transactions {
     /// Opens a producer with that transactional id. An earlier one with the same id is fenced and what it left open is ended: when this
@@ -104,7 +113,7 @@ impl Transactions {
         id: &str,
         timeout: Duration,
         patience: Duration,
-        largest: usize,
+        sizes: Sizes,
     ) -> Result<Self, KafkaError> {
         let mut config = cluster.client();
         let mut own = |name: &str, value: &str| {
@@ -126,13 +135,16 @@ impl Transactions {
             .set("statistics.interval.ms", "0")
             .set(
                 "message.max.bytes",
-                largest.clamp(LARGEST.0, LARGEST.1).to_string(),
+                sizes.largest.clamp(LARGEST.0, LARGEST.1).to_string(),
             );
+        // Topics bound their batches: records that each would be taken are refused together where they are more.
+        let batch = config.get("batch.size").and_then(|it| it.parse().ok());
+        let batch = sizes.batch.min(batch.unwrap_or(BATCH)).max(1);
+        config.set("batch.size", batch.to_string());
         let attempted = format!("open transactions as {id} on {}", cluster.brokers());
         let opened = blocking(move || {
             let reports = Reports {
-                failed: AtomicI32::new(0),
-                topic: Mutex::default(),
+                failed: Mutex::default(),
             };
             let producer: BaseProducer<Reports> = config
                 .create_with_context(reports)
@@ -215,7 +227,7 @@ impl Transactions {
     /// [`Trouble`].
     pub fn begin(&mut self) -> Result<(), Trouble> {
         let producer = self.producer()?;
-        producer.context().failed.store(0, Ordering::Release);
+        *producer.context().failed() = None;
         producer
             .begin_transaction()
             .map_err(|fault| trouble(&fault))
@@ -334,13 +346,11 @@ impl Transactions {
     #[must_use]
     pub fn failed(&self) -> Option<(String, ErrorKind)> {
         let producer = self.producer().ok()?;
-        let reports = producer.context();
-        let code = reports.failed.load(Ordering::Acquire);
-        if code == 0 {
-            return None;
-        }
-        let topic = reports.topic.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((topic.clone(), ErrorKind::of(code_of(code))))
+        // What librdkafka says of a transaction that must be aborted is in a report that may not be fetched yet.
+        glance(producer);
+        let failed = producer.context().failed();
+        let (topic, code) = failed.as_ref()?;
+        Some((topic.clone(), ErrorKind::of(*code)))
     }
 
     /// Waits for the records' acknowledgements in short steps: rdkafka's own flush polls in steps of 100 ms, and so would every
@@ -420,6 +430,12 @@ impl Drop for Dropped {
     }
 }
 
+impl Reports {
+    fn failed(&self) -> MutexGuard<'_, Option<(String, Code)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         cluster::log(level, facility, message);
@@ -440,12 +456,11 @@ impl ProducerContext for Reports {
             if matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
                 return;
             }
-            let first =
-                self.failed
-                    .compare_exchange(0, code as i32, Ordering::AcqRel, Ordering::Acquire);
-            if first.is_ok() {
-                let mut topic = self.topic.lock().unwrap_or_else(PoisonError::into_inner);
-                message.topic().clone_into(&mut topic);
+            let mut failed = self.failed();
+            // Another record of the batch is to blame, and says so itself.
+            let blameless = matches!(&*failed, Some((_, Code::InvalidDifferentRecord)));
+            if failed.is_none() || blameless {
+                *failed = Some((message.topic().to_owned(), code));
             }
         }
     }
@@ -462,24 +477,6 @@ pub(super) fn native_headers(lists: &[&[Header]]) -> OwnedHeaders {
         });
     }
     headers
-}
-
-/// The codes that a record can fail with and that decide something.
-fn code_of(number: i32) -> Code {
-    [
-        Code::MessageSizeTooLarge,
-        Code::MessageTimedOut,
-        Code::UnknownTopic,
-        Code::UnknownTopicOrPartition,
-        Code::UnknownPartition,
-        Code::TopicAuthorizationFailed,
-        Code::PolicyViolation,
-        Code::NotEnoughReplicas,
-        Code::InvalidProducerEpoch,
-    ]
-    .into_iter()
-    .find(|code| *code as i32 == number)
-    .unwrap_or(Code::Fail)
 }
 
 /// Fetches what there is to report, and rests. (rdkafka's poll with a time-out spins through its last millisecond.)

@@ -53,12 +53,16 @@ impl Range {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     wrappings: Vec<Wrapping>,
-    /// The most bytes that one record may become.
+    /// The most bytes that one record may become, with all that is in it.
     limit: usize,
 }
 
+/// What would become more than that.
+const TOO_LARGE: &str = "unpacked it is larger than is allowed";
+
 impl Decoder {
-    /// A decoder. `limit` bounds the bytes that one record may become: a small one can hold very much when it is compressed.
+    /// A decoder. `limit` bounds the bytes that one record may become, all records within it together, as [`Record::size`] counts them: a
+    /// small one can hold very much when it is compressed.
     #[must_use]
     pub const fn new(wrappings: Vec<Wrapping>, limit: usize) -> Self {
         Self { wrappings, limit }
@@ -73,14 +77,26 @@ impl Decoder {
         self
     }
 
+    /// The most bytes that a record of that size can become.
+    #[must_use]
+    pub fn most(&self, size: usize) -> usize {
+        size.max(self.limit)
+    }
+
     /// The records in a record, in order. One that cannot be read comes back as it was, with its defect.
     #[must_use]
     pub fn decode(&self, record: Record, shard: Option<Range>) -> Vec<Record> {
         let mut records = vec![record.clone()];
         for wrapping in &self.wrappings {
             let mut next = Vec::with_capacity(records.len());
+            let mut left = self.most(record.size());
             for part in records {
-                match wrapping.take_off(part, shard, self.limit) {
+                let parts = wrapping.take_off(part, shard, left).and_then(|parts| {
+                    let size = parts.iter().map(Record::size).sum();
+                    left = left.checked_sub(size).ok_or(TOO_LARGE)?;
+                    Ok(parts)
+                });
+                match parts {
                     Ok(parts) => next.extend(parts),
                     Err(defect) => {
                         return vec![Record {
@@ -116,9 +132,9 @@ impl Wrapping {
             }
             Self::Kpl => Ok(match aggregate(&value) {
                 None => vec![record],
-                Some(aggregate) => parts(&record, aggregate, shard)?,
+                Some(aggregate) => parts(&record, aggregate, shard, limit)?,
             }),
-            Self::CloudWatchLogs => log_events(&record, &unpacked(&value, limit)?),
+            Self::CloudWatchLogs => log_events(&record, &unpacked(&value, limit)?, limit),
         }
     }
 }
@@ -138,7 +154,7 @@ fn unpacked(value: &[u8], limit: usize) -> Result<Bytes, &'static str> {
         .read_to_end(&mut whole)
         .map_err(|_| "it is no gzip, or is cut off")?;
     if whole.len() > limit {
-        return Err("unpacked it is larger than is allowed");
+        return Err(TOO_LARGE);
     }
     Ok(whole.into())
 }
@@ -184,6 +200,7 @@ fn parts(
     record: &Record,
     aggregate: Aggregate,
     shard: Option<Range>,
+    limit: usize,
 ) -> Result<Vec<Record>, &'static str> {
     let named = |names: &[String], nth: u64| {
         usize::try_from(nth)
@@ -192,7 +209,7 @@ fn parts(
             .cloned()
             .ok_or("its aggregate names a key that it does not hold")
     };
-    let mut parts = Vec::with_capacity(aggregate.records.len());
+    let mut parts = Parts::within(limit);
     for (nth, part) in aggregate.records.into_iter().enumerate() {
         let key = named(&aggregate.partition_keys, part.partition_key)?;
         let hash = match part.explicit_hash_key {
@@ -209,9 +226,30 @@ fn parts(
             value: Some(part.data),
             position: within(record, nth),
             ..record.clone()
-        });
+        })?;
     }
-    Ok(parts)
+    Ok(parts.records)
+}
+
+/// Records within a record, as many as there is room for.
+struct Parts {
+    records: Vec<Record>,
+    left: usize,
+}
+
+impl Parts {
+    const fn within(limit: usize) -> Self {
+        Self {
+            records: Vec::new(),
+            left: limit,
+        }
+    }
+
+    fn push(&mut self, record: Record) -> Result<(), &'static str> {
+        self.left = self.left.checked_sub(record.size()).ok_or(TOO_LARGE)?;
+        self.records.push(record);
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -233,7 +271,7 @@ struct LogEvent {
     message: String,
 }
 
-fn log_events(record: &Record, json: &[u8]) -> Result<Vec<Record>, &'static str> {
+fn log_events(record: &Record, json: &[u8], limit: usize) -> Result<Vec<Record>, &'static str> {
     let envelope: Envelope =
         serde_json::from_slice(json).map_err(|_| "it is no envelope of CloudWatch Logs")?;
     // A control message only tries whether the stream can be reached.
@@ -244,13 +282,18 @@ fn log_events(record: &Record, json: &[u8]) -> Result<Vec<Record>, &'static str>
         name: Arc::from(name),
         value: Some(value.into()),
     };
-    let events = envelope.log_events.into_iter().enumerate();
-    let records = events.map(|(nth, event)| {
+    let group = header("cloudwatch-log-group", envelope.log_group);
+    let stream = header("cloudwatch-log-stream", envelope.log_stream);
+    let id: Arc<str> = Arc::from("cloudwatch-event-id");
+    let mut records = Parts::within(limit);
+    for (nth, event) in envelope.log_events.into_iter().enumerate() {
         let mut headers = record.headers.clone();
-        headers.push(header("cloudwatch-log-group", envelope.log_group.clone()));
-        headers.push(header("cloudwatch-log-stream", envelope.log_stream.clone()));
-        headers.push(header("cloudwatch-event-id", event.id));
-        Record {
+        headers.extend([group.clone(), stream.clone()]);
+        headers.push(Header {
+            name: id.clone(),
+            value: Some(event.id.into()),
+        });
+        records.push(Record {
             value: Some(event.message.into()),
             headers,
             timestamp: Timestamp::from_millisecond(event.timestamp)
@@ -258,9 +301,9 @@ fn log_events(record: &Record, json: &[u8]) -> Result<Vec<Record>, &'static str>
                 .or(record.timestamp),
             position: within(record, nth),
             ..record.clone()
-        }
-    });
-    Ok(records.collect())
+        })?;
+    }
+    Ok(records.records)
 }
 
 /// The position of a record within a record: `SEQUENCE/NTH`, and deeper ones with another `/NTH`.
@@ -396,6 +439,48 @@ mod tests {
         );
         let control = br#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE"}]}"#;
         assert!(decode(&[Wrapping::CloudWatchLogs], gzip(control)).is_empty());
+    }
+
+    #[test]
+    fn what_is_in_a_record_is_bounded_with_all_of_it_together() {
+        // Each of them could be unpacked by itself.
+        let half = gzip(&vec![0; LIMIT / 2 - 1_000]);
+        let event = r#"{"id":"1","timestamp":1790000000123,"message":"m"}"#;
+        let envelope = |events: usize, group: usize| {
+            let (events, group) = (vec![event; events].join(","), "g".repeat(group));
+            let envelope = format!(
+                r#"{{"messageType":"DATA_MESSAGE","logGroup":"{group}","logEvents":[{events}]}}"#
+            );
+            gzip(envelope.as_bytes())
+        };
+        let aggregate = |parts: usize| {
+            let mut aggregate = Aggregate {
+                partition_keys: vec!["a".to_owned()],
+                ..Aggregate::default()
+            };
+            aggregate.records = vec![
+                Part {
+                    partition_key: 0,
+                    explicit_hash_key: None,
+                    data: half.clone().into(),
+                };
+                parts
+            ];
+            let body = aggregate.encode_to_vec();
+            let digest: [u8; DIGEST] = Md5::digest(&body).into();
+            [&MAGIC[..], &body, &digest].concat()
+        };
+        for (wrappings, value, parts) in [
+            (&[Wrapping::Kpl, Wrapping::Gzip][..], aggregate(2), Some(2)),
+            (&[Wrapping::Kpl, Wrapping::Gzip], aggregate(3), None),
+            (&[Wrapping::CloudWatchLogs], envelope(100, 1_000), Some(100)),
+            (&[Wrapping::CloudWatchLogs], envelope(100, LIMIT / 50), None),
+        ] {
+            let records = decode(wrappings, value);
+            let defect = records[0].defect.as_deref();
+            assert_eq!(defect, parts.is_none().then_some(TOO_LARGE));
+            assert_eq!(records.len(), parts.unwrap_or(1));
+        }
     }
 
     #[test]

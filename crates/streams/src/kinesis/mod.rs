@@ -16,6 +16,7 @@ mod hash_key;
 mod iterator;
 mod operations;
 pub mod put;
+pub mod room;
 mod sequence;
 mod service;
 mod shapes;

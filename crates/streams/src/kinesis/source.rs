@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use super::catalogue::shard_number;
 use super::decode::Decoder;
+use super::put::MOST_RECORD;
 use super::service::Service;
 use crate::flow::Progress;
 use crate::record::Lane;
-use crate::source::{Event, Source, SourceError};
+use crate::source::{Claimed, Event, Source, SourceError, Term};
 use feed::Feed;
 use queue::{Item, Queue};
 
@@ -78,14 +79,14 @@ pub trait Keeper: Send + Sync {
     /// Unknown.
     async fn known(&self) -> Result<Vec<KnownLane>, String>;
 
-    /// The lanes are this reader's from now on. Gives how far each is done, in their order; none where nothing was ever done.
+    /// The lanes are this reader's from now on. Gives each one's term and how far it is done, in their order.
     ///
     /// # Errors
     ///
     /// Unknown; it is asked again.
-    async fn take(&self, lanes: &[Lane]) -> Result<Vec<Option<Progress>>, String>;
+    async fn take(&self, lanes: &[Lane]) -> Result<Vec<Claimed>, String>;
 
-    /// Keeps something of lanes that were taken, durably and all at once.
+    /// Keeps something of lanes that were taken, each under its term, durably and all at once.
     ///
     /// # Errors
     ///
@@ -114,6 +115,8 @@ pub struct KnownLane {
 pub struct KeptLane {
     /// The lane.
     pub lane: Lane,
+    /// The term in which it was taken.
+    pub term: Term,
     /// How far it is done; none leaves that as it is.
     pub progress: Option<Progress>,
     /// Whether all of it is done.
@@ -131,7 +134,9 @@ impl OwnSource {
     /// Begins to read. Needs a Tokio runtime.
     #[must_use]
     pub fn open(service: Arc<Service>, settings: OwnSettings, keeper: Arc<dyn Keeper>) -> Self {
-        let queue = Arc::new(Queue::new());
+        let decoder = settings.decoder.as_ref();
+        let most = decoder.map_or(MOST_RECORD, |decoder| decoder.most(MOST_RECORD));
+        let queue = Arc::new(Queue::new(most));
         let lags = OwnLags {
             service: service.clone(),
             next: Arc::default(),

@@ -11,7 +11,7 @@ use linkspan_streams::kafka::{
     Cluster, CommitterSettings, Group, KafkaCommitter, KafkaError, KafkaMessage, KafkaOutput,
     KafkaSource, SourceSettings,
 };
-use linkspan_streams::{Event, Lane, Record, Source as _, SourceError};
+use linkspan_streams::{Event, Lane, Record, Source as _, SourceError, Term};
 pub(crate) use linkspan_testkit::topics::{Seen, client, dump, dump_uncommitted, shows, unique};
 use linkspan_testkit::{KafkaCluster, topics};
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -266,6 +266,7 @@ pub(crate) fn passed_on(records: Vec<Record>, to: &Arc<str>) -> Commit<KafkaOutp
     Commit {
         lanes: vec![LaneCommit {
             lane,
+            term: Term::default(),
             outputs,
             progress,
         }],

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use linkspan_streams::flow::{Commit, CommitError, Committer as _, LaneCommit, Progress};
 use linkspan_streams::kafka::{Group, KafkaSource, Start};
-use linkspan_streams::{Event, Lane, Position, Source as _, SourceError};
+use linkspan_streams::{Event, Lane, Position, Source as _, SourceError, Term};
 use linkspan_testkit::KafkaCluster;
 use tokio::sync::watch;
 
@@ -146,6 +146,7 @@ async fn what_is_done_out_of_order_is_not_done_again() {
         let commit = Commit {
             lanes: vec![LaneCommit {
                 lane,
+                term: Term::default(),
                 outputs: outputs.collect(),
                 progress: Progress {
                     last: last.map(|last: u64| (last, Position::number(last))),

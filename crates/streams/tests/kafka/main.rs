@@ -11,4 +11,5 @@ mod common;
 mod group;
 mod login;
 mod records;
+mod refused;
 mod transactions;

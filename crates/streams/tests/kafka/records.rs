@@ -1,8 +1,8 @@
 //! A record keeps what it came with.
 
 use linkspan_streams::flow::{Commit, Committer as _, Failure, LaneCommit, Output, Progress};
-use linkspan_streams::kafka::{KafkaMessage, KafkaOutput};
-use linkspan_streams::{Event, Header, Source as _, SourceError};
+use linkspan_streams::kafka::{KafkaMessage, KafkaOutput, Takes};
+use linkspan_streams::{Event, Header, Source as _, SourceError, Term};
 use linkspan_testkit::KafkaCluster;
 
 use crate::common::{self, Copier, Seen, bytes, records};
@@ -87,7 +87,11 @@ async fn a_result_goes_out_with_its_headers_behind_those_of_the_record() {
     }
     let mut copier = Copier::new(kafka, "results", &common::unique("group"), &from, &to);
     copier.committer.dead_letters = dead.as_str().into();
-    copier.committer.largest = 10_000;
+    let takes = Takes {
+        largest: 10_000,
+        ..Takes::USUAL
+    };
+    copier.committer.topics.insert(copier.to.clone(), takes);
     let (mut source, mut committer) = copier.open().await.expect("source and committer");
     let mut records = records(&mut source).await;
     while records.len() < 4 {
@@ -134,6 +138,7 @@ async fn a_result_goes_out_with_its_headers_behind_those_of_the_record() {
     let commit = Commit {
         lanes: vec![LaneCommit {
             lane: last.lane.clone(),
+            term: Term::default(),
             outputs: outputs.collect(),
             progress: Progress {
                 last: Some((last.ordinal, last.position.clone())),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use linkspan_streams::flow::{CommitError, Committer as _};
-use linkspan_streams::kafka::{ErrorKind, KafkaSource, Outgoing, Transactions};
+use linkspan_streams::kafka::{ErrorKind, KafkaSource, Outgoing, Sizes, Transactions};
 use linkspan_testkit::KafkaCluster;
 
 use crate::common::{self, Copier, bytes, records};
@@ -11,7 +11,11 @@ use crate::common::{self, Copier, bytes, records};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn open(kafka: &KafkaCluster, id: &str) -> Transactions {
-    Transactions::open(&common::cluster(kafka), id, TIMEOUT, TIMEOUT * 3, 1_000_000)
+    let sizes = Sizes {
+        largest: 1_000_000,
+        batch: 1_000_000,
+    };
+    Transactions::open(&common::cluster(kafka), id, TIMEOUT, TIMEOUT * 3, sizes)
         .await
         .expect("transactions")
 }

@@ -95,7 +95,11 @@ async fn reading_goes_on_in_the_middle_of_an_aggregate() {
         };
         assert!(
             gateway
-                .note(&first.lane, Note::Progress(progress))
+                .note(
+                    &first.lane,
+                    gateway.held(&first.lane),
+                    Note::Progress(progress)
+                )
                 .await
                 .unwrap()
         );

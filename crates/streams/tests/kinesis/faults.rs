@@ -32,13 +32,13 @@ async fn error(source: &mut KinesisSource) -> SourceError {
 /// A source whose only shard is read up to that position.
 async fn source_at(kinesis: &Kinesis, position: &str) -> KinesisSource {
     let gateway = Store::new(PATIENCE).gateway("one");
-    gateway.take(&[lane()], Takeable::Any).await.unwrap();
+    let taken = gateway.take(&[lane()], Takeable::Any).await.unwrap();
     let progress = Progress {
         last: Some((7, Position::new(position))),
         beyond: Vec::new(),
     };
     gateway
-        .note(&lane(), Note::Progress(progress))
+        .note(&lane(), taken[0].term, Note::Progress(progress))
         .await
         .unwrap();
     gateway.release(&[lane()]).await.unwrap();

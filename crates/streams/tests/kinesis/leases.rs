@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use linkspan_streams::Lane;
 use linkspan_streams::flow::{Commit, CommitError, Committer, Progress};
 use linkspan_streams::kinesis::consumer::{Holder, Known, Leases, Note, Takeable, Taken};
+use linkspan_streams::{Lane, Term};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -112,8 +112,9 @@ impl Inner {
 }
 
 impl Gateway {
-    fn token(&self, lane: &Lane) -> Option<u64> {
-        self.held.lock().unwrap().get(lane).copied()
+    /// The term in which a lane is held.
+    pub(crate) fn held(&self, lane: &Lane) -> Term {
+        Term(self.held.lock().unwrap()[lane])
     }
 }
 
@@ -134,6 +135,7 @@ impl Leases for Gateway {
             self.held.lock().unwrap().insert(lane.clone(), kept.token);
             taken.push(Taken {
                 lane: lane.clone(),
+                term: Term(kept.token),
                 progress: kept.progress.clone(),
                 ended: kept.ended,
             });
@@ -190,10 +192,9 @@ impl Leases for Gateway {
         Ok(known.collect())
     }
 
-    async fn note(&self, lane: &Lane, note: Note) -> Result<bool, String> {
-        let token = self.token(lane);
+    async fn note(&self, lane: &Lane, term: Term, note: Note) -> Result<bool, String> {
         let mut inner = self.store.inner.lock().unwrap();
-        if !token.is_some_and(|token| inner.holds(lane, token)) {
+        if !inner.holds(lane, term.0) {
             return Ok(false);
         }
         if let Some(kept) = inner.lanes.get_mut(lane) {
@@ -216,8 +217,8 @@ impl Leases for Gateway {
 impl Committer<()> for Outputs {
     async fn commit(&mut self, commit: &Commit<()>) -> Result<(), CommitError> {
         let mut inner = self.0.store.inner.lock().unwrap();
-        let holds = |lane: &Lane| self.0.token(lane).is_some_and(|it| inner.holds(lane, it));
-        if !commit.lanes.iter().all(|part| holds(&part.lane)) {
+        let mut parts = commit.lanes.iter();
+        if !parts.all(|part| inner.holds(&part.lane, part.term.0)) {
             inner.fenced += 1;
             self.0.refused.notify_one();
             return Err(CommitError::Passing("somebody else's".to_owned()));

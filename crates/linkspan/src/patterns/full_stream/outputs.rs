@@ -7,12 +7,12 @@ use bytes::Bytes;
 use linkspan_model::config::deliver::{Channel, Deliver, channel_names};
 use linkspan_streams::flow::{Failure, Process};
 use linkspan_streams::kafka::{KafkaMessage, KafkaOutput};
-use linkspan_streams::kinesis::decode::Decoder;
 use linkspan_streams::{Header, Record};
 use serde_json::Value;
 
+use super::unwrapping::Unwrapping;
 use crate::channels::kafka::{CONTENT_TYPE, key};
-use crate::jq::Filter;
+use crate::jq::{Filter, FilterError};
 use crate::streaming::{Processed, TRACEPARENT, Work, header};
 
 /// The code of a record of which a filter cannot be told.
@@ -21,7 +21,7 @@ const FILTER_FAILED: &str = "filter-failed";
 /// The pipeline, and the topics for what comes of it.
 pub(super) struct Outputs {
     work: Work,
-    unwrap: Option<Arc<Decoder>>,
+    unwrap: Option<Unwrapping>,
     topics: Vec<Topic>,
     names: Names,
 }
@@ -61,7 +61,7 @@ impl Outputs {
         integration: &str,
         deliver: &[Deliver],
         work: Work,
-        unwrap: Option<Decoder>,
+        unwrap: Option<Unwrapping>,
     ) -> Result<Self, String> {
         let mut topics = Vec::new();
         for (item, name) in deliver.iter().zip(channel_names(deliver)) {
@@ -91,7 +91,7 @@ impl Outputs {
         let constant = constant.map(|(name, value)| of_text(&name.into(), value));
         Ok(Self {
             work,
-            unwrap: unwrap.map(Arc::new),
+            unwrap,
             topics,
             names: Names {
                 id: "linkspan-id".into(),
@@ -106,23 +106,17 @@ impl Outputs {
         self.topics.iter().map(|topic| &*topic.topic)
     }
 
-    /// The records without what producers wrapped them in.
-    async fn unwrapped(&self, records: &[Arc<Record>]) -> Vec<Arc<Record>> {
-        let Some(decoder) = &self.unwrap else {
-            return records.to_vec();
+    /// The work on records, without what producers wrapped them in.
+    async fn work(&self, records: &[Arc<Record>]) -> Vec<Result<Processed, Failure>> {
+        let Some(unwrap) = &self.unwrap else {
+            return self.work.process(records).await;
         };
-        let (decoder, wrapped) = (decoder.clone(), records.to_vec());
-        let unwrapped = tokio::task::spawn_blocking(move || {
-            let one = |record: Arc<Record>| {
-                let mut parts = decoder.decode(Record::clone(&record), None);
-                match parts.pop() {
-                    Some(part) if parts.is_empty() => Arc::new(part),
-                    _ => record,
-                }
-            };
-            wrapped.into_iter().map(one).collect()
-        });
-        unwrapped.await.unwrap_or_else(|_| records.to_vec())
+        let mut done = Vec::with_capacity(records.len());
+        while let Some(rest) = records.get(done.len()..).filter(|rest| !rest.is_empty()) {
+            let (unwrapped, _room) = unwrap.some(rest).await;
+            done.extend(self.work.process(&unwrapped).await);
+        }
+        done
     }
 
     fn made(&self, record: &Record, processed: Processed) -> Result<Made, Failure> {
@@ -151,10 +145,7 @@ impl Process for Outputs {
     }
 
     async fn process(&self, records: &[Arc<Record>]) -> Vec<Result<KafkaOutput, Failure>> {
-        let done = match &self.unwrap {
-            None => self.work.process(records).await,
-            Some(_) => self.work.process(&self.unwrapped(records).await).await,
-        };
+        let done = self.work(records).await;
         let made = done.into_iter().zip(records);
         let mut all: Vec<_> = made
             .map(|(done, record)| done.and_then(|processed| self.made(record, processed)))
@@ -169,7 +160,7 @@ impl Process for Outputs {
 }
 
 impl Topic {
-    /// Adds this topic's message to the records that it wants. A filter that fails makes the record a dead letter.
+    /// Adds this topic's message to the records that it wants. A filter that fails of a record makes it a dead letter.
     async fn add(&self, all: &mut [Result<Made, Failure>]) {
         let mut wanted: Vec<_> = (0..all.len()).filter(|at| all[*at].is_ok()).collect();
         if let Some(when) = &self.when {
@@ -179,9 +170,9 @@ impl Topic {
         let mut values = Vec::new();
         if let Some(map) = &self.map {
             let mapped = map.run_each(&documents(all, &wanted)).await;
-            let mapped = mapped
-                .into_iter()
-                .map(|mapped| mapped?.ok_or_else(|| "the filter gives no output".to_owned()));
+            let mapped = mapped.into_iter().map(|mapped| {
+                mapped?.ok_or_else(|| "the filter gives no output".to_owned().into())
+            });
             wanted = self.settle(all, &wanted, mapped, "map", |at, value| {
                 values.push((at, value));
                 true
@@ -220,12 +211,12 @@ impl Topic {
     }
 
     /// Goes through a filter's answers for these records: what `keep` says of an answer decides whether its record stays in the list, a
-    /// failure makes it a dead letter.
+    /// failure makes it a dead letter, or has it tried again where the filter could not be evaluated just now.
     fn settle<T>(
         &self,
         all: &mut [Result<Made, Failure>],
         of: &[usize],
-        answers: impl IntoIterator<Item = Result<T, String>>,
+        answers: impl IntoIterator<Item = Result<T, FilterError>>,
         key: &str,
         mut keep: impl FnMut(usize, T) -> bool,
     ) -> Vec<usize> {
@@ -237,7 +228,12 @@ impl Topic {
                         kept.push(at);
                     }
                 }
-                Err(error) => all[at] = Err(failure(format!("{}: {key}: {error}", self.name))),
+                Err(error) => {
+                    all[at] = Err(Failure {
+                        retryable: error.passes,
+                        ..failure(format!("{}: {key}: {error}", self.name))
+                    });
+                }
             }
         }
         kept

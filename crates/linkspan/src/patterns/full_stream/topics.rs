@@ -1,41 +1,28 @@
 //! The topics that a transaction writes to: there, or made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use linkspan_streams::kafka::{Cluster, ErrorKind, KafkaError, Topic, Topics};
+use linkspan_streams::kafka::{Cluster, ErrorKind, KafkaError, Takes, Topic, Topics};
 
 use super::outputs::Outputs;
 use super::refused;
 use crate::streaming::ReaderError;
 
-/// What a topic takes where the cluster does not tell: less than the brokers' default, for headers and the batch's own bytes.
-const USUAL: usize = 1_000_000;
-
-/// What a batch of one record has beside the record.
-const BATCH: usize = 512;
-
-/// The largest record, in bytes.
-pub(super) struct Sizes {
-    /// That every output topic takes.
-    pub(super) outputs: usize,
-    /// That the topic of dead letters takes.
-    pub(super) dead_letters: usize,
-}
-
-/// Makes sure that all topics are there. Those that are missing are made like the source's.
+/// Makes sure that all topics are there, and says what each takes. Those that are missing are made like the source's.
 pub(super) async fn prepare(
     cluster: &Cluster,
     source: &str,
     outputs: &Outputs,
     dead_letters: &str,
-) -> Result<Sizes, ReaderError> {
+) -> Result<HashMap<Arc<str>, Takes>, ReaderError> {
     let topics = Topics::open(cluster).map_err(refused)?;
     let Some(from) = topics.find(source).await.map_err(refused)? else {
         return Err(ReaderError::Open(format!(
             "the topic {source}, where the records are to come from, is not there: create it, or correct source.kafka"
         )));
     };
-    let mut largest = None;
+    let mut takes = HashMap::new();
     let names: BTreeSet<_> = outputs.topics().collect();
     for name in names {
         let topic = found_or_made(&topics, name, &from).await?;
@@ -48,20 +35,16 @@ pub(super) async fn prepare(
                 "the topic has fewer partitions than the source's: a record goes to the number of its own modulo theirs"
             );
         }
-        let takes = takes(&topic);
-        largest = Some(largest.map_or(takes, |largest: usize| largest.min(takes)));
+        takes.insert(name.into(), topic.takes);
     }
     let dead = found_or_made(&topics, dead_letters, &from).await?;
-    Ok(Sizes {
-        outputs: largest.unwrap_or(USUAL),
-        dead_letters: takes(&dead),
-    })
-}
-
-fn takes(topic: &Topic) -> usize {
-    topic
-        .largest
-        .map_or(USUAL, |largest| largest.saturating_sub(BATCH))
+    if dead.takes.keyed {
+        return Err(ReaderError::Open(format!(
+            "the topic {dead_letters} of the dead letters is compacted, which removes all but the last one of each key: set its cleanup.policy to delete, or name another topic in source.dead_letters"
+        )));
+    }
+    takes.insert(dead_letters.into(), dead.takes);
+    Ok(takes)
 }
 
 async fn found_or_made(topics: &Topics, name: &str, like: &Topic) -> Result<Topic, ReaderError> {

@@ -19,7 +19,18 @@ pub(crate) async fn topic(kafka: &KafkaCluster, name: &str, partitions: i32) -> 
 
 /// Makes a topic of that very name.
 pub(crate) async fn make(kafka: &KafkaCluster, name: &str, partitions: i32) {
-    topics::make(&client(kafka), name, partitions, &[("retention.ms", "-1")]).await;
+    make_with(kafka, name, partitions, &[]).await;
+}
+
+/// The same with more properties.
+pub(crate) async fn make_with(
+    kafka: &KafkaCluster,
+    name: &str,
+    partitions: i32,
+    properties: &[(&str, &str)],
+) {
+    let properties: Vec<_> = [("retention.ms", "-1")].iter().chain(properties).copied().collect();
+    topics::make(&client(kafka), name, partitions, &properties).await;
 }
 
 /// Writes a record by a producer of its own settings.

@@ -260,6 +260,7 @@ impl Coordinator {
         let reader = Reader {
             common: self.common.clone(),
             lane: lane.clone(),
+            term: taken.term,
             range: shard.range,
             ticket: self.common.queue.open(&lane),
             start: match taken.progress {

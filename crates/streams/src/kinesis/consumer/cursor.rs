@@ -1,6 +1,7 @@
 //! How far the reading of a shard is, and what its records are when they are unwrapped.
 
 use std::time::Duration;
+use std::vec::IntoIter;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use super::place::{At, Place, Sequence};
 use crate::kinesis::decode::{Decoder, Range};
+use crate::kinesis::room::BATCH_BYTES;
 use crate::record::{Lane, Position, Record};
 
 /// The most bytes that one answer brings, and that a shard takes in a second.
@@ -67,15 +69,16 @@ impl Cursor {
     }
 }
 
-/// Records that were fetched, unwrapped, without those that are committed already: reading began at `from`.
+/// The next of the records that were fetched, unwrapped one by one as far as a batch goes, without those that are committed already:
+/// reading began at `from`.
 pub(super) fn unwrapped(
-    fetched: Vec<aws_sdk_kinesis::types::Record>,
+    fetched: &mut IntoIter<aws_sdk_kinesis::types::Record>,
     lane: &Lane,
     decoder: &Decoder,
     range: Option<Range>,
     from: Option<&Place>,
 ) -> Vec<Record> {
-    let records = fetched.into_iter().flat_map(|record| {
+    let unwrap = |record: aws_sdk_kinesis::types::Record| {
         let arrived = record.approximate_arrival_timestamp;
         let arrived = arrived.and_then(|at| at.to_millis().ok());
         let record = Record {
@@ -89,7 +92,7 @@ pub(super) fn unwrapped(
             defect: None,
         };
         decoder.decode(record, range)
-    });
+    };
     let is_new = |record: &Record| match (from, Place::of(&record.position)) {
         (Some(from), Some(place)) => match (&from.at, &place.at) {
             (At::After(done, path), At::After(sequence, here)) => {
@@ -99,5 +102,51 @@ pub(super) fn unwrapped(
         },
         _ => true,
     };
-    records.filter(is_new).collect()
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    while bytes < BATCH_BYTES
+        && let Some(record) = fetched.next()
+    {
+        let before = records.len();
+        records.extend(unwrap(record).into_iter().filter(is_new));
+        bytes += records[before..].iter().map(Record::size).sum::<usize>();
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::primitives::Blob;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::kinesis::decode::Wrapping;
+
+    #[test]
+    fn an_answer_is_unwrapped_as_far_as_a_batch_goes() {
+        let record = |number: usize, size: usize| {
+            let record = aws_sdk_kinesis::types::Record::builder()
+                .sequence_number(number.to_string())
+                .partition_key("key")
+                .data(Blob::new(STANDARD.encode(vec![7; size])));
+            record.build().unwrap()
+        };
+        let sizes = [BATCH_BYTES / 2, BATCH_BYTES / 2, BATCH_BYTES, 10, 10];
+        let fetched = sizes.iter().enumerate().map(|(at, size)| record(at, *size));
+        let mut fetched = fetched.collect::<Vec<_>>().into_iter();
+        let decoder = Decoder::new(vec![Wrapping::Base64], 2 * BATCH_BYTES);
+        let lane = Lane::new("shardId-000000000000");
+        let mut next = || {
+            let records = unwrapped(&mut fetched, &lane, &decoder, None, None);
+            let sizes = records
+                .iter()
+                .map(|record| record.value.as_ref().unwrap().len());
+            sizes.collect::<Vec<_>>()
+        };
+        assert_eq!(next(), sizes[..2]);
+        assert_eq!(next(), sizes[2..3]);
+        assert_eq!(next(), sizes[3..]);
+        assert!(next().is_empty());
+    }
 }

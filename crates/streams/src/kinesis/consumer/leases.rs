@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::flow::Progress;
 use crate::record::Lane;
+use crate::source::Term;
 
 /// The lanes of one stream as a store keeps them: who holds each under a lease, how far it is done, and whether all of it is.
 ///
@@ -13,8 +14,8 @@ use crate::record::Lane;
 /// lease, and where a lane begins and ends. An error is a sentence for the log, without content of a record; nothing is known to
 /// have changed, and the call is made again.
 ///
-/// Whoever commits progress does so under the token of the latest [`Leases::take`]: a lane that was taken by somebody else takes nothing
-/// more from whoever had it before.
+/// Whoever commits progress does so under the term in which the records were read: a lane that was taken since, by whomever, takes
+/// nothing more from an earlier term.
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// Takes lanes; gives those that it got. [`Takeable::Free`] leaves out what somebody else holds.
@@ -51,12 +52,12 @@ pub trait Leases: Send + Sync {
     /// Unknown.
     async fn list(&self) -> Result<Vec<Known>, String>;
 
-    /// Writes down how far a held lane is done, or that all of it is; durable on return. False: it is somebody else's.
+    /// Writes down how far a lane is done that is held under that term, or that all of it is; durable on return. False: the term is over.
     ///
     /// # Errors
     ///
     /// Unknown whether it was written.
-    async fn note(&self, lane: &Lane, note: Note) -> Result<bool, String>;
+    async fn note(&self, lane: &Lane, term: Term, note: Note) -> Result<bool, String>;
 
     /// Forgets lanes that are done and whose shards are gone.
     ///
@@ -80,6 +81,8 @@ pub enum Takeable {
 pub struct Taken {
     /// The lane.
     pub lane: Lane,
+    /// The term that begins.
+    pub term: Term,
     /// How far it is done; none where nothing was ever noted or committed.
     pub progress: Option<Progress>,
     /// Whether all of it is done.

@@ -34,6 +34,7 @@ use self::coordinator::Coordinator;
 use self::queue::Queue;
 use super::amazon::Amazon;
 use super::decode::Decoder;
+use super::put::MOST_RECORD;
 use crate::record::Lane;
 use crate::source::{Event, Source, SourceError};
 
@@ -59,8 +60,9 @@ pub struct Settings {
     pub start: Start,
     /// What producers wrap their records in. Aggregates of the Kinesis Producer Library are taken apart in any case.
     pub decoder: Decoder,
-    /// The most bytes that are fetched and wait to be taken: at least 10 MiB, the most that one answer brings. Beyond it may go what a
-    /// shard gives that takes more than Amazon's 1 MiB a second, and what is unwrapped.
+    /// The most bytes that are fetched and wait to be unwrapped: at least 10 MiB, the most that one answer brings; and again so many that
+    /// are unwrapped and wait to be taken, beside what one record can become. Beyond it may go what a shard gives that takes more than
+    /// Amazon's 1 MiB a second.
     pub buffered: usize,
     /// How long a shard rests that has nothing new.
     pub idle: Duration,
@@ -92,7 +94,10 @@ impl KinesisSource {
     pub fn open(amazon: Amazon, leases: Arc<dyn Leases>, settings: Settings) -> (Self, Reading) {
         let reading = Reading::default();
         let source = Self {
-            queue: Arc::new(Queue::new(settings.buffered)),
+            queue: Arc::new(Queue::new(
+                settings.buffered,
+                settings.decoder.most(MOST_RECORD),
+            )),
             start: Some((amazon, leases, settings)),
             closed: CancellationToken::new(),
             reading: reading.clone(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::kinesis::room::{Room, Taken};
 use crate::record::{Lane, Record};
 use crate::source::{Event, Gained, Release, SourceError};
 
@@ -15,9 +16,11 @@ pub(super) type Ticket = u64;
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     ready: Notify,
-    /// A permit a byte.
+    /// For what is fetched and not unwrapped: a permit a byte.
     room: Arc<Semaphore>,
     limit: usize,
+    /// For what is unwrapped and not taken.
+    unwrapped: Room,
 }
 
 #[derive(Default)]
@@ -32,7 +35,7 @@ enum Item {
     Records(
         Vec<Record>,
         Lane,
-        #[expect(dead_code, reason = "given back when it is dropped")] Option<OwnedSemaphorePermit>,
+        #[expect(dead_code, reason = "given back when it is dropped")] Taken,
     ),
     Revoked(Lane, Release),
     Lost(Lane),
@@ -41,20 +44,27 @@ enum Item {
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize) -> Self {
+    /// `most` is how many bytes one record can become.
+    pub(super) fn new(limit: usize, most: usize) -> Self {
         let limit = limit.clamp(1, u32::MAX as usize >> 1);
         Self {
             inner: Mutex::default(),
             ready: Notify::new(),
             room: Arc::new(Semaphore::new(limit)),
             limit,
+            unwrapped: Room::new(most, limit),
         }
     }
 
-    /// Room for so many bytes, as soon as what was fetched before is taken; all of the room where that is less. In turn.
+    /// Room for fetching so many bytes, as soon as what was fetched before is unwrapped; all of the room where that is less. In turn.
     pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX);
         self.room.clone().acquire_many_owned(bytes).await.ok()
+    }
+
+    /// Room for a batch of records that are to be unwrapped, as soon as what was unwrapped before is taken. In turn.
+    pub(super) async fn room_to_unwrap(&self) -> Taken {
+        self.unwrapped.take().await
     }
 
     /// Opens a lane for a reader.
@@ -79,22 +89,19 @@ impl Queue {
         self.push(Some((&lane, ticket)), Item::Gained(gained));
     }
 
-    /// Records of the lane, in order, and the room that they take; it is given back as they are taken.
+    /// Records of the lane, in order, and the room for them: what they do not need is given back at once, and the rest as they are taken.
     pub(super) fn records(
         &self,
         ticket: Ticket,
         lane: &Lane,
         records: Vec<Record>,
-        mut room: Option<OwnedSemaphorePermit>,
+        mut room: Taken,
     ) {
         const MOST: (usize, usize) = (500, 1 << 20);
         let mut batch = Vec::new();
         let mut bytes = 0;
-        let mut push = |batch: &mut Vec<Record>, bytes: usize, last: bool| {
-            let part = match &mut room {
-                Some(room) if !last => room.split(bytes.min(room.num_permits())),
-                _ => room.take(),
-            };
+        let mut push = |batch: &mut Vec<Record>, bytes: usize| {
+            let part = room.split(bytes);
             let item = Item::Records(std::mem::take(batch), lane.clone(), part);
             self.push(Some((lane, ticket)), item);
         };
@@ -104,7 +111,7 @@ impl Queue {
             batch.push(record);
             let last = records.peek().is_none();
             if last || batch.len() >= MOST.0 || bytes >= MOST.1 {
-                push(&mut batch, bytes, last);
+                push(&mut batch, bytes);
                 bytes = 0;
             }
         }
@@ -205,6 +212,7 @@ mod tests {
     use super::*;
     use crate::flow::Progress;
     use crate::record::Position;
+    use crate::source::Term;
 
     fn records(lane: &Lane, count: u64) -> Vec<Record> {
         let record = |ordinal| Record {
@@ -226,10 +234,10 @@ mod tests {
 
     #[tokio::test]
     async fn without_room_no_records_come_and_the_end_of_a_lane_waits_for_them() {
-        let queue = Queue::new(1 << 20);
+        let queue = Queue::new(1 << 20, 1 << 20);
         let (one, other) = (Lane::new("one"), Lane::new("other"));
         let (at_one, at_other) = (queue.open(&one), queue.open(&other));
-        queue.records(at_one, &one, records(&one, 3), None);
+        queue.records(at_one, &one, records(&one, 3), Taken::default());
         queue.ended(at_one, &one, Release::new().0);
         queue.ended(at_other, &other, Release::new().0);
         assert!(matches!(taken(&queue, false), Some(Event::Ended { lane, .. }) if lane == other));
@@ -240,16 +248,17 @@ mod tests {
 
     #[tokio::test]
     async fn of_a_closed_lane_nothing_comes_also_when_it_is_opened_again() {
-        let queue = Queue::new(1 << 20);
+        let queue = Queue::new(1 << 20, 1 << 20);
         let lane = Lane::new("lane");
         let before = queue.open(&lane);
-        queue.records(before, &lane, records(&lane, 3), None);
+        queue.records(before, &lane, records(&lane, 3), Taken::default());
         queue.close(&lane);
         queue.lost(lane.clone());
         let after = queue.open(&lane);
-        queue.records(before, &lane, records(&lane, 3), None);
+        queue.records(before, &lane, records(&lane, 3), Taken::default());
         let gained = Gained {
             lane: lane.clone(),
+            term: Term::default(),
             progress: Progress::default(),
         };
         queue.gained(before, gained.clone());
@@ -261,18 +270,22 @@ mod tests {
 
     #[tokio::test]
     async fn room_comes_back_as_records_are_taken_and_in_small_parts() {
-        let queue = Queue::new(2_000_000);
+        let queue = Queue::new(1 << 20, 1 << 20);
         let lane = Lane::new("lane");
         let ticket = queue.open(&lane);
-        let room = queue.room(2_000_000).await;
-        assert!(queue.room(1).now_or_never().is_none());
+        let room = queue.room_to_unwrap().await;
+        assert!(queue.room_to_unwrap().now_or_never().is_none());
         queue.records(ticket, &lane, records(&lane, 1200), room);
         let mut sizes = Vec::new();
         while let Some(Event::Records(records)) = taken(&queue, true) {
             sizes.push(records.len());
-            assert!(queue.room(1).now_or_never().is_some());
+            // What waits is less than what may wait beside a batch that is being unwrapped.
+            assert!(queue.room_to_unwrap().now_or_never().is_some());
         }
         assert_eq!(sizes, [500, 500, 200]);
-        assert!(queue.room(usize::MAX).now_or_never().is_some());
+        let room = queue.room(usize::MAX).await;
+        assert!(queue.room(1).now_or_never().is_none());
+        drop(room);
+        assert!(queue.room(1).now_or_never().is_some());
     }
 }

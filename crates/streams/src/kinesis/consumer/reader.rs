@@ -20,8 +20,9 @@ use super::shards::{ANEW, Begin, OVERTAKEN};
 use crate::flow::Progress;
 use crate::kinesis::amazon::{AmazonError, AmazonErrorKind};
 use crate::kinesis::decode::Range;
+use crate::kinesis::room::Taken;
 use crate::record::{Lane, Position, Record};
-use crate::source::{Gained, Release, SourceError};
+use crate::source::{Gained, Release, SourceError, Term};
 
 /// The most records that one answer brings.
 const MOST_RECORDS: i32 = 10_000;
@@ -39,6 +40,7 @@ const TOLD_AT: u32 = 4;
 pub(super) struct Reader {
     pub(super) common: Arc<Common>,
     pub(super) lane: Lane,
+    pub(super) term: Term,
     pub(super) range: Option<Range>,
     pub(super) ticket: Ticket,
     pub(super) start: From,
@@ -242,8 +244,8 @@ impl Reader {
             self.common.reading.is_behind(&self.lane, Some(by));
         }
         if !page.records.is_empty() {
-            let records = self.records(cursor, page.records, bytes).await?;
-            self.give(cursor, records, room);
+            self.unwrap(cursor, page.records, bytes).await?;
+            drop(room);
         } else if rests {
             drop(room);
             self.settle(cursor, time).await?;
@@ -274,13 +276,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The records of an answer, unwrapped, without those that are committed already.
-    async fn records(
+    /// Gives the records of an answer on that are not committed already: as they are unwrapped one by one, and there is room for them.
+    async fn unwrap(
         &self,
         cursor: &mut Cursor,
-        fetched: Vec<aws_sdk_kinesis::types::Record>,
+        fetched: Vec<Fetched>,
         bytes: usize,
-    ) -> Result<Vec<Record>, Stop> {
+    ) -> Result<(), Stop> {
         if let Some(first) = fetched.first().filter(|_| cursor.given.is_none()) {
             // From the oldest record on: which one that was is known from here on, and committed with whatever is first.
             let first = Sequence::new(first.sequence_number()).ok_or_else(|| self.odd())?;
@@ -290,26 +292,31 @@ impl Reader {
         let last = fetched.last().map(Fetched::sequence_number);
         let last = last.map(|last| Sequence::new(last).ok_or_else(|| self.odd()));
         let last = last.transpose()?;
-        let (lane, range) = (self.lane.clone(), self.range);
-        let decoder = self.common.decoder.clone();
+        let range = self.range;
         let from = cursor.from.clone().filter(|_| cursor.fetched.is_none());
-        let unwrap = move || unwrapped(fetched, &lane, &decoder, range, from.as_ref());
-        let records = if bytes > LARGE {
-            let unwrapped = tokio::task::spawn_blocking(unwrap).await;
-            unwrapped.map_err(|_| self.odd())?
-        } else {
-            unwrap()
-        };
+        let mut fetched = fetched.into_iter();
+        while !fetched.as_slice().is_empty() {
+            let room = self.common.queue.room_to_unwrap().await;
+            let (lane, decoder) = (self.lane.clone(), self.common.decoder.clone());
+            let from = from.clone();
+            let unwrap = move || {
+                let records = unwrapped(&mut fetched, &lane, &decoder, range, from.as_ref());
+                (records, fetched)
+            };
+            let records;
+            (records, fetched) = if bytes > LARGE {
+                let unwrapped = tokio::task::spawn_blocking(unwrap).await;
+                unwrapped.map_err(|_| self.odd())?
+            } else {
+                unwrap()
+            };
+            self.give(cursor, records, room);
+        }
         cursor.fetched = last;
-        Ok(records)
+        Ok(())
     }
 
-    fn give(
-        &self,
-        cursor: &mut Cursor,
-        mut records: Vec<Record>,
-        room: Option<OwnedSemaphorePermit>,
-    ) {
+    fn give(&self, cursor: &mut Cursor, mut records: Vec<Record>, room: Taken) {
         if !cursor.is_gained {
             let begun = Progress {
                 last: cursor.given.clone(),
@@ -331,7 +338,11 @@ impl Reader {
     fn gained(&self, cursor: &mut Cursor, progress: Progress) {
         cursor.is_gained = true;
         let lane = self.lane.clone();
-        let gained = Gained { lane, progress };
+        let gained = Gained {
+            lane,
+            term: self.term,
+            progress,
+        };
         self.common.queue.gained(self.ticket, gained);
     }
 
@@ -392,7 +403,8 @@ impl Reader {
     async fn note(&self, note: Note) -> Result<(), Stop> {
         let mut pace = Pace::new(Instant::now());
         loop {
-            match self.common.leases.note(&self.lane, note.clone()).await {
+            let noted = self.common.leases.note(&self.lane, self.term, note.clone());
+            match noted.await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(Stop::Lost),
                 Err(why) => {

@@ -175,7 +175,8 @@ impl Feed {
     /// Keeps where reading begins; gives the shards that are not read at all.
     async fn set_out(&self, stream: &StreamEntry) -> Result<Vec<u32>, String> {
         let state = self.service.state();
-        let mut kept = Vec::new();
+        let mut lanes = Vec::new();
+        let mut begins = Vec::new();
         let mut passed_over = Vec::new();
         for entry in &stream.shards {
             let Some(shard) = state.shards.get(&(stream.id, entry.number)) else {
@@ -190,18 +191,22 @@ impl Feed {
             if skipped {
                 passed_over.push(entry.number);
             }
-            kept.push(KeptLane {
-                lane: lane_of(stream.id, entry.number),
-                progress: shard::all_before(entry.born, next).map(|last| Progress {
-                    last: Some(last),
-                    beyond: Vec::new(),
-                }),
-                ended: skipped,
+            lanes.push(lane_of(stream.id, entry.number));
+            let progress = shard::all_before(entry.born, next).map(|last| Progress {
+                last: Some(last),
+                beyond: Vec::new(),
             });
+            begins.push((progress, skipped));
         }
-        let lanes: Vec<_> = kept.iter().map(|kept| kept.lane.clone()).collect();
-        self.keeper.take(&lanes).await?;
-        self.keeper.keep(kept).await?;
+        let taken = self.keeper.take(&lanes).await?;
+        let kept = lanes.into_iter().zip(taken).zip(begins);
+        let kept = kept.map(|((lane, taken), (progress, ended))| KeptLane {
+            lane,
+            term: taken.term,
+            progress,
+            ended,
+        });
+        self.keeper.keep(kept.collect()).await?;
         Ok(passed_over)
     }
 
@@ -221,14 +226,15 @@ impl Feed {
             .iter()
             .map(|(number, _)| lane_of(stream.id, *number))
             .collect();
-        let progress = self.keeper.take(&lanes).await?;
-        let gained = lanes.iter().zip(&progress).map(|(lane, progress)| Gained {
+        let taken = self.keeper.take(&lanes).await?;
+        let gained = lanes.iter().zip(&taken).map(|(lane, taken)| Gained {
             lane: lane.clone(),
-            progress: progress.clone().unwrap_or_default(),
+            term: taken.term,
+            progress: taken.progress.clone().unwrap_or_default(),
         });
         self.queue
             .push(Item::Event(Event::Gained(gained.collect())));
-        for (((number, entry), lane), progress) in shards.into_iter().zip(lanes).zip(progress) {
+        for (((number, entry), lane), taken) in shards.into_iter().zip(lanes).zip(taken) {
             self.gone.remove(&number);
             self.begun.insert(number, lane.clone());
             let reading = Reading {
@@ -241,8 +247,9 @@ impl Feed {
                 id: stream.id,
                 number,
                 lane,
+                term: taken.term,
             };
-            let last = progress.and_then(|progress| progress.last);
+            let last = taken.progress.and_then(|progress| progress.last);
             self.tasks.spawn(reading.run(entry, last));
         }
         Ok(())

@@ -1,21 +1,22 @@
 //! What the shards' tasks have ready for the flow.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
+use super::super::room::{Room, Taken};
 use crate::record::{Lane, Record};
 use crate::source::{Event, SourceError};
 
-/// The most batches that wait to be taken.
-const BATCHES: usize = 16;
+/// How many bytes of records wait to be taken, beside a batch that is being unwrapped.
+pub(super) const WAITING: usize = 16 << 20;
 
-/// The hand-over between the shards' tasks and the flow. Batches of records are bounded.
+/// The hand-over between the shards' tasks and the flow. The records are bounded by their bytes.
 pub(super) struct Queue {
     items: Mutex<VecDeque<Item>>,
     ready: Notify,
-    places: Arc<Semaphore>,
+    room: Room,
 }
 
 /// What is handed over.
@@ -26,25 +27,26 @@ pub(super) enum Item {
     Records {
         /// In the order of their lane, never empty.
         records: Vec<Record>,
-        /// Their place, that another batch can take when this is dropped.
-        _place: Option<OwnedSemaphorePermit>,
+        /// The room that they take.
+        _room: Taken,
     },
     /// Why there is nothing.
     Fault(SourceError),
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    /// `most` is how many bytes one entry can become.
+    pub(super) fn new(most: usize) -> Self {
         Self {
             items: Mutex::default(),
             ready: Notify::new(),
-            places: Arc::new(Semaphore::new(BATCHES)),
+            room: Room::new(most, WAITING),
         }
     }
 
-    /// A place for a batch, as soon as there is one.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
+    /// Room for a batch, as soon as there is.
+    pub(super) async fn room(&self) -> Taken {
+        self.room.take().await
     }
 
     pub(super) fn push(&self, item: Item) {
@@ -72,6 +74,17 @@ impl Queue {
             }
             self.ready.notified().await;
         }
+    }
+
+    /// How many bytes of records wait.
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> usize {
+        let items = self.locked();
+        let records = items.iter().filter_map(|item| match item {
+            Item::Records { records, .. } => Some(records),
+            _ => None,
+        });
+        records.flatten().map(Record::size).sum()
     }
 
     fn pop(&self, room: bool) -> Option<Item> {

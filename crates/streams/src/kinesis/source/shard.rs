@@ -2,12 +2,14 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::catalogue::ShardEntry;
 use super::super::decode::{Decoder, Range};
+use super::super::room::{self, Taken};
 use super::super::sequence::Sequence;
 use super::super::service::Service;
 use super::super::shard::Stored;
@@ -16,7 +18,7 @@ use super::queue::{Item, Queue};
 use super::{Keeper, KeptLane, OwnLags};
 use crate::log::{Entry, LogError};
 use crate::record::{Lane, Position, Record};
-use crate::source::{Event, Release, SourceError};
+use crate::source::{Event, Release, SourceError, Term};
 
 /// The most entries, and about the most bytes, of one batch.
 const BATCH: usize = 1_000;
@@ -37,6 +39,7 @@ pub(super) struct Reading {
     pub(super) id: Uuid,
     pub(super) number: u32,
     pub(super) lane: Lane,
+    pub(super) term: Term,
 }
 
 /// Where the task is.
@@ -110,14 +113,10 @@ impl Reading {
                 return;
             }
             if place.next < bounds.end {
-                let _place = self.queue.place().await;
+                // Before it is read: what waits for room waits in the log.
+                let room = self.queue.room().await;
                 match log.read(place.next, BATCH, BATCH_BYTES).await {
-                    Ok(entries) => {
-                        let records = self.records(entries, &mut place);
-                        if !records.is_empty() {
-                            self.queue.push(Item::Records { records, _place });
-                        }
-                    }
+                    Ok(entries) => self.give(entries, &mut place, room).await,
                     Err(LogError::Trimmed { .. }) => {} // seen with the next look
                     Err(error @ LogError::Corrupt { .. }) => {
                         let fault = SourceError::Broken {
@@ -147,9 +146,30 @@ impl Reading {
         }
     }
 
-    fn records(&self, entries: Vec<Entry>, place: &mut Place) -> Vec<Record> {
+    /// Gives entries on, as they are unwrapped one by one and there is room for them.
+    async fn give(&self, entries: Vec<Entry>, place: &mut Place, mut room: Taken) {
+        let mut entries = entries.into_iter();
+        loop {
+            let (records, bytes) = self.records(&mut entries, place);
+            if !records.is_empty() {
+                let _room = room.split(bytes);
+                self.queue.push(Item::Records { records, _room });
+            }
+            drop(room);
+            if entries.as_slice().is_empty() {
+                return;
+            }
+            room = self.queue.room().await;
+        }
+    }
+
+    /// The records of the next entries, and their bytes.
+    fn records(&self, entries: &mut IntoIter<Entry>, place: &mut Place) -> (Vec<Record>, usize) {
         let mut records = Vec::with_capacity(entries.len());
-        for entry in entries {
+        let mut bytes = 0;
+        while bytes < room::BATCH_BYTES
+            && let Some(entry) = entries.next()
+        {
             let offset = entry.offset;
             place.next = offset + 1;
             let whole = self.record(entry, place.born);
@@ -164,9 +184,12 @@ impl Reading {
                     ordinal: ordinal(offset, nth),
                     ..part
                 });
-            records.extend(parts.filter(|part| place.done.is_none_or(|done| part.ordinal > done)));
+            let parts = parts.filter(|part| place.done.is_none_or(|done| part.ordinal > done));
+            let before = records.len();
+            records.extend(parts);
+            bytes += records[before..].iter().map(Record::size).sum::<usize>();
         }
-        records
+        (records, bytes)
     }
 
     fn record(&self, entry: Entry, born: u64) -> Record {
@@ -231,9 +254,9 @@ impl Reading {
             timestamp: None,
             defect: Some(detail.into()),
         };
-        let _place = self.queue.place().await;
+        let _room = self.queue.room().await.split(record.size());
         let records = vec![record];
-        self.queue.push(Item::Records { records, _place });
+        self.queue.push(Item::Records { records, _room });
     }
 
     /// Waits until all of the lane is committed, and keeps that.
@@ -246,6 +269,7 @@ impl Reading {
         }
         let ended = KeptLane {
             lane: self.lane.clone(),
+            term: self.term,
             progress: None,
             ended: true,
         };

@@ -38,14 +38,17 @@ impl Keeper for Kept {
         Ok(known.collect())
     }
 
-    async fn take(&self, asked: &[Lane]) -> Result<Vec<Option<Progress>>, String> {
+    async fn take(&self, asked: &[Lane]) -> Result<Vec<Claimed>, String> {
         if self.fails.swap(false, Ordering::Relaxed) {
             return Err("the store is away".to_owned());
         }
         let mut lanes = self.lanes.lock().unwrap();
         let taken = asked.iter().map(|lane| {
             let kept = lanes.entry(lane.to_string()).or_default();
-            kept.0.clone()
+            Claimed {
+                term: Term::default(),
+                progress: kept.0.clone(),
+            }
         });
         Ok(taken.collect())
     }
@@ -479,6 +482,40 @@ async fn reading_goes_on_within_an_entry_that_holds_several_records() {
     assert_eq!(
         rest[1].position,
         Position::new(&records[2].position.to_string())
+    );
+}
+
+#[tokio::test]
+async fn of_small_records_that_become_large_ones_no_more_are_unwrapped_than_there_is_room_for() {
+    const COUNT: usize = 24;
+    const LARGE: usize = 2 << 20;
+    let mut rig = Rig::new().await;
+    let limit = 2 * LARGE;
+    rig.settings.decoder = Some(Decoder::new(vec![Wrapping::Gzip], limit));
+    rig.create(1).await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &vec![0; LARGE]).unwrap();
+    let small = gzip.finish().unwrap();
+    for _ in 0..COUNT {
+        rig.put_at(0, &small, Timestamp::now()).await;
+    }
+    let mut reader = rig.open();
+    reader.gained().await;
+    let queue = reader.0.queue.clone();
+    // So much is unwrapped while nobody takes anything: what may wait, and a batch.
+    let filled = async {
+        while queue.waits() < queue::WAITING - LARGE {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, filled).await.unwrap();
+    let most = queue::WAITING + limit + super::super::room::BATCH_BYTES;
+    assert!(queue.waits() <= most, "{}", queue.waits());
+    let records = reader.records(COUNT).await;
+    assert!(
+        records
+            .iter()
+            .all(|record| record.value.as_ref().unwrap().len() == LARGE)
     );
 }
 

@@ -29,7 +29,11 @@ pub(crate) async fn make_with(
     partitions: i32,
     properties: &[(&str, &str)],
 ) {
-    let properties: Vec<_> = [("retention.ms", "-1")].iter().chain(properties).copied().collect();
+    let properties: Vec<_> = [("retention.ms", "-1")]
+        .iter()
+        .chain(properties)
+        .copied()
+        .collect();
     topics::make(&client(kafka), name, partitions, &properties).await;
 }
 

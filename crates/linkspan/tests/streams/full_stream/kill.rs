@@ -141,19 +141,31 @@ async fn assert_each_once(
             .copied()
             .filter(|(_, number)| is_spoilt(*number) == wanted)
             .collect();
-        let found = numbers(&shows(kafka, topic, expected.len()).await);
-        let wrong = found
-            .iter()
-            .zip(&expected)
-            .position(|(one, other)| one != other);
-        assert!(
-            found == expected,
-            "{topic} has {} records instead of {}, {again} of all stand twice in {from}; the first that differs is {:?} instead of {:?}",
-            found.len(),
-            expected.len(),
-            wrong.map(|at| found[at]),
-            wrong.map(|at| expected[at])
-        );
+        let seen = shows(kafka, topic, expected.len()).await;
+        let found = numbers(&seen);
+        if found != expected {
+            let first = found
+                .iter()
+                .zip(&expected)
+                .position(|(one, other)| one != other);
+            let first = first.map_or(found.len().min(expected.len()), |at| at.saturating_sub(4));
+            let about = |record: &Seen| {
+                (
+                    record.partition,
+                    record.offset,
+                    record.key().to_owned(),
+                    record.all("linkspan-id").join(" "),
+                )
+            };
+            let shown: Vec<_> = seen.iter().skip(first).take(12).map(about).collect();
+            let anew = numbers(&shows(kafka, topic, expected.len()).await);
+            panic!(
+                "{topic} has {} records instead of {}, {again} of all stand twice in {from}; read once more they are {}; about the first that differs stand {shown:#?}",
+                found.len(),
+                expected.len(),
+                anew.len(),
+            );
+        }
     }
 }
 

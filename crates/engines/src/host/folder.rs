@@ -30,7 +30,11 @@ impl PoolFolder {
         // Another pool may remove the folder between its making and its locking: then make another.
         loop {
             let folder = private_folder(&base, PREFIX)?;
-            let lock = File::open(folder.path())?;
+            let lock = match File::open(folder.path()) {
+                Ok(lock) => lock,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && base.is_dir() => continue,
+                Err(error) => return Err(error),
+            };
             lock.lock()?;
             if fs::metadata(folder.path())
                 .is_ok_and(|there| lock.metadata().is_ok_and(|ours| ours.ino() == there.ino()))
@@ -172,6 +176,22 @@ mod tests {
         assert!(worker.path().exists(), "a worker keeps its pool's folder");
         drop(worker);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn pools_that_begin_at_the_same_time_are_not_in_each_others_way() {
+        let base = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let pool = PoolFolder::new(Some(base.path())).unwrap();
+                        assert!(pool.worker().unwrap().path().exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
 
     #[test]

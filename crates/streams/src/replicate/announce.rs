@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 
+use rdkafka::consumer::Consumer as _;
+
+use super::clients::{self, ANSWER};
 use super::map::Chunk;
 use super::plan::Planned;
 use super::positions::{self, Edge};
 use super::progress::{self, Chunks, Entry};
 use super::replicator::End;
 use super::session::Session;
-use super::{Naming, clients, cycle};
+use super::{Naming, ReplicateError, cycle};
+
+/// Where each partition begins that is copied for the first time.
+pub(super) type Beginnings = HashMap<positions::Partition, i64>;
 
 impl Session<'_> {
     /// Whether a topic was only announced: nothing of it was copied.
@@ -26,8 +32,8 @@ impl Session<'_> {
         taken: &[Planned],
         fresh: &[String],
         withdrawn: &[String],
+        begin: Beginnings,
     ) -> Result<(), End> {
-        let begin = self.beginnings(taken, fresh)?;
         self.begin()?;
         for topic in fresh {
             let Some(planned) = taken.iter().find(|planned| planned.source == *topic) else {
@@ -69,25 +75,43 @@ impl Session<'_> {
         self.commit()
     }
 
-    /// The first offsets of all partitions of the topics that are copied for the first time.
-    fn beginnings(
-        &self,
-        taken: &[Planned],
-        fresh: &[String],
-    ) -> Result<HashMap<positions::Partition, i64>, End> {
-        let fresh = taken
-            .iter()
-            .filter(|planned| fresh.contains(&planned.source));
-        let mut partitions = fresh
-            .flat_map(|planned| {
-                (0..planned.partitions).map(|partition| (planned.source.as_str(), partition))
-            })
-            .peekable();
-        if partitions.peek().is_none() {
-            return Ok(HashMap::new());
+    /// The first offsets of all partitions of the topics that are copied for the first time. One with a partition that has no leader now
+    /// cannot be asked: it is left for a later plan, and holds up no other.
+    pub(super) fn beginnings(
+        &mut self,
+        taken: &mut Vec<Planned>,
+        fresh: &mut Vec<String>,
+    ) -> Result<Beginnings, End> {
+        if fresh.is_empty() {
+            return Ok(Beginnings::new());
         }
         let (source, group) = (&self.settings.source, self.settings.transactional_id());
         let reader = clients::reader(source, &group, "source")?;
+        let metadata = reader.fetch_metadata(None, ANSWER).map_err(|fault| {
+            ReplicateError::new("ask the source cluster for its topics", &fault)
+        })?;
+        for topic in metadata.topics() {
+            let leaderless = topic.partitions().iter().find(|of| of.leader() < 0);
+            let Some(leaderless) = leaderless.filter(|_| fresh.iter().any(|of| of == topic.name()))
+            else {
+                continue;
+            };
+            let why = format!(
+                "{}/{} on the source has no leader now: the topic is copied when it has one",
+                topic.name(),
+                leaderless.id()
+            );
+            fresh.retain(|of| of != topic.name());
+            let left = taken.extract_if(.., |planned| planned.source == topic.name());
+            self.refused
+                .extend(left.map(|planned| (planned, why.clone())));
+        }
+        let of = taken
+            .iter()
+            .filter(|planned| fresh.contains(&planned.source));
+        let partitions = of.flat_map(|planned| {
+            (0..planned.partitions).map(|partition| (planned.source.as_str(), partition))
+        });
         Ok(positions::ask(&reader, partitions, Edge::Begin, "source")?)
     }
 
@@ -119,7 +143,7 @@ impl Session<'_> {
         if withdrawn.is_empty() {
             return Ok(());
         }
-        self.announce(&[], &[], &withdrawn)
+        self.announce(&[], &[], &withdrawn, Beginnings::new())
     }
 }
 

@@ -26,6 +26,7 @@ mod cycle;
 mod describe;
 mod error;
 mod faults;
+mod in_step;
 mod map;
 mod owner;
 mod plan;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewPartitions, NewTopic,
+    AdminClient, AdminOptions, AlterConfig, ConfigResource, NewPartitions, NewTopic,
     OwnedResourceSpecifier, ResourceSpecifier, TopicReplication, TopicResult,
 };
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::clients::{self, ANSWER, Quiet};
 use super::cycle::{self, Chains};
 use super::describe::{self, Described};
+use super::in_step::{self, BATCH, Configs, largest, own};
 use super::{ReplicateError, Settings, error, progress};
 use crate::kafka::ErrorKind;
 
@@ -53,29 +54,8 @@ pub(super) struct Planner {
     pub(super) target_cluster: String,
 }
 
-/// Settings of a topic that are its own cluster's affair: how many copies must be there, what is throttled; and what would change or
-/// refuse the timestamps of records that are copied.
-const NOT_COPIED: &[&str] = &[
-    "min.insync.replicas",
-    "unclean.leader.election.enable",
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-    "message.timestamp.type",
-    "message.timestamp.difference.max.ms",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.after.max.ms",
-];
-
-/// How large a batch a topic takes.
-const SIZE: &str = "max.message.bytes";
-
 /// How long a new topic is waited for.
 const MADE: Duration = Duration::from_secs(5);
-
-/// The size of a batch where the topic takes more, in bytes.
-const BATCH: usize = 1_000_000;
-
-type Configs = HashMap<String, ConfigResource>;
 
 impl Planner {
     /// Reaches both clusters. An error when they are one.
@@ -289,8 +269,7 @@ impl Planner {
         kept: Option<&ConfigResource>,
     ) -> Result<(), ReplicateError> {
         let Some(kept) = kept else { return Ok(()) };
-        let size = kept.get(SIZE).and_then(|entry| entry.value.as_deref());
-        let Some(set) = step(wanted, &set_on(kept).collect(), size) else {
+        let Some(set) = in_step::with(wanted, kept) else {
             return Ok(());
         };
         let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
@@ -334,88 +313,7 @@ fn first(results: Result<Vec<TopicResult>, Native>) -> Result<(), Native> {
     }
 }
 
-/// What was set on a topic itself and is copied.
-fn own<'a>(configs: &'a Configs, topic: &str) -> BTreeMap<&'a str, &'a str> {
-    let Some(resource) = configs.get(topic) else {
-        return BTreeMap::new();
-    };
-    set_on(resource)
-        .filter(|(name, _)| !NOT_COPIED.contains(name))
-        .collect()
-}
-
-fn set_on(resource: &ConfigResource) -> impl Iterator<Item = (&str, &str)> {
-    let set = resource.entries.iter().filter(|entry| {
-        entry.source == ConfigSource::DynamicTopic && !entry.is_read_only && !entry.is_sensitive
-    });
-    set.filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)))
-}
-
-/// What is to be set on a target's topic that has `kept`, for a source's that has `wanted`. None where nothing is to change. `size` is
-/// what the target takes now, by whatever setting: that is never lowered, for somebody may have raised it for a record that was refused.
-fn step<'a>(
-    wanted: &BTreeMap<&'a str, &'a str>,
-    kept: &BTreeMap<&'a str, &'a str>,
-    size: Option<&str>,
-) -> Option<BTreeMap<&'a str, &'a str>> {
-    let number = |text: &str| text.parse::<u64>().ok();
-    let larger = wanted.get(SIZE).is_some_and(|wanted| {
-        size.and_then(number)
-            .is_none_or(|size| number(wanted).is_none_or(|wanted| wanted > size))
-    });
-    let own = |name: &str| NOT_COPIED.contains(&name) || (name == SIZE && !larger);
-    let of_source = wanted.iter().filter(|(name, _)| !own(name));
-    let of_target = kept.iter().filter(|(name, _)| own(name));
-    let set = of_source.chain(of_target);
-    let set: BTreeMap<_, _> = set.map(|(name, value)| (*name, *value)).collect();
-    (set != *kept).then_some(set)
-}
-
-fn largest(resource: Option<&ConfigResource>) -> usize {
-    let entry = resource.and_then(|resource| resource.get(SIZE));
-    let value = entry.and_then(|entry| entry.value.as_deref()?.parse().ok());
-    value.unwrap_or(BATCH)
-}
-
 /// What a failure of the planner makes of the session: [`error`] knows the words.
 pub(super) fn text(code: Code) -> &'static str {
     error::words(ErrorKind::of(code))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_targets_settings_follow_the_sources_but_never_to_smaller_batches() {
-        let of = |list: &[(&'static str, &'static str)]| list.iter().copied().collect();
-        let retention = ("retention.ms", "1000");
-        let copies = ("min.insync.replicas", "2");
-        let size = |bytes| (SIZE, bytes);
-        for (wanted, kept, effective, set) in [
-            (&[retention][..], &[retention][..], "1048588", None),
-            (
-                &[retention],
-                &[copies],
-                "1048588",
-                Some(&[retention, copies][..]),
-            ),
-            (&[], &[retention, copies], "1048588", Some(&[copies])),
-            // Raised on the source.
-            (&[size("2000000")], &[], "1048588", Some(&[size("2000000")])),
-            // Raised on the target alone, by the topic or by the cluster.
-            (&[], &[size("3000000")], "3000000", None),
-            (&[size("2000000")], &[size("3000000")], "3000000", None),
-            (&[size("2000000")], &[], "3000000", None),
-            (
-                &[size("2000000"), retention],
-                &[size("3000000")],
-                "3000000",
-                Some(&[retention, size("3000000")]),
-            ),
-        ] {
-            let step = step(&of(wanted), &of(kept), Some(effective));
-            assert_eq!(step, set.map(of), "{wanted:?} {kept:?} {effective}");
-        }
-    }
 }

@@ -157,7 +157,7 @@ mod tests {
         }
         let mut told = Vec::new();
         of(&list, |topic, partition, at| {
-            told.push((topic.to_owned(), partition, at))
+            told.push((topic.to_owned(), partition, at));
         });
         let expected = positions.map(|(topic, partition, at)| (topic.to_owned(), partition, at));
         assert_eq!(told, expected);

@@ -220,7 +220,8 @@ impl<'a> Session<'a> {
             taken.push(planned);
         }
         if !fresh.is_empty() || !withdrawn.is_empty() {
-            self.announce(&taken, &fresh, &withdrawn)?;
+            let begin = self.beginnings(&mut taken, &mut fresh)?;
+            self.announce(&taken, &fresh, &withdrawn, begin)?;
             self.look_back(&mut taken, &fresh)?;
         }
         let mut list = TopicPartitionList::new();

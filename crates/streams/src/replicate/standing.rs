@@ -189,8 +189,8 @@ impl Side {
         &mut self,
         partitions: impl Iterator<Item = (&'a str, i32)> + Clone,
     ) -> Result<(), ReplicateError> {
-        let ask = |edge| positions::ask(&self.reader, partitions.clone(), edge, self.name);
-        let (begin, end) = (ask(Edge::Begin)?, ask(Edge::End)?);
+        let begin = positions::ask(&self.reader, partitions.clone(), Edge::Begin, self.name)?;
+        let end = positions::ask(&self.reader, partitions, Edge::End, self.name)?;
         for (partition, begin) in begin {
             let end = end.get(&partition).copied().unwrap_or(begin);
             self.edges.insert(partition, begin..end);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use linkspan_streams::replicate::{Naming, Replicator, State, reset};
+use linkspan_streams::replicate::{Naming, Replicator, State, TopicState, reset};
 use linkspan_testkit::KafkaCluster;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
-use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::clusters::*;
 
@@ -220,6 +220,15 @@ fn a_record_that_is_refused_under_load_stops_its_topic_alone() {
     // The producer's queue is full all the time, and much is still to be sent when the record is refused.
     settings.buffer_kib = 4_096;
     let replicator = Replicator::start(settings).expect("it starts");
+    until("one of the topics is stopped", || {
+        let status = replicator.status();
+        // The first that is told of it names the topic, and stops nothing else.
+        if let State::Waiting(why) = &status.state {
+            assert!(!why.contains("write to the target"), "{why}");
+        }
+        let mut topics = status.topics.iter();
+        topics.any(|topic| topic.state != TopicState::Running)
+    });
     let why = until_stopped(&replicator, "loaded.one");
     assert!(
         why.contains("the target refuses a record of loaded.one/0"),
@@ -227,6 +236,41 @@ fn a_record_that_is_refused_under_load_stops_its_topic_alone() {
     );
     until_copied(&replicator, source, "loaded.two");
     assert_eq!(read(target, "loaded.two", 0).len(), 30_000);
+}
+
+#[test]
+fn a_record_without_a_key_waits_until_its_topic_is_not_compacted() {
+    let (source, target) = KafkaCluster::shared_pair();
+    make_topic(source, "keyless", 1, &[]);
+    let producer = producer(source);
+    let record: BaseRecord<'_, str, str> = BaseRecord::to("keyless").payload("no key");
+    producer
+        .send(record)
+        .map_err(|(fault, _)| fault)
+        .expect("it is sent");
+    producer.flush(PATIENCE).expect("it is written");
+    let policy = |policy: &str| {
+        let change = AlterConfig::new(ResourceSpecifier::Topic("keyless"));
+        let change = change.set("cleanup.policy", policy);
+        wait(admin(source).alter_configs([&change], &AdminOptions::new())).expect("an answer");
+        until("it is set", || {
+            config_of(source, "keyless")
+                .get("cleanup.policy")
+                .map(String::as_str)
+                == Some(policy)
+        });
+    };
+    policy("compact");
+    let settings = settings("keyless", source, target, &["keyless"]);
+    let replicator = Replicator::start(settings.clone()).expect("it starts");
+    let why = until_stopped(&replicator, "keyless");
+    assert!(why.contains("takes no record without a key"), "{why}");
+    drop(replicator);
+    // As the sentence says.
+    policy("delete");
+    let replicator = Replicator::start(settings).expect("it starts");
+    until_copied(&replicator, source, "keyless");
+    assert_eq!(read(target, "keyless", 0).len(), 1);
 }
 
 #[test]

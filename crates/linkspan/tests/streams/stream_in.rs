@@ -1,5 +1,6 @@
 //! `stream-in`, in a gateway in this process: its own streams and a real Kafka cluster.
 
+mod bodies;
 mod kill;
 mod scene;
 

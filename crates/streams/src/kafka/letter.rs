@@ -42,7 +42,7 @@ impl<'r> Letter<'r> {
         if !takes.takes_time(letter.timestamp, now)
             && let Some(time) = letter.timestamp.take()
         {
-            letter.left_out("timestamp", time.as_millisecond());
+            letter.left_out("timestamp", &time.as_millisecond());
         }
         while letter.size() > takes.largest && letter.lighten() {}
         letter
@@ -58,18 +58,18 @@ impl<'r> Letter<'r> {
         }
         if value >= headers.max(key) {
             self.value = None;
-            self.left_out("value", value - 1);
+            self.left_out("value", &(value - 1));
         } else if headers >= key {
             let headers = std::mem::take(&mut self.headers);
-            self.left_out("headers", headers.len());
+            self.left_out("headers", &headers.len());
         } else {
             self.key = None;
-            self.left_out("key", key - 1);
+            self.left_out("key", &(key - 1));
         }
         true
     }
 
-    fn left_out(&mut self, what: &str, how_much: impl ToString) {
+    fn left_out(&mut self, what: &str, how_much: &dyn ToString) {
         let name = format!("linkspan-{what}-left-out");
         self.reasons.push(header(&name, how_much.to_string()));
     }

@@ -80,6 +80,10 @@ impl Scene {
         self.receiver.abort();
     }
 
+    pub(super) fn served(&self) -> &Served {
+        self.served.as_ref().unwrap()
+    }
+
     pub(super) fn store(&self) -> &dyn Store {
         &*self.served.as_ref().unwrap().gateway.store
     }

@@ -514,10 +514,15 @@ async fn a_child_that_was_never_begun_is_told_when_retention_removes_it() {
     let Ok(Event::Ended { release, .. }) = reader.next().await else {
         panic!("the parent has ended")
     };
-    let is_kept = || rig.kept.lanes.lock().unwrap().len() == 3;
-    while !is_kept() {
-        tokio::task::yield_now().await;
-    }
+    let are_kept = || rig.kept.lanes.lock().unwrap().len() == 3;
+    let waiting = async {
+        while !are_kept() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("the children are kept");
     drop((release, reader));
     rig.put_at(0, b"unread", long_ago).await;
     let body = split("shardId-000000000001", half / 2);

@@ -12,7 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::gateway::Gateway;
 use crate::logging;
-use crate::streaming::{Lanes, Opened, Reader, ReaderError, StoreCommitter, Work, open_source};
+use crate::streaming::{
+    Lanes, Opened, Reader, ReaderError, StoreCommitter, Work, counting, open_source,
+};
 
 /// Reads an integration's stream until it is stopped.
 ///
@@ -26,7 +28,8 @@ pub async fn read(
 ) -> Result<(), ReaderError> {
     let integration = &reader.integration;
     let reading = reader.reading().map_err(ReaderError::Open)?;
-    let lanes = Arc::new(Lanes::new(gateway, &reader.stream));
+    let counting = counting(&reader.source);
+    let lanes = Arc::new(Lanes::new(gateway, &reader.stream, counting));
     let opened = open_source(gateway, reader, &lanes)?;
     let leases = tokio::spawn(keep_leases(gateway.clone(), lanes.clone()));
     let _leases = AbortOnDropHandle::new(leases);

@@ -22,8 +22,19 @@ pub struct Lanes {
     stream: String,
     owner: String,
     lease: SignedDuration,
+    counting: Counting,
     held: Mutex<HashMap<Lane, Term>>,
     refused: Notify,
+}
+
+/// How the records of a source are counted. Ordinals, and positions within a record, depend on what is taken off the records: they mean
+/// others where that is changed.
+#[derive(Clone, Debug)]
+pub struct Counting {
+    /// What is taken off, in a word.
+    pub unwrap: String,
+    /// What holds of progress that was counted in another way: whole records.
+    pub whole: fn(Progress) -> Progress,
 }
 
 /// How far a lane is done from here on, for one who had it in that term.
@@ -59,17 +70,21 @@ struct Written {
     last: Option<(u64, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     beyond: Vec<(u64, u64)>,
+    /// How it was counted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    unwrap: String,
 }
 
 impl Lanes {
     /// The lanes of a reading; `stream` is its name.
     #[must_use]
-    pub fn new(gateway: &Gateway, stream: &str) -> Self {
+    pub fn new(gateway: &Gateway, stream: &str, counting: Counting) -> Self {
         Self {
             store: gateway.store.clone(),
             stream: stream.to_owned(),
             owner: gateway.owner.clone(),
             lease: signed(gateway.config.store.lease),
+            counting,
             held: Mutex::default(),
             refused: Notify::new(),
         }
@@ -93,10 +108,11 @@ impl Lanes {
             })
             .await?;
         let taken = taken.into_iter().map(|one| {
+            let progress = one.progress.as_deref();
             Ok(Taken {
                 lane: Lane::new(one.hold.lane),
                 term: Term(one.hold.token),
-                progress: one.progress.as_deref().map(of_text).transpose()?,
+                progress: progress.map(|text| self.counting.read(text)).transpose()?,
                 ended: one.ended,
             })
         });
@@ -154,6 +170,12 @@ impl Lanes {
         self.store.release_lanes(&self.stream, holds).await
     }
 
+    /// How its records are counted.
+    #[must_use]
+    pub const fn counting(&self) -> &Counting {
+        &self.counting
+    }
+
     /// Every known lane of the reading, whoever holds it.
     ///
     /// # Errors
@@ -182,7 +204,7 @@ impl Lanes {
         }
         let progress = lanes.into_iter().map(|kept| LaneProgress {
             hold: hold(&kept.lane, kept.term),
-            progress: kept.progress.as_ref().map(to_text),
+            progress: kept.progress.map(|done| self.counting.write(done)),
             ended: kept.ended,
         });
         self.store
@@ -262,35 +284,39 @@ fn hold(lane: &Lane, term: Term) -> Hold {
     }
 }
 
-/// Progress as text for the store.
-#[must_use]
-pub fn to_text(progress: &Progress) -> String {
-    let written = Written {
-        last: progress
-            .last
-            .as_ref()
-            .map(|(ordinal, position)| (*ordinal, position.to_string())),
-        beyond: progress.beyond.clone(),
-    };
-    // Numbers and texts are always JSON.
-    serde_json::to_string(&written).unwrap_or_default()
-}
+impl Counting {
+    /// Progress as text for the store.
+    fn write(&self, progress: Progress) -> String {
+        let last = progress.last;
+        let written = Written {
+            last: last.map(|(ordinal, position)| (ordinal, position.to_string())),
+            beyond: progress.beyond,
+            unwrap: self.unwrap.clone(),
+        };
+        // Numbers and texts are always JSON.
+        serde_json::to_string(&written).unwrap_or_default()
+    }
 
-/// Progress that the store kept.
-///
-/// # Errors
-///
-/// `Corrupt`.
-pub(super) fn of_text(text: &str) -> Result<Progress, StoreError> {
-    let written: Written = serde_json::from_str(text).map_err(|error| {
-        StoreError::new(ErrorKind::Corrupt, "read how far a stream is").because(error)
-    })?;
-    Ok(Progress {
-        last: written
-            .last
-            .map(|(ordinal, position)| (ordinal, Position::new(&position))),
-        beyond: written.beyond,
-    })
+    /// Progress that the store kept, as far as it holds by this counting.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub(super) fn read(&self, text: &str) -> Result<Progress, StoreError> {
+        let written: Written = serde_json::from_str(text).map_err(|error| {
+            StoreError::new(ErrorKind::Corrupt, "read how far a stream is").because(error)
+        })?;
+        let last = written.last;
+        let progress = Progress {
+            last: last.map(|(ordinal, position)| (ordinal, Position::new(&position))),
+            beyond: written.beyond,
+        };
+        Ok(if written.unwrap == self.unwrap {
+            progress
+        } else {
+            (self.whole)(progress)
+        })
+    }
 }
 
 impl fmt::Debug for Lanes {
@@ -328,6 +354,7 @@ mod tests {
             stream: "reviews".to_owned(),
             owner: "one".to_owned(),
             lease: SignedDuration::from_secs(30),
+            counting: by(""),
             held: Mutex::default(),
             refused: Notify::new(),
         };
@@ -351,8 +378,16 @@ mod tests {
         assert_eq!(take().await.progress, kept(&now, 9).progress);
     }
 
+    fn by(unwrap: &str) -> Counting {
+        Counting {
+            unwrap: unwrap.to_owned(),
+            whole: linkspan_streams::kinesis::consumer::whole,
+        }
+    }
+
     #[test]
     fn progress_reads_back_as_it_was_written() {
+        let gzip = by("gzip");
         let position = Position::new("49590338271490256608559692538361571095921575989136588898/3");
         for progress in [
             Progress::default(),
@@ -365,8 +400,24 @@ mod tests {
                 beyond: Vec::new(),
             },
         ] {
-            assert_eq!(of_text(&to_text(&progress)).unwrap(), progress);
+            let written = gzip.write(progress.clone());
+            assert_eq!(gzip.read(&written).unwrap(), progress);
         }
-        assert_eq!(of_text("[1").unwrap_err().kind, ErrorKind::Corrupt);
+        assert_eq!(gzip.read("[1").unwrap_err().kind, ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn of_progress_that_was_counted_otherwise_only_what_is_whole_holds() {
+        let (gzip, plain) = (by("gzip"), by(""));
+        let part = Progress {
+            last: Some((7, Position::new("495903/3"))),
+            beyond: vec![(9, 9)],
+        };
+        for (before, after) in [(&gzip, &plain), (&plain, &gzip)] {
+            let written = before.write(part.clone());
+            let last = Some((7, Position::new("=495903")));
+            let beyond = Vec::new();
+            assert_eq!(after.read(&written).unwrap(), Progress { last, beyond });
+        }
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use linkspan_streams::kinesis::consumer::{Holder, Known, Leases, Note, Takeable, Taken};
 use linkspan_streams::{Lane, Term};
 
-use super::lanes::{self, Kept, Lanes};
+use super::lanes::{Kept, Lanes};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::store::{self, LaneStatus, StoreError, StreamCommitted};
@@ -36,8 +36,15 @@ impl StoreLeases {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn write(&self, notes: Vec<Kept>) -> Result<bool, String> {
+        let committed = self.lanes.commit(notes, Vec::new()).await;
+        Ok(committed.map_err(|error| said(&error))? == StreamCommitted::Done)
+    }
+
     fn known(&self, status: LaneStatus, now: Timestamp) -> Result<Known, StoreError> {
-        let progress = status.progress.as_deref().map(lanes::of_text).transpose()?;
+        let progress = status.progress.as_deref();
+        let progress = progress.map(|text| self.lanes.counting().read(text));
+        let progress = progress.transpose()?;
         let is_held = status.until.is_some_and(|until| until > now);
         Ok(Known {
             lane: Lane::new(status.lane),
@@ -105,22 +112,13 @@ impl Leases for StoreLeases {
     }
 
     async fn note(&self, lane: &Lane, term: Term, note: Note) -> Result<bool, String> {
-        let (progress, ended) = match note {
-            Note::Progress(progress) => (Some(progress), false),
-            Note::Ended => (None, true),
-        };
-        let kept = Kept {
-            lane: lane.clone(),
-            term,
-            progress,
-            ended,
-        };
-        let committed = self
-            .lanes
-            .commit(vec![kept], Vec::new())
-            .await
-            .map_err(|error| said(&error))?;
-        Ok(committed == StreamCommitted::Done)
+        self.write(vec![kept(lane.clone(), term, note)]).await
+    }
+
+    async fn begin(&self, begins: Vec<(Taken, Note)>) -> Result<bool, String> {
+        let begins = begins.into_iter();
+        let begins = begins.map(|(taken, note)| kept(taken.lane, taken.term, note));
+        self.write(begins.collect()).await
     }
 
     async fn forget(&self, lanes: &[Lane]) -> Result<(), String> {
@@ -128,6 +126,20 @@ impl Leases for StoreLeases {
             .drop_lanes(lanes.to_vec())
             .await
             .map_err(|error| said(&error))
+    }
+}
+
+/// A note, as lanes are committed.
+fn kept(lane: Lane, term: Term, note: Note) -> Kept {
+    let (progress, ended) = match note {
+        Note::Progress(progress) => (Some(progress), false),
+        Note::Ended => (None, true),
+    };
+    Kept {
+        lane,
+        term,
+        progress,
+        ended,
     }
 }
 

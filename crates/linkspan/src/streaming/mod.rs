@@ -34,10 +34,10 @@ use linkspan_streams::flow::{Meter, Settings};
 pub use clusters::{Clusters, check_clusters, cluster};
 pub(crate) use committer::StoreCommitter;
 pub use instance::Instance;
-pub use lanes::{Lanes, Taken, to_text};
+pub use lanes::{Counting, Lanes, Taken};
 pub use reading::Reading;
 pub(crate) use reading::{TRACEPARENT, again, decoder, header};
-pub(crate) use sources::{Opened, open as open_source};
+pub(crate) use sources::{Opened, counting, open as open_source};
 pub use work::{Processed, Work, problem};
 
 use crate::gateway::Gateway;

@@ -9,16 +9,15 @@ use linkspan_model::config::stream::{self, KafkaSource, KinesisSource, Stream};
 use linkspan_model::config::{self, Config};
 use linkspan_streams::flow::Progress;
 use linkspan_streams::kafka::{self, Checkpoints, Group, SourceSettings};
-use linkspan_streams::kinesis::consumer;
 use linkspan_streams::kinesis::{
-    Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart,
+    self, Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart, consumer,
 };
 use linkspan_streams::{Claimed, Lane, Source, Term};
 use tokio::runtime::Handle;
 
 use super::lanes::Kept;
 use super::unwrapping::{self, Done, Unwrapped};
-use super::{Behind, Lag, Lanes, Reader, ReaderError, amazon, cluster, reading};
+use super::{Behind, Counting, Lag, Lanes, Reader, ReaderError, amazon, cluster, reading};
 use crate::gateway::Gateway;
 use crate::logging;
 use crate::store::{StoreError, StreamCommitted, Takeable};
@@ -192,6 +191,19 @@ fn of_kafka(
     })
 }
 
+/// How the records of a source are counted.
+pub(crate) fn counting(source: &config::Source) -> Counting {
+    let decoder = reading::decoder(source);
+    Counting {
+        unwrap: decoder.map(|decoder| decoder.name()).unwrap_or_default(),
+        whole: match &source.stream {
+            Stream::KafkaSource(_) => |progress| unwrapping::messages(&progress),
+            Stream::KinesisSource(given) if given.aws.is_none() => kinesis::own_whole,
+            Stream::KinesisSource(_) => consumer::whole,
+        },
+    }
+}
+
 /// The consumer group of a source.
 pub(crate) fn group(given: &KafkaSource, integration: &str) -> String {
     let given = given.group.clone();
@@ -243,6 +255,7 @@ impl Keeper for InStore {
         let known = self.0.all().await.map_err(|error| said(&error))?;
         let known = known.into_iter().map(|lane| KnownLane {
             lane: Lane::new(lane.lane),
+            begun: lane.progress.is_some(),
             ended: lane.ended,
         });
         Ok(known.collect())
@@ -280,7 +293,7 @@ impl Checkpoints for Checkpointed {
         let claimed = self.runtime.block_on(take(&self.lanes, lanes))?;
         let claimed = lanes.iter().zip(claimed).map(|(lane, claimed)| Claimed {
             progress: match &self.done {
-                None => claimed.progress.map(unwrapping::whole),
+                None => claimed.progress,
                 Some(done) => done.note(lane, claimed.progress),
             },
             ..claimed

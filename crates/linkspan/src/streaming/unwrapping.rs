@@ -60,14 +60,6 @@ pub(super) fn messages(progress: &Progress) -> Progress {
     }
 }
 
-/// Progress as it stands where messages are not unwrapped: whatever was counted by parts before is not used.
-pub(super) fn whole(progress: Progress) -> Progress {
-    match &progress.last {
-        Some((ordinal, position)) if position.as_number() != Some(*ordinal) => messages(&progress),
-        _ => progress,
-    }
-}
-
 impl<S> Unwrapped<S> {
     pub(super) fn new(source: S, decoder: Decoder, done: Done) -> Self {
         Self {
@@ -305,9 +297,9 @@ mod tests {
         let before = progress(5, "5", &[(9, 9)]);
         assert_eq!(in_parts(before), progress(5 << PARTS | LAST_PART, "5", &[]));
         let after = progress(5 << PARTS | 1, "5/1", &[(6 << PARTS, 6 << PARTS)]);
-        assert_eq!(whole(after), progress(4, "4", &[]));
-        let same = progress(5, "5", &[(9, 9)]);
-        assert_eq!(whole(same.clone()), same);
+        assert_eq!(messages(&after), progress(4, "4", &[]));
+        let same = progress(5 << PARTS, "5", &[(6 << PARTS, 6 << PARTS)]);
+        assert_eq!(messages(&same), progress(5, "5", &[]));
     }
 
     #[test]

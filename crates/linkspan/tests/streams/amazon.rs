@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use linkspan_streams::kinesis::put::{self, Entry};
-use linkspan_streams::kinesis::{Amazon, Client};
-use linkspan_testkit::{Gateway, Setup};
+use linkspan_streams::kinesis::{Amazon, Client as Kinesis};
+use linkspan_testkit::{Client, Gateway, PostgresServer, S3Server, Setup};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,7 +18,7 @@ fn setup(toml: &str) -> Setup {
 /// The gateway in Amazon's place, and a client of it.
 struct There {
     gateway: Gateway,
-    client: Client,
+    client: Kinesis,
     id: String,
     secret: String,
     _setup: Setup,
@@ -95,6 +95,98 @@ impl There {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Waits until a gateway says that a question is answered.
+async fn until(client: &Client, what: &str, path: &str, holds: impl Fn(&Value) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = client.get(path).await;
+        let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if answer.status == 200 && holds(&body) {
+            return;
+        }
+        assert!(Instant::now() < end, "never: {what}: {}", answer.body);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// So many gateways hold the stream's lanes that are not done.
+fn held_by(stream: &Value, gateways: usize) -> bool {
+    let lanes = stream["lanes"].as_array().unwrap();
+    let open = lanes.iter().filter(|lane| lane["ended"] == false);
+    let owners: BTreeSet<_> = open.map(|lane| lane["owner"].as_str()).collect();
+    owners.len() == gateways && !owners.contains(&None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_of_one_postgresql_share_the_shards_and_go_on_for_one_that_is_killed_or_stops() {
+    let there = There::start().await;
+    let aws = format!(
+        r#"{{ region = "eu-central-1", endpoint = "{}", access_key_id = "${{file:id}}", secret_access_key = "${{file:secret}}" }}"#,
+        there.gateway.url
+    );
+    let bucket = S3Server::start("documents");
+    let setup = setup(&format!(
+        r#"
+{}
+[store]
+jobs = "${{env:DATABASE_URL}}"
+blobs = "s3://documents/team"
+lease = "3s"
+[service.mood]
+task = "sentiment"
+[integration.reviews]
+pattern = "stream-in"
+source = {{ kinesis = "reviews", aws = {aws} }}
+steps = ["mood"]
+"#,
+        bucket.toml()
+    ));
+    let setup = setup
+        .env("DATABASE_URL", &PostgresServer::shared().database())
+        .env("S3_KEY_ID", S3Server::ACCESS_KEY_ID)
+        .env("S3_SECRET", S3Server::SECRET_ACCESS_KEY);
+    std::fs::write(setup.folder().join("id"), &there.id).unwrap();
+    std::fs::write(setup.folder().join("secret"), &there.secret).unwrap();
+    let key = setup.key("ops", &["admin"]);
+    let stream = "/v1/streams/reviews";
+    let results = "/v1/results?integration=reviews&limit=1000";
+    let has = |count: usize| {
+        move |page: &Value| {
+            let results = page["results"].as_array().unwrap();
+            let records: BTreeSet<_> = results.iter().map(|it| it["record"].as_str()).collect();
+            assert_eq!(records.len(), results.len(), "a record has two results");
+            results.len() >= count
+        }
+    };
+
+    let one = setup.serve();
+    let other = setup.serve();
+    let client = other.client(&key);
+    until(&client, "two share", stream, |it| held_by(it, 2)).await;
+    there.fill(0..BATCH).await;
+    until(&client, "all is read", results, has(BATCH)).await;
+    // Its lease is over some seconds after it was killed.
+    one.kill();
+    there.fill(BATCH..2 * BATCH).await;
+    until(&client, "one reads all", results, has(2 * BATCH)).await;
+    until(&client, "one has all", stream, |it| held_by(it, 1)).await;
+    // One that comes gets its share again, and one that stops gives its lanes back at once.
+    let one = setup.serve();
+    until(&client, "two share again", stream, |it| held_by(it, 2)).await;
+    there.fill(2 * BATCH..3 * BATCH).await;
+    assert_eq!(other.stop(), Some(0));
+    there.fill(3 * BATCH..4 * BATCH).await;
+    let client = one.client(&key);
+    until(&client, "the last reads all", results, has(4 * BATCH)).await;
+    until(&client, "the last has all", stream, |it| held_by(it, 1)).await;
+    until(&client, "each record once", results, |page| {
+        page["results"].as_array().unwrap().len() == 4 * BATCH
+    })
+    .await;
+    assert_eq!(one.stop(), Some(0));
+    assert_eq!(there.gateway.stop(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@ mod scene;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use linkspan::store::{Content, Job, ResultQuery};
 use linkspan_model::JobState;
 use linkspan_testkit::{KafkaCluster, Setup};
@@ -264,6 +266,98 @@ async fn a_gateway_that_stops_and_starts_again_loses_nothing_and_repeats_nothing
         scene.restart().await;
     }
     scene.results(240).await;
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_stored_in_the_order_of_their_shard_or_of_their_key() {
+    const RECORDS: usize = 240;
+    const LONG: usize = 400;
+    for order in ["partition", "key"] {
+        let source = format!(
+            "{{ kinesis = \"reviews\", shards = 2, order = \"{order}\", linger = \"0s\" }}"
+        );
+        let scene = Scene::start(|_| reviews(&source, "concurrency = 16")).await;
+        scene.stream("reviews").await;
+        let mut keys = BTreeMap::new();
+        for number in 0..RECORDS {
+            let key = format!("key {}", number % 11);
+            // Every third takes far longer than those behind it.
+            let more = TEXTS[0].0.repeat(if number % 3 == 0 { LONG } else { 1 });
+            let value = json!({ "text": format!("{} {more}", review(number)) });
+            let body = json!({ "StreamName": "reviews", "PartitionKey": key, "Data": STANDARD.encode(value.to_string()) });
+            let answer = scene.call("PutRecord", body).await;
+            let text = |member: &str| answer[member].as_str().unwrap().to_owned();
+            keys.insert((text("ShardId"), text("SequenceNumber")), key);
+        }
+        // When what came of a record was committed, by where the record stands.
+        let mut committed = BTreeMap::<_, Vec<_>>::new();
+        for (job, _) in scene.results(RECORDS).await {
+            let mut place = job.request_id.rsplit('/').map(str::to_owned);
+            let (sequence, shard) = (place.next().unwrap(), place.next().unwrap());
+            let number: u128 = sequence.parse().unwrap();
+            let of = match order {
+                "key" => keys[&(shard, sequence)].clone(),
+                _ => shard,
+            };
+            let commits = committed.entry(of).or_default();
+            commits.push((number, job.finished.unwrap()));
+        }
+        assert_eq!(committed.len(), if order == "key" { 11 } else { 2 });
+        let mut all = BTreeSet::new();
+        for (of, mut commits) in committed {
+            commits.sort_unstable();
+            all.extend(commits.iter().map(|(_, at)| *at));
+            assert!(commits.is_sorted_by_key(|(_, at)| at), "{of}: {commits:?}");
+        }
+        assert!(all.len() > 2, "they were not all one commit: {all:?}");
+        scene.stop().await;
+    }
+}
+
+/// An aggregate of the Kinesis Producer Library: the keys shop-1, shop-2 and shop-1 again, each with a sentence.
+const AGGREGATE: &str = "84mawgoGc2hvcC0xCgZzaG9wLTIaGwgAGhdUaGUgY3JldyB3YXMgd29uZGVyZnVsLhoYCAEaFFRoZSBjYWJpbiB3YXMgYXdmdWwu\
+                         GiAIABocQSBsb3ZlbHksIGZyaWVuZGx5IGNyb3NzaW5nLvKCjZvjql1+GvbdYjQCnRs=";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_record_of_an_aggregate_has_a_result_of_its_own_and_none_where_it_is_not_unwrapped() {
+    let unwrap = "unwrap = [\"kpl\"]";
+    let source = format!("{{ kinesis = \"reviews\", {unwrap} }}");
+    let mut scene = Scene::start(|_| reviews(&source, "")).await;
+    scene.stream("reviews").await;
+    let put = async |scene: &Scene| {
+        let body = json!({ "StreamName": "reviews", "PartitionKey": "any", "Data": AGGREGATE });
+        let answer = scene.call("PutRecord", body).await;
+        answer["SequenceNumber"].as_str().unwrap().to_owned()
+    };
+    let sequence = put(&scene).await;
+    let results = scene.results(3).await;
+    let mood = |nth: usize| {
+        let place = format!("{sequence}/{nth}");
+        let found = results
+            .iter()
+            .find(|(job, _)| job.request_id.ends_with(&place));
+        let (_, result) = found.unwrap_or_else(|| panic!("a result of {place}"));
+        result["answers"]["mood"]["label"].clone()
+    };
+    assert_eq!(
+        [mood(0), mood(1), mood(2)],
+        ["positive", "negative", "positive"]
+    );
+    // Read otherwise from here on, it goes on behind what is done.
+    scene.configure(unwrap, "unwrap = []");
+    scene.restart().await;
+    let whole = put(&scene).await;
+    until("the aggregate as it is", async || {
+        let query = ResultQuery {
+            limit: 10,
+            ..ResultQuery::default()
+        };
+        let page = scene.store().list_results(query).await.unwrap();
+        let is_whole = |(job, _): &(Job, String)| job.request_id.ends_with(&whole);
+        page.results.iter().any(is_whole).then_some(())
+    })
+    .await;
     scene.stop().await;
 }
 

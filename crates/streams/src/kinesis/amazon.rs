@@ -101,6 +101,14 @@ impl Amazon {
 }
 
 impl AmazonError {
+    /// Whether another iterator, or another token, may do.
+    pub(super) const fn is_of_iterator(&self) -> bool {
+        matches!(
+            self.kind,
+            AmazonErrorKind::Expired | AmazonErrorKind::Argument
+        )
+    }
+
     /// The client's error, sorted.
     pub(super) fn of<E, R>(attempted: impl Into<String>, error: &SdkError<E, R>) -> Self
     where

@@ -83,6 +83,13 @@ impl Decoder {
         size.max(self.limit)
     }
 
+    /// What it takes off, in a word: two of the same name find the same records in a record.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let names: Vec<_> = self.wrappings.iter().map(|it| it.name()).collect();
+        names.join("+")
+    }
+
     /// The records in a record, in order. One that cannot be read comes back as it was, with its defect.
     #[must_use]
     pub fn decode(&self, record: Record, shard: Option<Range>) -> Vec<Record> {
@@ -113,6 +120,15 @@ impl Decoder {
 }
 
 impl Wrapping {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Base64 => "base64",
+            Self::Gzip => "gzip",
+            Self::Kpl => "kpl",
+            Self::CloudWatchLogs => "cloudwatch-logs",
+        }
+    }
+
     fn take_off(
         self,
         record: Record,

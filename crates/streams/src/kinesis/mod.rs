@@ -33,5 +33,7 @@ pub use amazon::{Amazon, AmazonError, AmazonErrorKind};
 pub use aws_sdk_kinesis::Client;
 pub use fault::{Fault, Kind};
 pub use service::{Access, Answer, Call, Logs, Options, Service};
-pub use source::{Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart};
+pub use source::{
+    Keeper, KeptLane, KnownLane, OwnLags, OwnSettings, OwnSource, OwnStart, own_whole,
+};
 pub use wire::Codec;

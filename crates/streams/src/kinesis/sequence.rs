@@ -17,9 +17,19 @@ impl Sequence {
         Self(u128::from(born) << 64 | u128::from(offset))
     }
 
+    /// When the shard was made, in milliseconds.
+    pub(super) fn born(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    /// The offset in the shard's log.
+    pub(super) fn offset(self) -> u64 {
+        self.0 as u64
+    }
+
     /// The offset, where the number is of a shard that was made at `born` milliseconds.
     pub(super) fn offset_in(self, born: u64) -> Option<u64> {
-        (self.0 >> 64 == u128::from(born)).then_some(self.0 as u64)
+        (self.born() == born).then_some(self.offset())
     }
 }
 

@@ -24,6 +24,8 @@ use crate::source::{Claimed, Event, Source, SourceError, Term};
 use feed::Feed;
 use queue::{Item, Queue};
 
+pub use shard::own_whole;
+
 /// A stream of the service's own, read at least once from what was kept, in order within a shard.
 ///
 /// - Lanes are shards: `STREAM-ID/shardId-000000000000`. A stream that was deleted and made anew has another id, so it is another
@@ -101,11 +103,13 @@ pub trait Keeper: Send + Sync {
     async fn forget(&self, lanes: Vec<Lane>) -> Result<(), String>;
 }
 
-/// A lane of which something was kept.
+/// A lane that was taken at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownLane {
     /// The lane.
     pub lane: Lane,
+    /// Whether anything was kept of it since it was first taken.
+    pub begun: bool,
     /// Whether all of it is done.
     pub ended: bool,
 }

@@ -111,6 +111,15 @@ impl Inner {
     }
 }
 
+impl Kept {
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Progress(progress) => self.progress = Some(progress),
+            Note::Ended => self.ended = true,
+        }
+    }
+}
+
 impl Gateway {
     /// The term in which a lane is held.
     pub(crate) fn held(&self, lane: &Lane) -> Term {
@@ -198,9 +207,20 @@ impl Leases for Gateway {
             return Ok(false);
         }
         if let Some(kept) = inner.lanes.get_mut(lane) {
-            match note {
-                Note::Progress(progress) => kept.progress = Some(progress),
-                Note::Ended => kept.ended = true,
+            kept.note(note);
+        }
+        Ok(true)
+    }
+
+    async fn begin(&self, begins: Vec<(Taken, Note)>) -> Result<bool, String> {
+        let mut inner = self.store.inner.lock().unwrap();
+        let mut all = begins.iter();
+        if !all.all(|(taken, _)| inner.holds(&taken.lane, taken.term.0)) {
+            return Ok(false);
+        }
+        for (taken, note) in begins {
+            if let Some(kept) = inner.lanes.get_mut(&taken.lane) {
+                kept.note(note);
             }
         }
         Ok(true)

@@ -131,6 +131,42 @@ impl Kinesis {
         found.copied().unwrap_or(0)
     }
 
+    /// Performs a call as if it had come at another time, past all faults.
+    pub(crate) async fn call_at(
+        &self,
+        operation: &str,
+        body: serde_json::Value,
+        now: Timestamp,
+    ) -> serde_json::Value {
+        let call = linkspan_streams::kinesis::Call {
+            operation,
+            codec: Codec::Json,
+            body: &serde_json::to_vec(&body).unwrap(),
+            region: "eu-central-1",
+            may: &|_, _| true,
+            now,
+        };
+        let answer = self.service.answer(call).await;
+        let value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        assert_eq!(answer.status, 200, "{operation}: {value}");
+        value
+    }
+
+    /// Puts so many small records into a stream's only shard, as if they had come at another time. Their values count on from `first`.
+    pub(crate) async fn fill_at(&self, stream: &str, first: usize, count: usize, now: Timestamp) {
+        let numbers: Vec<_> = (first..first + count).collect();
+        for numbers in numbers.chunks(500) {
+            let record = |number: &usize| {
+                let data = base64(number.to_string());
+                serde_json::json!({ "PartitionKey": "key", "Data": data })
+            };
+            let records: Vec<_> = numbers.iter().map(record).collect();
+            let body = serde_json::json!({ "StreamName": stream, "Records": records });
+            let answer = self.call_at("PutRecords", body, now).await;
+            assert_eq!(answer["FailedRecordCount"], 0);
+        }
+    }
+
     /// The bytes of all answers of GetRecords.
     pub(crate) fn given(&self) -> usize {
         self.shared.given.load(Ordering::Acquire)
@@ -158,6 +194,11 @@ pub(crate) fn entry(key: &str, data: impl Into<Bytes>) -> put::Entry {
         key: key.to_owned(),
         data: data.into(),
     }
+}
+
+pub(crate) fn base64(text: String) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

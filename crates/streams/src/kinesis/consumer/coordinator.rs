@@ -18,8 +18,8 @@ use super::leases::{Holder, Known, Leases, Takeable, Taken};
 use super::pace::Pace;
 use super::place::Sequence;
 use super::queue::Queue;
-use super::reader::{From, Reader};
-use super::shards::{ANEW, Begin, DELETED, Shard, fault, forgettable, readable};
+use super::reader::Reader;
+use super::shards::{ANEW, DELETED, Shard, begins, fault, forgettable, is_outdated, readable};
 use super::{Reading, Settings};
 use crate::kinesis::amazon::{AmazonError, AmazonErrorKind};
 use crate::kinesis::decode::{Decoder, Range};
@@ -41,6 +41,8 @@ pub(super) struct Common {
     pub(super) reading: Reading,
     pub(super) hints: mpsc::UnboundedSender<Hint>,
     retention_hours: AtomicI64,
+    /// In milliseconds since 1970.
+    created: AtomicI64,
 }
 
 /// What a reader tells.
@@ -63,6 +65,9 @@ pub(super) struct Coordinator {
     held: HashMap<Lane, Option<AbortOnDropHandle<()>>>,
     giving: Option<(Lane, oneshot::Receiver<()>)>,
     shards: Vec<Shard>,
+    /// When each of the shards was not there yet, as far as that is known.
+    before: HashMap<Lane, Option<Timestamp>>,
+    listed: Option<Timestamp>,
     created: Option<Timestamp>,
     /// When the list of shards is too old, the leases are to be prolonged, the lanes are to be shared.
     list_at: Instant,
@@ -77,6 +82,12 @@ impl Common {
     /// How long the stream keeps records.
     pub(super) fn retention(&self) -> SignedDuration {
         SignedDuration::from_hours(self.retention_hours.load(Ordering::Relaxed))
+    }
+
+    /// When the stream was made.
+    pub(super) fn created(&self) -> Timestamp {
+        let created = self.created.load(Ordering::Relaxed);
+        Timestamp::from_millisecond(created).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -100,11 +111,14 @@ impl Coordinator {
                 reading,
                 hints: sender,
                 retention_hours: AtomicI64::new(24),
+                created: AtomicI64::new(0),
             }),
             hints,
             held: HashMap::new(),
             giving: None,
             shards: Vec::new(),
+            before: HashMap::new(),
+            listed: None,
             created: None,
             list_at: now,
             renew_at: now,
@@ -183,26 +197,33 @@ impl Coordinator {
 
     /// Takes, gives and starts to read what is this one's to read.
     async fn share(&mut self) -> Result<(), SourceError> {
-        if self.list_at <= Instant::now() {
-            self.list().await?;
-            self.list_at = Instant::now() + self.common.settings.refresh;
-        }
         let leases = self.common.leases.clone();
-        let known = leases.list().await.map_err(SourceError::Passing)?;
-        let known: HashMap<_, _> = known
-            .into_iter()
-            .map(|known| (known.lane.clone(), known))
-            .collect();
+        let mut known = self.known().await?;
+        // Whatever is known by now is in a list that is made now, unless it is gone.
+        let lists = self.list_at <= Instant::now() || is_outdated(&self.shards, &known);
+        if lists {
+            self.list().await?;
+        }
         let created = self.created.unwrap_or(Timestamp::MIN);
         if let Some((lane, detail)) = fault(&self.shards, &known, created) {
             let detail = detail.to_owned();
             return Err(SourceError::Broken { lane, detail });
         }
+        if lists {
+            let over = forgettable(&self.shards, &known);
+            if !over.is_empty() {
+                leases.forget(&over).await.map_err(SourceError::Passing)?;
+            }
+            if self.begin(&known).await? {
+                known = self.known().await?;
+            }
+            self.list_at = Instant::now() + self.common.settings.refresh;
+        }
         let shards = self.shards.clone();
-        let can_be_read = readable(&shards, &known, self.common.settings.start);
+        let can_be_read = readable(&shards, &known);
         let can_be_read: HashMap<_, _> = can_be_read
             .into_iter()
-            .map(|(shard, begin)| (&shard.lane, (shard, begin)))
+            .map(|shard| (&shard.lane, shard))
             .collect();
         let mut lanes: Vec<_> = can_be_read
             .keys()
@@ -225,8 +246,8 @@ impl Coordinator {
             // Another gateway ended it since.
             let (ended, taken): (Vec<_>, Vec<_>) = taken.into_iter().partition(|one| one.ended);
             for taken in taken {
-                if let Some((shard, begin)) = can_be_read.get(&taken.lane) {
-                    self.start(shard, *begin, taken);
+                if let Some(shard) = can_be_read.get(&taken.lane) {
+                    self.start(shard, taken);
                 }
             }
             let ended: Vec<_> = ended.into_iter().map(|one| one.lane).collect();
@@ -237,11 +258,50 @@ impl Coordinator {
         if let Some(lane) = give.filter(|_| self.giving.is_none()) {
             self.give(lane);
         }
-        let over = forgettable(&shards, &known);
-        if !over.is_empty() {
-            leases.forget(&over).await.map_err(SourceError::Passing)?;
-        }
         Ok(())
+    }
+
+    /// Every lane that is known.
+    async fn known(&self) -> Result<HashMap<Lane, Known>, SourceError> {
+        let known = self.common.leases.list().await;
+        let known = known.map_err(SourceError::Passing)?.into_iter();
+        Ok(known.map(|known| (known.lane.clone(), known)).collect())
+    }
+
+    /// Writes down where shards begin that nobody has seen before; whether there were any. The list is newer than `known`: nothing in it
+    /// is what another gateway has forgotten.
+    async fn begin(&self, known: &HashMap<Lane, Known>) -> Result<bool, SourceError> {
+        let before = |lane: &Lane| self.before.get(lane).copied().flatten();
+        let mut begins = begins(&self.shards, known, self.common.settings.start, before);
+        if begins.is_empty() {
+            return Ok(false);
+        }
+        let leases = &self.common.leases;
+        let mine = |lane: &&Lane| {
+            let known = known.get(*lane);
+            known.is_some_and(|known| known.holder == Holder::Me)
+        };
+        let (own, free): (Vec<&Lane>, Vec<_>) = begins.keys().partition(mine);
+        let mut taken = Vec::new();
+        for (lanes, which) in [(own, Takeable::Any), (free, Takeable::Free)] {
+            let lanes: Vec<_> = lanes.into_iter().cloned().collect();
+            if !lanes.is_empty() {
+                let some = leases.take(&lanes, which).await;
+                taken.extend(some.map_err(SourceError::Passing)?);
+            }
+        }
+        let lanes: Vec<_> = taken.iter().map(|taken| taken.lane.clone()).collect();
+        // What another gateway has written down since stays.
+        let new = taken
+            .into_iter()
+            .filter(|taken| !taken.ended && taken.progress.is_none());
+        let new = new.filter_map(|taken| begins.remove(&taken.lane).map(|note| (taken, note)));
+        let new: Vec<_> = new.collect();
+        if !new.is_empty() {
+            leases.begin(new).await.map_err(SourceError::Passing)?;
+        }
+        leases.release(&lanes).await.map_err(SourceError::Passing)?;
+        Ok(true)
     }
 
     /// Who holds a lane, as this process knows it.
@@ -255,7 +315,7 @@ impl Coordinator {
         }
     }
 
-    fn start(&mut self, shard: &Shard, begin: Begin, taken: Taken) {
+    fn start(&mut self, shard: &Shard, taken: Taken) {
         let lane = taken.lane;
         let reader = Reader {
             common: self.common.clone(),
@@ -263,10 +323,7 @@ impl Coordinator {
             term: taken.term,
             range: shard.range,
             ticket: self.common.queue.open(&lane),
-            start: match taken.progress {
-                Some(progress) => From::Progress(progress),
-                None => From::Anew(begin),
-            },
+            start: taken.progress.unwrap_or_default(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(reader.run()));
         self.held.insert(lane, Some(task));
@@ -319,9 +376,17 @@ impl Coordinator {
             return Err(self.broken(ANEW));
         }
         self.created = Some(described);
+        let now = Timestamp::now();
         for _ in 0..LISTS {
             match self.pages().await {
                 Ok(shards) => {
+                    let before = shards.iter().map(|shard| {
+                        let lane = shard.lane.clone();
+                        let before = self.before.get(&lane).copied().unwrap_or(self.listed);
+                        (lane, before)
+                    });
+                    self.before = before.collect();
+                    self.listed = Some(now.max(described));
                     self.shards = shards;
                     return Ok(());
                 }
@@ -355,9 +420,12 @@ impl Coordinator {
         let hours = i64::from(summary.retention_period_hours).max(1);
         self.common.retention_hours.store(hours, Ordering::Relaxed);
         let created = summary.stream_creation_timestamp.to_millis().ok();
-        created
+        let created = created
             .and_then(|created| Timestamp::from_millisecond(created).ok())
-            .ok_or_else(|| failed(AmazonErrorKind::Unreachable))
+            .ok_or_else(|| failed(AmazonErrorKind::Unreachable))?;
+        let milliseconds = created.as_millisecond();
+        self.common.created.store(milliseconds, Ordering::Relaxed);
+        Ok(created)
     }
 
     async fn pages(&self) -> Result<Vec<Shard>, AmazonError> {

@@ -18,16 +18,16 @@ const BYTES_A_SECOND: usize = 1 << 20;
 
 /// How far it is.
 pub(super) struct Cursor {
-    /// Where it began; none: at the oldest record.
-    pub(super) from: Option<Place>,
-    /// The record at which it is to go on was not seen yet.
+    /// Where it began.
+    pub(super) from: Place,
+    /// The record at which it is to go on was seen, or there is none.
     pub(super) is_proven: bool,
     /// The flow knows of the lane.
     pub(super) is_gained: bool,
     /// The last record that was fetched.
     pub(super) fetched: Option<Sequence>,
     /// The last record that was given, or where reading began, as the flow commits it.
-    pub(super) given: Option<(u64, Position)>,
+    pub(super) given: (u64, Position),
     /// The next record's ordinal.
     pub(super) ordinal: u64,
     /// All that arrived before was fetched.
@@ -41,20 +41,20 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Nothing is fetched yet. `note` is when to note that all is settled, for the first time.
-    pub(super) fn new(now: Instant, note: Timestamp) -> Self {
+    /// Nothing is fetched yet of a lane that is done up to there. `note` is when to note that all is settled, for the first time.
+    pub(super) fn new(from: Place, ordinal: u64, now: Instant, note: Timestamp) -> Self {
         Self {
-            from: None,
-            is_proven: true,
+            is_proven: from.sequence().is_none(),
             is_gained: false,
             fetched: None,
-            given: None,
-            ordinal: 0,
-            until: None,
+            given: (ordinal, from.position()),
+            ordinal: ordinal + 1,
+            until: from.settled.filter(|_| from.sequence().is_none()),
             behind: None,
             asked: now,
             note,
             pace: Pace::new(now),
+            from,
         }
     }
 
@@ -70,13 +70,13 @@ impl Cursor {
 }
 
 /// The next of the records that were fetched, unwrapped one by one as far as a batch goes, without those that are committed already:
-/// reading began at `from`.
+/// reading began there, where they are the first.
 pub(super) fn unwrapped(
     fetched: &mut IntoIter<aws_sdk_kinesis::types::Record>,
     lane: &Lane,
     decoder: &Decoder,
     range: Option<Range>,
-    from: Option<&Place>,
+    from: Option<&At>,
 ) -> Vec<Record> {
     let unwrap = |record: aws_sdk_kinesis::types::Record| {
         let arrived = record.approximate_arrival_timestamp;
@@ -94,7 +94,7 @@ pub(super) fn unwrapped(
         decoder.decode(record, range)
     };
     let is_new = |record: &Record| match (from, Place::of(&record.position)) {
-        (Some(from), Some(place)) => match (&from.at, &place.at) {
+        (Some(from), Some(place)) => match (from, &place.at) {
             (At::After(done, path), At::After(sequence, here)) => {
                 sequence != done || !path.is_empty() && here > path
             }

@@ -11,7 +11,7 @@ use crate::source::Term;
 /// The lanes of one stream as a store keeps them: who holds each under a lease, how far it is done, and whether all of it is.
 ///
 /// Called by one task of a source and, for [`Leases::list`] and [`Leases::note`], by its readers; not often: a few times in the time of a
-/// lease, and where a lane begins and ends. An error is a sentence for the log, without content of a record; nothing is known to
+/// lease, and where a lane is first seen, begins and ends. An error is a sentence for the log, without content of a record; nothing is known to
 /// have changed, and the call is made again.
 ///
 /// Whoever commits progress does so under the term in which the records were read: a lane that was taken since, by whomever, takes
@@ -58,6 +58,14 @@ pub trait Leases: Send + Sync {
     ///
     /// Unknown whether it was written.
     async fn note(&self, lane: &Lane, term: Term, note: Note) -> Result<bool, String>;
+
+    /// Writes down where lanes begin that were just taken, all at once or nothing; durable on return. False: nothing was written, for
+    /// some of them are somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// Unknown whether it was written.
+    async fn begin(&self, begins: Vec<(Taken, Note)>) -> Result<bool, String>;
 
     /// Forgets lanes that are done and whose shards are gone.
     ///

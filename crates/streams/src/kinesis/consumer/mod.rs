@@ -10,8 +10,11 @@
 //!   commits of it is refused.
 //! - Reading goes on after the committed progress, also in the middle of an aggregate. Where the record at which it is to go on has
 //!   been removed by the stream's retention, and others may have been with it, that is said ([`SourceError::Broken`]), never passed over.
+//!   How old records are proves nothing: whoever reads a stream from its oldest record on is always about to be overtaken.
+//! - Where a shard begins is written down when it is first listed. A shard that goes before it was read to its end is known by that.
 //! - Of what was fetched and is not taken there is a bounded number of bytes. Then nothing more is fetched.
 
+mod asking;
 mod balance;
 mod coordinator;
 mod cursor;
@@ -39,6 +42,7 @@ use crate::record::Lane;
 use crate::source::{Event, Source, SourceError};
 
 pub use leases::{Holder, Known, Leases, Note, Takeable, Taken};
+pub use place::whole;
 
 /// A stream as a source: at least once from what is committed, in order within a shard and for a key across its shards.
 ///

@@ -5,16 +5,43 @@
 //! SEQUENCE/N       after the part N of this record (an aggregate), and so on with deeper parts
 //! =SEQUENCE        with this record
 //! @MILLISECONDS    with the first record that arrived at this time
+//! ^                with the oldest record that is there
+//! $                behind the newest record that is there
 //! ```
 //!
-//! The first three may have `@MILLISECONDS` behind them: everything that arrived before that time was read and committed.
+//! The first three and `^` may have `@MILLISECONDS` behind them: everything that arrived before that time was read and committed, also
+//! where there was nothing. With the last two a lane is written down that nobody has begun to read.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::flow::Progress;
 use crate::record::Position;
+
+/// What of progress holds whatever the records were unwrapped to: whole records. One that is done in part comes again, and so does what
+/// was done beyond the prefix.
+#[must_use]
+pub fn whole(progress: Progress) -> Progress {
+    let last = progress.last.map(|(ordinal, position)| {
+        let whole = match Place::of(&position) {
+            Some(Place {
+                at: At::After(sequence, path),
+                settled,
+            }) if !path.is_empty() => {
+                let at = At::With(sequence);
+                Place { at, settled }.position()
+            }
+            _ => position,
+        };
+        (ordinal, whole)
+    });
+    Progress {
+        last,
+        beyond: Vec::new(),
+    }
+}
 
 /// A sequence number: decimal digits without a leading zero, more than fit in 128 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +64,10 @@ pub(super) enum At {
     With(Sequence),
     /// With the first record that arrived at [`Place::settled`].
     Time,
+    /// With the oldest record.
+    Oldest,
+    /// Behind the newest record.
+    Newest,
 }
 
 impl Sequence {
@@ -63,16 +94,22 @@ impl Place {
             }
             None => (&*text, None),
         };
-        let at = if at.is_empty() {
-            settled?;
-            At::Time
-        } else if let Some(sequence) = at.strip_prefix('=') {
-            At::With(Sequence::new(sequence)?)
-        } else {
-            let mut parts = at.split('/');
-            let sequence = Sequence::new(parts.next()?)?;
-            let path = parts.map(|part| part.parse().ok());
-            At::After(sequence, path.collect::<Option<_>>()?)
+        let at = match at {
+            "" => {
+                settled?;
+                At::Time
+            }
+            "^" => At::Oldest,
+            "$" if settled.is_none() => At::Newest,
+            at => match at.strip_prefix('=') {
+                Some(sequence) => At::With(Sequence::new(sequence)?),
+                None => {
+                    let mut parts = at.split('/');
+                    let sequence = Sequence::new(parts.next()?)?;
+                    let path = parts.map(|part| part.parse().ok());
+                    At::After(sequence, path.collect::<Option<_>>()?)
+                }
+            },
         };
         Some(Self { at, settled })
     }
@@ -82,6 +119,22 @@ impl Place {
         Self {
             at: At::Time,
             settled: Some(time),
+        }
+    }
+
+    /// The first place of a shard that is read whole. Before the time, where there is one, nothing had arrived in it.
+    pub(super) const fn oldest(before: Option<Timestamp>) -> Self {
+        Self {
+            at: At::Oldest,
+            settled: before,
+        }
+    }
+
+    /// The first place of a shard of which only what is new is read.
+    pub(super) const fn newest() -> Self {
+        Self {
+            at: At::Newest,
+            settled: None,
         }
     }
 
@@ -101,7 +154,15 @@ impl Place {
     pub(super) const fn sequence(&self) -> Option<&Sequence> {
         match &self.at {
             At::After(sequence, _) | At::With(sequence) => Some(sequence),
-            At::Time => None,
+            At::Time | At::Oldest | At::Newest => None,
+        }
+    }
+
+    /// The sequence number, where there is one.
+    pub(super) fn into_sequence(self) -> Option<Sequence> {
+        match self.at {
+            At::After(sequence, _) | At::With(sequence) => Some(sequence),
+            At::Time | At::Oldest | At::Newest => None,
         }
     }
 }
@@ -117,6 +178,8 @@ impl fmt::Display for Place {
             }
             At::With(sequence) => write!(f, "={}", sequence.0)?,
             At::Time => {}
+            At::Oldest => f.write_str("^")?,
+            At::Newest => f.write_str("$")?,
         }
         match self.settled {
             Some(time) => write!(f, "@{}", time.as_millisecond()),
@@ -153,12 +216,39 @@ mod tests {
             "@1790000000123",
             "7/0@1790000000123",
             "=7@1790000000123",
+            "^",
+            "^@1790000000123",
+            "$",
         ] {
             let place = Place::of(&Position::new(text)).unwrap();
             assert_eq!(place.to_string(), text);
         }
-        for text in ["", "@", "=", "a", "7/", "7/a", "=7/1", "7@", "7@x", "-7"] {
+        for text in [
+            "", "@", "=", "a", "7/", "7/a", "=7/1", "7@", "7@x", "-7", "^7", "$@7",
+        ] {
             assert_eq!(Place::of(&Position::new(text)), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_done_in_part_is_not_done_where_its_parts_are_others() {
+        for (done, expected) in [
+            ("7/3", "=7"),
+            ("7/3/1@1790000000123", "=7@1790000000123"),
+            ("7", "7"),
+            ("=7", "=7"),
+            ("^", "^"),
+            ("@1790000000123", "@1790000000123"),
+        ] {
+            let progress = Progress {
+                last: Some((12, Position::new(done))),
+                beyond: vec![(14, 19)],
+            };
+            let expected = Progress {
+                last: Some((12, Position::new(expected))),
+                beyond: Vec::new(),
+            };
+            assert_eq!(whole(progress), expected, "{done}");
         }
     }
 

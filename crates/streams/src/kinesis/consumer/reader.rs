@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record as Fetched, ShardIteratorType};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,9 +15,8 @@ use super::leases::Note;
 use super::pace::Pace;
 use super::place::{At, Place, Sequence};
 use super::queue::Ticket;
-use super::shards::{ANEW, Begin, OVERTAKEN};
+use super::shards::{ANEW, OVERTAKEN};
 use crate::flow::Progress;
-use crate::kinesis::amazon::{AmazonError, AmazonErrorKind};
 use crate::kinesis::decode::Range;
 use crate::kinesis::room::Taken;
 use crate::record::{Lane, Position, Record};
@@ -34,7 +32,7 @@ const LARGE: usize = 256 << 10;
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// Trouble is told when it has come so often in a row, and so often again.
-const TOLD_AT: u32 = 4;
+pub(super) const TOLD_AT: u32 = 4;
 
 /// Reads one shard.
 pub(super) struct Reader {
@@ -43,19 +41,12 @@ pub(super) struct Reader {
     pub(super) term: Term,
     pub(super) range: Option<Range>,
     pub(super) ticket: Ticket,
-    pub(super) start: From,
-}
-
-/// Where it begins.
-pub(super) enum From {
-    /// After what is committed.
-    Progress(Progress),
-    /// Nothing was ever noted.
-    Anew(Begin),
+    /// How far it is done, or where it begins.
+    pub(super) start: Progress,
 }
 
 /// Why it ends before its shard does.
-enum Stop {
+pub(super) enum Stop {
     Fault(SourceError),
     Lost,
 }
@@ -72,10 +63,10 @@ impl Reader {
 
     async fn read(&self) -> Result<(), Stop> {
         let mut cursor = self.cursor()?;
-        let mut next = match self.start {
-            From::Anew(Begin::Newest) => Some(self.begin_newest(&mut cursor).await?),
-            _ => None,
-        };
+        let mut next = None;
+        if cursor.from.at == At::Newest {
+            next = Some(self.begin_newest(&mut cursor).await?);
+        }
         loop {
             sleep_until(cursor.pace.next()).await;
             let iterator = match next.take() {
@@ -90,10 +81,7 @@ impl Reader {
             };
             let room = self.common.queue.room(cursor.expected()).await;
             let (begun, time) = (Instant::now(), Timestamp::now());
-            let attempted = self.attempted("GetRecords");
-            let call = self.common.client.get_records();
-            let call = call.shard_iterator(&iterator).limit(MOST_RECORDS);
-            match call.send().await {
+            match self.page(&iterator, MOST_RECORDS).await {
                 Ok(page) => {
                     let more = self.took(&mut cursor, page, begun, time, room).await?;
                     if more.is_none() {
@@ -102,11 +90,7 @@ impl Reader {
                     next = more;
                 }
                 Err(error) => {
-                    let error = AmazonError::of(attempted, &error);
-                    if !matches!(
-                        error.kind,
-                        AmazonErrorKind::Expired | AmazonErrorKind::Argument
-                    ) {
+                    if !error.is_of_iterator() {
                         next = Some(iterator);
                     }
                     self.failed(&mut cursor, &error, false)?;
@@ -116,20 +100,20 @@ impl Reader {
     }
 
     fn cursor(&self) -> Result<Cursor, Stop> {
-        let note = Timestamp::now() + self.common.retention() / 8;
-        let mut cursor = Cursor::new(Instant::now(), note);
-        if let From::Progress(progress) = &self.start {
-            if let Some((ordinal, position)) = &progress.last {
-                let place = Place::of(position).ok_or_else(|| self.broken(ANEW))?;
-                cursor.is_proven = place.sequence().is_none();
-                if place.at == At::Time {
-                    cursor.until = place.settled;
-                }
-                cursor.ordinal = ordinal + 1;
-                cursor.from = Some(place);
-            }
-            cursor.given = progress.last.clone();
-            self.gained(&mut cursor, progress.clone());
+        let (ordinal, place) = match &self.start.last {
+            Some((ordinal, position)) => (*ordinal, Place::of(position)),
+            None => (0, Some(Place::oldest(None))),
+        };
+        let place = place.ok_or_else(|| self.broken(ANEW))?;
+        let now = Timestamp::now();
+        // Of a shard that is empty when it is first read it is noted at once until when it was.
+        let note = match (&place.at, place.settled) {
+            (At::Oldest, None) => now,
+            _ => now + self.common.retention() / 8,
+        };
+        let mut cursor = Cursor::new(place, ordinal, Instant::now(), note);
+        if cursor.from.sequence().is_some() {
+            self.gained(&mut cursor, self.start.clone());
         }
         Ok(cursor)
     }
@@ -138,7 +122,7 @@ impl Reader {
     async fn begin_newest(&self, cursor: &mut Cursor) -> Result<String, Stop> {
         loop {
             sleep_until(cursor.pace.next()).await;
-            let now = Timestamp::now();
+            let now = Timestamp::now().max(self.common.created());
             let iterator = match self.of_type(ShardIteratorType::Latest, None, None).await {
                 Ok(iterator) => iterator,
                 Err(error) => {
@@ -151,62 +135,10 @@ impl Reader {
                 last: Some((0, place.position())),
                 beyond: Vec::new(),
             };
-            self.note(Note::Progress(begun.clone())).await?;
-            cursor.from = Some(place);
-            cursor.until = Some(now);
-            cursor.ordinal = 1;
-            cursor.given = begun.last.clone();
-            self.gained(cursor, begun);
+            self.note(Note::Progress(begun)).await?;
+            *cursor = Cursor::new(place, 0, Instant::now(), cursor.note);
             return Ok(iterator);
         }
-    }
-
-    /// An iterator behind the last record that was fetched, or where reading began.
-    async fn iterator(&self, cursor: &Cursor) -> Result<String, AmazonError> {
-        if let Some(fetched) = &cursor.fetched {
-            let after = ShardIteratorType::AfterSequenceNumber;
-            return self.of_type(after, Some(fetched), None).await;
-        }
-        let Some(place) = &cursor.from else {
-            return self
-                .of_type(ShardIteratorType::TrimHorizon, None, None)
-                .await;
-        };
-        match place.sequence() {
-            // With the record, not after it: so it shows whether retention has removed it, and others after it.
-            Some(sequence) => {
-                let at = ShardIteratorType::AtSequenceNumber;
-                self.of_type(at, Some(sequence), None).await
-            }
-            None => {
-                let at = ShardIteratorType::AtTimestamp;
-                self.of_type(at, None, place.settled).await
-            }
-        }
-    }
-
-    async fn of_type(
-        &self,
-        kind: ShardIteratorType,
-        sequence: Option<&Sequence>,
-        time: Option<Timestamp>,
-    ) -> Result<String, AmazonError> {
-        let attempted = self.attempted("GetShardIterator");
-        let call = self.common.client.get_shard_iterator();
-        let answer = call
-            .stream_name(&self.common.settings.stream)
-            .shard_id(self.lane.as_str())
-            .shard_iterator_type(kind)
-            .set_starting_sequence_number(sequence.map(|it| it.as_str().to_owned()))
-            .set_timestamp(time.map(|time| DateTime::from_millis(time.as_millisecond())))
-            .send()
-            .await
-            .map_err(|error| AmazonError::of(&attempted, &error))?;
-        answer.shard_iterator.ok_or(AmazonError {
-            kind: AmazonErrorKind::Unreachable,
-            attempted,
-            code: None,
-        })
     }
 
     /// Gives an answer's records on. Gives the next iterator; none at the shard's end.
@@ -218,16 +150,9 @@ impl Reader {
         time: Timestamp,
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<Option<String>, Stop> {
-        if cursor.until.is_some_and(|until| self.is_over(until, time)) {
-            return Err(self.broken(OVERTAKEN));
-        }
         let behind = page.millis_behind_latest.map(|it| it.max(0).unsigned_abs());
         let behind = behind.map(Duration::from_millis);
         let at_tip = behind == Some(Duration::ZERO);
-        let first = page.records.first();
-        if !cursor.is_proven && (first.is_some() || at_tip || page.next_shard_iterator.is_none()) {
-            self.prove(cursor, first.map(Fetched::sequence_number), time)?;
-        }
         let bytes = page.records.iter().map(|record| record.data.as_ref().len());
         let bytes: usize = bytes.sum();
         let rests = page.records.is_empty() && at_tip;
@@ -239,6 +164,16 @@ impl Reader {
         cursor.pace.gave(begun, bytes, rest);
         cursor.asked = begun;
         cursor.behind = behind;
+        let first = page.records.first();
+        if cursor.is_proven {
+            let now = Timestamp::now();
+            let is_old = cursor.until.is_some_and(|until| self.is_over(until, now));
+            if is_old && !self.is_whole(cursor).await? {
+                return Err(self.broken(OVERTAKEN));
+            }
+        } else if first.is_some() || at_tip || page.next_shard_iterator.is_none() {
+            self.prove(cursor, first.map(Fetched::sequence_number), time)?;
+        }
         if let Some(by) = behind {
             cursor.until = Some(time - SignedDuration::try_from(by).unwrap_or_default());
             self.common.reading.is_behind(&self.lane, Some(by));
@@ -262,9 +197,7 @@ impl Reader {
     /// The first answer shows whether the record is there at which reading goes on. Where it is gone, so may others be, unless it was
     /// noted that there were none.
     fn prove(&self, cursor: &mut Cursor, first: Option<&str>, time: Timestamp) -> Result<(), Stop> {
-        let Some(place) = &cursor.from else {
-            return Ok(());
-        };
+        let place = &cursor.from;
         let is_there = first.and_then(Sequence::new).as_ref() == place.sequence();
         let was_settled = place
             .settled
@@ -276,6 +209,16 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether an answer misses nothing behind what was fetched before, which was about to be removed: how old it is tells nothing. Where
+    /// the last record of before is still there, so was all that came after it.
+    async fn is_whole(&self, cursor: &mut Cursor) -> Result<bool, Stop> {
+        match cursor.fetched.clone() {
+            Some(last) => self.is_there(cursor, &last).await,
+            // Nothing was read yet. Unless it was noted from when on everything is to be, reading begins with what is there.
+            None => Ok(cursor.from.settled.is_none()),
+        }
+    }
+
     /// Gives the records of an answer on that are not committed already: as they are unwrapped one by one, and there is room for them.
     async fn unwrap(
         &self,
@@ -283,17 +226,12 @@ impl Reader {
         fetched: Vec<Fetched>,
         bytes: usize,
     ) -> Result<(), Stop> {
-        if let Some(first) = fetched.first().filter(|_| cursor.given.is_none()) {
-            // From the oldest record on: which one that was is known from here on, and committed with whatever is first.
-            let first = Sequence::new(first.sequence_number()).ok_or_else(|| self.odd())?;
-            cursor.given = Some((0, Place::with(first).position()));
-            cursor.ordinal = 1;
-        }
         let last = fetched.last().map(Fetched::sequence_number);
         let last = last.map(|last| Sequence::new(last).ok_or_else(|| self.odd()));
         let last = last.transpose()?;
         let range = self.range;
-        let from = cursor.from.clone().filter(|_| cursor.fetched.is_none());
+        let is_first = cursor.fetched.is_none();
+        let from = is_first.then(|| cursor.from.at.clone());
         let mut fetched = fetched.into_iter();
         while !fetched.as_slice().is_empty() {
             let room = self.common.queue.room_to_unwrap().await;
@@ -317,9 +255,16 @@ impl Reader {
     }
 
     fn give(&self, cursor: &mut Cursor, mut records: Vec<Record>, room: Taken) {
+        let Some(first) = records.first() else {
+            return;
+        };
         if !cursor.is_gained {
+            // Which record is the first is known from here on, and committed with whatever is done first: ordinals count from it.
+            if let Some(first) = Place::of(&first.position).and_then(Place::into_sequence) {
+                cursor.given.1 = Place::with(first).position();
+            }
             let begun = Progress {
-                last: cursor.given.clone(),
+                last: Some(cursor.given.clone()),
                 beyond: Vec::new(),
             };
             self.gained(cursor, begun);
@@ -329,10 +274,10 @@ impl Reader {
             cursor.ordinal += 1;
         }
         if let Some(last) = records.last() {
-            cursor.given = Some((last.ordinal, last.position.clone()));
-            let queue = &self.common.queue;
-            queue.records(self.ticket, &self.lane, records, room);
+            cursor.given = (last.ordinal, last.position.clone());
         }
+        let queue = &self.common.queue;
+        queue.records(self.ticket, &self.lane, records, room);
     }
 
     fn gained(&self, cursor: &mut Cursor, progress: Progress) {
@@ -349,7 +294,8 @@ impl Reader {
     /// Notes now and then that there is nothing that is not committed: when retention then removes the last record that was read, it is
     /// known that nothing was missed. Nothing is given meanwhile, so no commit comes in between.
     async fn settle(&self, cursor: &mut Cursor, now: Timestamp) -> Result<(), Stop> {
-        let (Some(until), Some((ordinal, position))) = (cursor.until, &cursor.given) else {
+        let (ordinal, position) = &cursor.given;
+        let Some(until) = cursor.until else {
             return Ok(());
         };
         if now < cursor.note {
@@ -372,7 +318,8 @@ impl Reader {
             return Ok(());
         };
         let place = Place {
-            settled: Some(until),
+            // Clocks differ: whatever this one says, there was nothing before the stream.
+            settled: Some(until.max(self.common.created())),
             ..place
         };
         let progress = Progress {
@@ -381,6 +328,9 @@ impl Reader {
         };
         self.note(Note::Progress(progress)).await?;
         cursor.note = now + self.common.retention() / 8;
+        if cursor.fetched.is_none() {
+            cursor.from.settled = place.settled;
+        }
         Ok(())
     }
 
@@ -420,51 +370,12 @@ impl Reader {
         }
     }
 
-    /// What follows from a failed call: another try after a wait, or the end.
-    fn failed(
-        &self,
-        cursor: &mut Cursor,
-        error: &AmazonError,
-        is_iterator: bool,
-    ) -> Result<(), Stop> {
-        let failures = cursor.pace.failed(Instant::now(), fastrand::f64());
-        match error.kind {
-            AmazonErrorKind::Refused | AmazonErrorKind::Key => {
-                return Err(Stop::Fault(SourceError::Lasting(error.to_string())));
-            }
-            // A number that is none of this shard's.
-            AmazonErrorKind::Argument
-                if is_iterator
-                    && (cursor.fetched.is_some()
-                        || cursor
-                            .from
-                            .as_ref()
-                            .is_some_and(|it| it.sequence().is_some())) =>
-            {
-                return Err(self.broken(ANEW));
-            }
-            // The list of shards will tell what is gone: the shard, or the stream.
-            AmazonErrorKind::Absent => self.hint(Hint::Absent),
-            _ => {}
-        }
-        if failures.is_multiple_of(TOLD_AT) {
-            let fault = SourceError::Passing(error.to_string());
-            self.common.queue.fault(fault);
-        }
-        Ok(())
-    }
-
     /// Whether what arrived at a time may have been removed by now.
     fn is_over(&self, arrived: Timestamp, now: Timestamp) -> bool {
         now.duration_since(arrived) > self.common.retention() - MARGIN
     }
 
-    fn attempted(&self, operation: &str) -> String {
-        let stream = &self.common.settings.stream;
-        format!("{operation} on {} of the stream {stream}", self.lane)
-    }
-
-    fn broken(&self, detail: &str) -> Stop {
+    pub(super) fn broken(&self, detail: &str) -> Stop {
         Stop::Fault(SourceError::Broken {
             lane: self.lane.clone(),
             detail: detail.to_owned(),
@@ -475,7 +386,7 @@ impl Reader {
         self.broken("a record's sequence number is no number: what answers is no Kinesis")
     }
 
-    fn hint(&self, hint: Hint) {
+    pub(super) fn hint(&self, hint: Hint) {
         let _ = self.common.hints.send(hint);
     }
 }

@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::Start;
-use super::leases::Known;
-use super::place::{At, Place, Sequence};
+use super::leases::{Known, Note};
+use super::place::{Place, Sequence};
+use crate::flow::Progress;
 use crate::kinesis::decode::Range;
 use crate::record::Lane;
 
@@ -24,45 +25,62 @@ pub(super) struct Shard {
     pub(super) closed: bool,
 }
 
-/// Where a shard that was never read begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
-    Oldest,
-    Newest,
-}
-
-/// The shards that can be read now, each with where it begins if nothing of it was ever read.
+/// Where the shards begin of which nothing was written down yet. It is written down when they are first listed, long before some of them
+/// can be read: so it is known of each of them that it was there, and is told when it goes unread.
 ///
-/// A shard is read when all of its parents are read to their ends, or are gone. With [`Start::Latest`] a shard that was there before the
-/// stream was read at all begins behind its newest record, or is passed over where it is closed; what was split off later is read whole.
-pub(super) fn readable<'s>(
-    shards: &'s [Shard],
+/// The first time of all, [`Start::Latest`] begins behind the newest records and passes closed shards over. Everything that is listed later
+/// was split off since, and is read whole. `before` gives the time at which a shard was not there yet, as far as that is known.
+pub(super) fn begins(
+    shards: &[Shard],
     known: &HashMap<Lane, Known>,
     start: Start,
-) -> Vec<(&'s Shard, Begin)> {
-    let there: HashSet<_> = shards.iter().map(|shard| &shard.lane).collect();
-    let descends = |shard: &Shard| shard.parents.iter().any(|lane| known.contains_key(lane));
-    let begin = |shard: &Shard| match start {
-        Start::Latest if !descends(shard) => Begin::Newest,
-        _ => Begin::Oldest,
-    };
-    let passed: HashSet<_> = shards
+    before: impl Fn(&Lane) -> Option<Timestamp>,
+) -> HashMap<Lane, Note> {
+    let is_first = !known.values().any(is_begun);
+    let unknown = shards
         .iter()
-        .filter(|shard| shard.closed && begin(shard) == Begin::Newest)
-        .map(|shard| &shard.lane)
-        .filter(|lane| !known.contains_key(*lane))
-        .collect();
-    let is_done = |lane: &Lane| known.get(lane).is_some_and(|known| known.ended);
-    let can_be_read = |shard: &&Shard| {
-        let after =
-            |parent: &Lane| !there.contains(parent) || is_done(parent) || passed.contains(parent);
-        !is_done(&shard.lane) && !passed.contains(&shard.lane) && shard.parents.iter().all(after)
-    };
-    let readable = shards.iter().filter(can_be_read);
-    readable.map(|shard| (shard, begin(shard))).collect()
+        .filter(|shard| !known.get(&shard.lane).is_some_and(is_begun));
+    let begins = unknown.map(|shard| {
+        let place = match start {
+            Start::Latest if is_first && shard.closed => None,
+            Start::Latest if is_first => Some(Place::newest()),
+            _ => Some(Place::oldest(before(&shard.lane))),
+        };
+        let note = place.map_or(Note::Ended, |place| {
+            Note::Progress(Progress {
+                last: Some((0, place.position())),
+                beyond: Vec::new(),
+            })
+        });
+        (shard.lane.clone(), note)
+    });
+    begins.collect()
 }
 
-/// What is wrong with a stream, told from what was kept of it: the lane, and a sentence.
+/// The shards that can be read now: those of which it is written down where they begin, and all of whose parents are read to their ends,
+/// or are gone.
+pub(super) fn readable<'s>(shards: &'s [Shard], known: &HashMap<Lane, Known>) -> Vec<&'s Shard> {
+    let there: HashSet<_> = shards.iter().map(|shard| &shard.lane).collect();
+    let is_done = |lane: &Lane| known.get(lane).is_some_and(|known| known.ended);
+    let can_be_read = |shard: &&Shard| {
+        let after = |parent: &Lane| !there.contains(parent) || is_done(parent);
+        let is_open = known
+            .get(&shard.lane)
+            .is_some_and(|known| is_begun(known) && !known.ended);
+        is_open && shard.parents.iter().all(after)
+    };
+    shards.iter().filter(can_be_read).collect()
+}
+
+/// Whether there are lanes that are not done and whose shards are not in the list: it is older than they are, or they are gone.
+pub(super) fn is_outdated(shards: &[Shard], known: &HashMap<Lane, Known>) -> bool {
+    let there: HashSet<_> = shards.iter().map(|shard| &shard.lane).collect();
+    let mut open = known.values().filter(|known| !known.ended);
+    open.any(|known| !there.contains(&known.lane))
+}
+
+/// What is wrong with a stream, told from what was kept of it: the lane, and a sentence. `known` was looked at before the shards were
+/// listed.
 pub(super) fn fault(
     shards: &[Shard],
     known: &HashMap<Lane, Known>,
@@ -74,7 +92,6 @@ pub(super) fn fault(
         let last = progress.and_then(|progress| progress.last.as_ref());
         let shard = by_lane.get(&known.lane);
         let found = match (last.map(|(_, at)| Place::of(at)), shard) {
-            (None, None) => None,
             (_, None) => (!known.ended).then_some(OVERTAKEN),
             (Some(None), Some(_)) => Some("the progress that is kept is no place in a shard"),
             (_, Some(shard)) if known.ended && !shard.closed => Some(ANEW),
@@ -83,7 +100,8 @@ pub(super) fn fault(
                     (Some(sequence), Some(first)) => sequence < first,
                     _ => false,
                 };
-                let older = place.at == At::Time && place.settled.is_some_and(|it| it < created);
+                let is_time = place.sequence().is_none();
+                let older = is_time && place.settled.is_some_and(|it| it < created);
                 (before || older).then_some(ANEW)
             }
             (None, Some(_)) => None,
@@ -100,31 +118,25 @@ pub(super) const ANEW: &str = "the stream was deleted and made anew under its ol
 pub(super) const DELETED: &str =
     "the stream is not there any more: it was deleted, or its name or region has changed";
 
-/// What need not be kept any more: lanes that are done, whose shards are gone, and whose children were begun, so that nobody asks for
-/// their parents.
+/// What need not be kept any more: lanes that are done and whose shards are gone. `known` was looked at before the shards were listed.
 pub(super) fn forgettable(shards: &[Shard], known: &HashMap<Lane, Known>) -> Vec<Lane> {
     let there: HashSet<_> = shards.iter().map(|shard| &shard.lane).collect();
-    let is_begun = |shard: &Shard| {
-        let known = known.get(&shard.lane);
-        known.is_some_and(|known| known.ended || known.progress.is_some())
-    };
-    let wanted: HashSet<_> = shards
-        .iter()
-        .filter(|shard| !is_begun(shard))
-        .flat_map(|shard| &shard.parents)
-        .collect();
     let over = known
         .values()
-        .filter(|known| known.ended)
-        .map(|known| &known.lane)
-        .filter(|lane| !there.contains(lane) && !wanted.contains(lane));
-    over.cloned().collect()
+        .filter(|known| known.ended && !there.contains(&known.lane));
+    over.map(|known| known.lane.clone()).collect()
+}
+
+/// Whether it is written down where a lane begins, or how far it is.
+fn is_begun(known: &Known) -> bool {
+    known.ended || known.progress.is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::flow::Progress;
     use crate::kinesis::consumer::leases::Holder;
     use crate::record::Position;
 
@@ -166,6 +178,42 @@ mod tests {
         ]
     }
 
+    /// What is known when the shards were listed for the first time, and what was read since is done.
+    fn begun(shards: &[Shard], start: Start, done: &[&str]) -> HashMap<Lane, Known> {
+        let begins = begins(shards, &HashMap::new(), start, |_| None);
+        let known = begins.into_iter().map(|(lane, note)| {
+            let (progress, ended) = match note {
+                Note::Progress(progress) => (Some(progress), done.contains(&lane.as_str())),
+                Note::Ended => (None, true),
+            };
+            let known = Known {
+                lane: lane.clone(),
+                holder: Holder::Nobody,
+                progress,
+                ended,
+            };
+            (lane, known)
+        });
+        known.collect()
+    }
+
+    fn names(shards: &[&Shard]) -> Vec<String> {
+        let names = shards.iter().map(|shard| shard.lane.to_string());
+        names.collect()
+    }
+
+    /// Where the lanes begin, by name; `-` is nowhere.
+    fn texts(begins: HashMap<Lane, Note>) -> BTreeMap<String, String> {
+        let texts = begins.into_iter().map(|(lane, note)| {
+            let text = match note {
+                Note::Progress(progress) => progress.last.unwrap().1.to_string(),
+                Note::Ended => "-".to_owned(),
+            };
+            (lane.to_string(), text)
+        });
+        texts.collect()
+    }
+
     #[test]
     fn a_child_is_read_when_all_of_its_parents_are_read() {
         for (done, expected) in [
@@ -175,41 +223,62 @@ mod tests {
             (&["a", "c"], &["b", "d"]),
             (&["a", "c", "d"], &["b", "e"]),
         ] {
-            let done: Vec<_> = done.iter().map(|name| (*name, Some("200"), true)).collect();
             let shards = family();
-            let readable = readable(&shards, &known(&done), Start::Earliest);
-            let names: Vec<_> = readable.iter().map(|(it, _)| it.lane.as_str()).collect();
-            assert_eq!(names, expected, "{done:?}");
-            assert!(readable.iter().all(|(_, begin)| *begin == Begin::Oldest));
+            let known = begun(&shards, Start::Earliest, done);
+            assert_eq!(names(&readable(&shards, &known)), expected, "{done:?}");
         }
     }
 
     #[test]
     fn a_parent_that_retention_has_removed_counts_as_read() {
         let shards = &family()[1..3];
-        let readable = readable(shards, &HashMap::new(), Start::Earliest);
-        assert_eq!(readable.len(), 2);
+        let known = begun(shards, Start::Earliest, &[]);
+        assert_eq!(readable(shards, &known).len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_read_before_it_is_written_down_where_it_begins() {
+        let known = known(&[("a", None, false)]);
+        assert!(readable(&family(), &known).is_empty());
+        assert!(begins(&family(), &known, Start::Earliest, |_| None).contains_key(&Lane::new("a")));
     }
 
     #[test]
     fn from_the_latest_only_open_shards_are_read_and_later_ones_whole() {
         let shards = family();
-        let first = readable(&shards, &HashMap::new(), Start::Latest);
-        let names: Vec<_> = first
-            .iter()
-            .map(|(it, at)| (it.lane.as_str(), *at))
-            .collect();
-        assert_eq!(names, [("b", Begin::Newest), ("e", Begin::Newest)]);
-        let mut shards = vec![shard("b", &["a"], true), shard("e", &["c", "d"], false)];
-        shards.push(shard("g", &["b"], true));
-        shards.push(shard("h", &["g"], false));
-        let kept = [("b", Some("@5"), true), ("e", Some("@5"), false)];
-        let later = readable(&shards, &known(&kept), Start::Latest);
-        let names: Vec<_> = later
-            .iter()
-            .map(|(it, at)| (it.lane.as_str(), *at))
-            .collect();
-        assert_eq!(names, [("e", Begin::Newest), ("g", Begin::Oldest)]);
+        let first = begins(&shards, &HashMap::new(), Start::Latest, |_| None);
+        let expected = [("a", "-"), ("b", "$"), ("c", "-"), ("d", "-"), ("e", "$")];
+        let expected = expected.map(|(lane, at)| (lane.to_owned(), at.to_owned()));
+        assert_eq!(texts(first), expected.into());
+        let known = begun(&shards, Start::Latest, &[]);
+        assert_eq!(names(&readable(&shards, &known)), ["b", "e"]);
+        // What is listed later is read whole, whether it is closed already or not.
+        let mut later = shards;
+        later[1].closed = true;
+        later.push(shard("g", &["b"], true));
+        later.push(shard("h", &["g"], false));
+        let time = Timestamp::from_millisecond(1500).unwrap();
+        let before = |lane: &Lane| (lane.as_str() == "h").then_some(time);
+        let begins = begins(&later, &known, Start::Latest, before);
+        let expected = [("g", "^"), ("h", "^@1500")];
+        let expected = expected.map(|(lane, at)| (lane.to_owned(), at.to_owned()));
+        assert_eq!(texts(begins), expected.into());
+    }
+
+    #[test]
+    fn a_list_is_outdated_where_it_lacks_what_others_have_begun() {
+        for (kept, expected) in [
+            (("a", None, false), false),
+            (("new", None, false), true),
+            (("new", Some("150"), false), true),
+            (("gone", Some("150"), true), false),
+        ] {
+            assert_eq!(
+                is_outdated(&family(), &known(&[kept])),
+                expected,
+                "{kept:?}"
+            );
+        }
     }
 
     #[test]
@@ -221,12 +290,16 @@ mod tests {
             (("b", Some("@1500"), false), None),
             (("b", None, false), None),
             (("gone", Some("150"), true), None),
-            (("gone", None, false), None),
+            (("gone", None, false), Some(OVERTAKEN)),
+            (("gone", Some("^"), false), Some(OVERTAKEN)),
             (("gone", Some("150"), false), Some(OVERTAKEN)),
             (("b", Some("150"), true), Some(ANEW)),
             (("b", Some("99"), false), Some(ANEW)),
             (("b", Some("=99"), false), Some(ANEW)),
             (("b", Some("@500"), false), Some(ANEW)),
+            (("b", Some("^@500"), false), Some(ANEW)),
+            (("b", Some("^@1500"), false), None),
+            (("b", Some("$"), false), None),
         ] {
             let found = fault(&family(), &known(&[kept]), created);
             assert_eq!(found.map(|(_, detail)| detail), expected, "{kept:?}");
@@ -234,18 +307,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_forgotten_when_its_children_are_begun() {
-        let shards = [shard("b", &["a"], false), shard("c", &["a"], false)];
-        let both = |c| {
-            [
-                ("a", Some("1"), true),
-                ("b", Some("2"), false),
-                ("c", c, false),
-            ]
-        };
-        assert!(forgettable(&shards, &known(&both(None))).is_empty());
-        let begun = known(&both(Some("3")));
-        assert_eq!(forgettable(&shards, &begun), [Lane::new("a")]);
-        assert!(forgettable(&family(), &begun).is_empty());
+    fn what_is_done_and_gone_is_forgotten() {
+        let known = known(&[
+            ("a", Some("1"), true),
+            ("b", Some("2"), true),
+            ("x", None, true),
+            ("y", Some("3"), false),
+        ]);
+        let mut over = forgettable(&family(), &known);
+        over.sort_unstable();
+        assert_eq!(over, [Lane::new("x")]);
+        let mut over = forgettable(&family()[2..], &known);
+        over.sort_unstable();
+        assert_eq!(over, [Lane::new("a"), Lane::new("b"), Lane::new("x")]);
     }
 }

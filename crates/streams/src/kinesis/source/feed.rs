@@ -31,6 +31,10 @@ pub(super) struct Feed {
     stream: Option<Uuid>,
     /// Whether there was one since the task began.
     had_one: bool,
+    /// Where shards ended when they were first looked at, until it is kept where they begin.
+    ends: BTreeMap<(Uuid, u32), u64>,
+    /// Shards of which it is kept where they begin.
+    kept: BTreeSet<u32>,
     /// Shards that are being read.
     begun: BTreeMap<u32, Lane>,
     /// Shards of which all is done.
@@ -57,6 +61,8 @@ impl Feed {
             lags,
             stream: None,
             had_one: false,
+            ends: BTreeMap::new(),
+            kept: BTreeSet::new(),
             begun: BTreeMap::new(),
             ended: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -117,6 +123,7 @@ impl Feed {
         if self.stream.is_none() {
             self.meet(stream).await?;
         }
+        self.keep_begins(stream, false).await?;
         self.begin(stream).await
     }
 
@@ -124,6 +131,7 @@ impl Feed {
     async fn lose(&mut self, id: Uuid) {
         self.tasks.shutdown().await;
         self.stream = None;
+        self.kept.clear();
         self.ended.clear();
         self.gone.clear();
         let lanes: Vec<_> = std::mem::take(&mut self.begun).into_values().collect();
@@ -138,21 +146,28 @@ impl Feed {
     /// Finds out what is known of a stream.
     async fn meet(&mut self, stream: &StreamEntry) -> Result<(), String> {
         let known = self.keeper.known().await?;
-        let first_time = known.is_empty() && !self.had_one;
-        let (mut ended, mut gone, mut over) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        // A lane that was taken says nothing yet: it may have failed to keep where it begins.
+        let is_first = !self.had_one && !known.iter().any(|known| known.begun || known.ended);
+        let mut over = Vec::new();
+        self.kept.clear();
+        self.ended.clear();
+        self.gone.clear();
         for known in known {
             match shard_of(&known.lane) {
                 Some((id, number)) if id == stream.id => {
-                    let there = stream.shard(number).is_some();
-                    match (known.ended, there) {
+                    let is_there = stream.shard(number).is_some();
+                    if is_there && (known.begun || known.ended) {
+                        self.kept.insert(number);
+                    }
+                    match (known.ended, is_there) {
                         (true, true) => {
-                            ended.insert(number);
+                            self.ended.insert(number);
                         }
-                        (true, false) => over.push(known.lane),
+                        (false, false) if !is_first => {
+                            self.gone.insert(number);
+                        }
                         (false, true) => {}
-                        (false, false) => {
-                            gone.insert(number);
-                        }
+                        (_, false) => over.push(known.lane),
                     }
                 }
                 Some(_) if self.settings.sole => over.push(known.lane),
@@ -162,52 +177,64 @@ impl Feed {
         if !over.is_empty() {
             self.keeper.forget(over).await?;
         }
-        if first_time {
-            ended.extend(self.set_out(stream).await?);
+        if is_first {
+            self.keep_begins(stream, true).await?;
         }
-        self.ended = ended;
-        self.gone = gone;
         self.stream = Some(stream.id);
         self.had_one = true;
         Ok(())
     }
 
-    /// Keeps where reading begins; gives the shards that are not read at all.
-    async fn set_out(&self, stream: &StreamEntry) -> Result<Vec<u32>, String> {
+    /// Keeps where shards begin as soon as they are there, also where their parents are not done: so each of them is missed when
+    /// retention removes it unread. Unless the stream is read for the first time of all, all of a shard is read.
+    async fn keep_begins(&mut self, stream: &StreamEntry, is_first: bool) -> Result<(), String> {
         let state = self.service.state();
-        let mut lanes = Vec::new();
-        let mut begins = Vec::new();
-        let mut passed_over = Vec::new();
+        let (mut numbers, mut lanes) = (Vec::new(), Vec::new());
+        let (mut begins, mut ended) = (Vec::new(), Vec::new());
         for entry in &stream.shards {
-            let Some(shard) = state.shards.get(&(stream.id, entry.number)) else {
+            let shard = state.shards.get(&(stream.id, entry.number));
+            let Some(shard) = shard.filter(|_| !self.kept.contains(&entry.number)) else {
                 continue;
             };
             let bounds = shard.log().bounds();
-            let skipped = self.settings.start == OwnStart::Latest && entry.closed.is_some();
-            let next = match self.settings.start {
-                OwnStart::Earliest => bounds.start,
-                OwnStart::Latest => bounds.end,
+            let is_latest = is_first && self.settings.start == OwnStart::Latest;
+            let next = match (is_first, is_latest) {
+                (false, _) => 0,
+                (true, false) => bounds.start,
+                // What comes until it is kept is new.
+                (true, true) => {
+                    let first_seen = self.ends.entry((stream.id, entry.number));
+                    *first_seen.or_insert(bounds.end)
+                }
             };
-            if skipped {
-                passed_over.push(entry.number);
+            let is_passed_over = is_latest && entry.closed.is_some();
+            if is_passed_over {
+                ended.push(entry.number);
             }
-            lanes.push(lane_of(stream.id, entry.number));
-            let progress = shard::all_before(entry.born, next).map(|last| Progress {
-                last: Some(last),
+            let progress = Progress {
+                last: shard::all_before(entry.born, next),
                 beyond: Vec::new(),
-            });
-            begins.push((progress, skipped));
+            };
+            numbers.push(entry.number);
+            lanes.push(lane_of(stream.id, entry.number));
+            begins.push((progress, is_passed_over));
+        }
+        if lanes.is_empty() {
+            return Ok(());
         }
         let taken = self.keeper.take(&lanes).await?;
         let kept = lanes.into_iter().zip(taken).zip(begins);
         let kept = kept.map(|((lane, taken), (progress, ended))| KeptLane {
             lane,
             term: taken.term,
-            progress,
+            progress: Some(progress),
             ended,
         });
         self.keeper.keep(kept.collect()).await?;
-        Ok(passed_over)
+        self.ends.clear();
+        self.kept.extend(numbers);
+        self.ended.extend(ended);
+        Ok(())
     }
 
     /// Begins the shards whose parents are done.

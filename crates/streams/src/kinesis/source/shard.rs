@@ -16,6 +16,7 @@ use super::super::shard::Stored;
 use super::feed::ASK_AGAIN;
 use super::queue::{Item, Queue};
 use super::{Keeper, KeptLane, OwnLags};
+use crate::flow::Progress;
 use crate::log::{Entry, LogError};
 use crate::record::{Lane, Position, Record};
 use crate::source::{Event, Release, SourceError, Term};
@@ -56,6 +57,24 @@ struct Place {
 pub(super) fn all_before(born: u64, offset: u64) -> Option<(u64, Position)> {
     let last = offset.checked_sub(1)?;
     Some((ordinal(last, LAST_PART), position(born, last)))
+}
+
+/// What of progress holds whatever the entries were unwrapped to: whole entries. One that is done in part comes again, and so does what
+/// was done beyond the prefix.
+#[must_use]
+pub fn own_whole(progress: Progress) -> Progress {
+    let last = progress.last.and_then(|(ordinal, position)| {
+        let text = position.to_string();
+        let sequence = text.split_once('/').map(|(sequence, _)| sequence);
+        match sequence.and_then(|sequence| sequence.parse::<Sequence>().ok()) {
+            Some(entry) => all_before(entry.born(), entry.offset()),
+            None => Some((ordinal | LAST_PART, position)),
+        }
+    });
+    Progress {
+        last,
+        beyond: Vec::new(),
+    }
 }
 
 impl Reading {

@@ -1,6 +1,6 @@
 //! The source, over logs in memory and lanes in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,14 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Kept {
     lanes: Mutex<BTreeMap<String, (Option<Progress>, bool)>>,
     fails: AtomicBool,
+    keep_fails: AtomicBool,
 }
 
 #[async_trait]
 impl Keeper for Kept {
     async fn known(&self) -> Result<Vec<KnownLane>, String> {
         let lanes = self.lanes.lock().unwrap();
-        let known = lanes.iter().map(|(lane, (_, ended))| KnownLane {
+        let known = lanes.iter().map(|(lane, (progress, ended))| KnownLane {
             lane: Lane::new(lane.clone()),
+            begun: progress.is_some(),
             ended: *ended,
         });
         Ok(known.collect())
@@ -54,6 +56,9 @@ impl Keeper for Kept {
     }
 
     async fn keep(&self, kept: Vec<KeptLane>) -> Result<(), String> {
+        if self.keep_fails.swap(false, Ordering::Relaxed) {
+            return Err("the store is away".to_owned());
+        }
         let mut lanes = self.lanes.lock().unwrap();
         for kept in kept {
             let lane = lanes.get_mut(kept.lane.as_str()).expect("it was taken");
@@ -263,6 +268,46 @@ async fn latest_begins_behind_what_is_there_and_a_restart_misses_nothing() {
 }
 
 #[tokio::test]
+async fn latest_begins_at_the_end_that_was_there_also_where_nothing_was() {
+    let mut rig = Rig::new().await;
+    rig.settings.start = OwnStart::Latest;
+    rig.create(1).await;
+    let mut reader = rig.open();
+    reader.gained().await;
+    drop(reader);
+    rig.put("between").await;
+    let mut again = rig.open();
+    again.gained().await;
+    assert_eq!(texts(&again.records(1).await), ["between"]);
+}
+
+#[tokio::test]
+async fn latest_stays_the_latest_where_it_could_not_be_kept_at_once() {
+    for is_restarted in [false, true] {
+        let mut rig = Rig::new().await;
+        rig.settings.start = OwnStart::Latest;
+        rig.create(1).await;
+        rig.put("before").await;
+        rig.kept.keep_fails.store(true, Ordering::Relaxed);
+        let mut reader = rig.open();
+        match reader.next().await {
+            Err(SourceError::Passing(why)) => assert_eq!(why, "the store is away"),
+            other => panic!("{other:?}"),
+        }
+        if is_restarted {
+            reader = rig.open();
+            reader.gained().await;
+            rig.put("after").await;
+        } else {
+            // It is tried again, and begins where it began.
+            rig.put("after").await;
+            reader.gained().await;
+        }
+        assert_eq!(texts(&reader.records(1).await), ["after"]);
+    }
+}
+
+#[tokio::test]
 async fn children_are_begun_when_all_of_their_parent_is_committed() {
     let rig = Rig::new().await;
     rig.create(1).await;
@@ -453,19 +498,118 @@ async fn a_shard_that_retention_removed_unread_is_told_and_its_children_are_read
 }
 
 #[tokio::test]
-async fn reading_goes_on_within_an_entry_that_holds_several_records() {
-    let mut rig = Rig::new().await;
-    let wrappings = vec![Wrapping::CloudWatchLogs];
-    rig.settings.decoder = Some(Decoder::new(wrappings, 1 << 20));
+async fn a_child_that_was_never_begun_is_told_when_retention_removes_it() {
+    let rig = Rig::new().await;
     rig.create(1).await;
-    let events: Vec<_> = ["one", "two", "three"]
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(48);
+    let half = 1_u128 << 127;
+    let split = |shard: &str, at: u128| json!({ "StreamName": "reviews", "ShardToSplit": shard, "NewStartingHashKey": at.to_string() });
+    rig.put_at(0, b"old", long_ago).await;
+    let mut reader = rig.open();
+    reader.gained().await;
+    reader.records(1).await;
+    // The parent is not done, so the children wait.
+    let body = split("shardId-000000000000", half);
+    rig.call_at("SplitShard", body, long_ago).await;
+    let Ok(Event::Ended { release, .. }) = reader.next().await else {
+        panic!("the parent has ended")
+    };
+    let are_kept = || rig.kept.lanes.lock().unwrap().len() == 3;
+    let waiting = async {
+        while !are_kept() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("the children are kept");
+    drop((release, reader));
+    rig.put_at(0, b"unread", long_ago).await;
+    let body = split("shardId-000000000001", half / 2);
+    rig.call_at("SplitShard", body, long_ago).await;
+    rig.service.sweep(Timestamp::now()).await.unwrap();
+    rig.put_at(0, b"new", Timestamp::now()).await;
+    let mut again = rig.open();
+    let (mut gaps, mut read) = (BTreeSet::new(), Vec::new());
+    while gaps.len() < 2 || read.is_empty() {
+        match again.next().await {
+            Ok(Event::Records(records)) => {
+                for record in records {
+                    match record.defect {
+                        Some(_) => assert!(gaps.insert(record.lane)),
+                        None => read.push(record),
+                    }
+                }
+            }
+            Ok(Event::Ended { release, .. }) => release.done(),
+            Ok(Event::Gained(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let gaps: Vec<_> = gaps.iter().map(|lane| shard_of(lane).unwrap().1).collect();
+    assert_eq!((gaps, texts(&read)), (vec![0, 1], vec!["new"]));
+}
+
+#[tokio::test]
+async fn what_was_done_within_an_entry_is_nothing_when_it_is_unwrapped_otherwise() {
+    let mut rig = Rig::new().await;
+    rig.settings.decoder = Some(Decoder::new(vec![Wrapping::CloudWatchLogs], 1 << 20));
+    rig.create(1).await;
+    rig.put_at(0, &log_events(&["a", "b"]), Timestamp::now())
+        .await;
+    rig.put_at(0, &log_events(&["one", "two", "three"]), Timestamp::now())
+        .await;
+    let mut reader = rig.open();
+    reader.gained().await;
+    let records = reader.records(5).await;
+    rig.commit(&records[3]);
+    drop(reader);
+    // As it is where the configuration was changed: each entry is one record.
+    for (_, kept) in rig.kept.lanes.lock().unwrap().iter_mut() {
+        let mut progress = kept.0.take().unwrap();
+        progress.beyond = vec![(records[4].ordinal, records[4].ordinal)];
+        kept.0 = Some(own_whole(progress));
+    }
+    rig.settings.decoder = Some(Decoder::new(vec![Wrapping::Gzip], 1 << 20));
+    let mut again = rig.open();
+    let gained = again.gained().await;
+    assert_eq!(gained[0].progress.beyond, []);
+    let whole = &again.records(1).await[0];
+    let text = std::str::from_utf8(whole.value.as_deref().unwrap()).unwrap();
+    assert!(text.contains("one") && text.contains("three"), "{text}");
+    // And a whole entry that is done is done, however it is unwrapped.
+    rig.commit(whole);
+    drop(again);
+    for (_, kept) in rig.kept.lanes.lock().unwrap().iter_mut() {
+        kept.0 = kept.0.take().map(own_whole);
+    }
+    rig.put_at(0, &log_events(&["last"]), Timestamp::now())
+        .await;
+    rig.settings.decoder = Some(Decoder::new(vec![Wrapping::CloudWatchLogs], 1 << 20));
+    let mut last = rig.open();
+    last.gained().await;
+    assert_eq!(texts(&last.records(1).await), ["last"]);
+}
+
+/// An envelope of CloudWatch Logs.
+fn log_events(texts: &[&str]) -> Vec<u8> {
+    let events: Vec<_> = texts
         .iter()
         .map(|text| json!({ "id": text, "timestamp": 1_790_000_000_000_i64, "message": text }))
         .collect();
     let envelope = json!({ "messageType": "DATA_MESSAGE", "logEvents": events }).to_string();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, envelope.as_bytes()).unwrap();
-    rig.put_at(0, &gzip.finish().unwrap(), Timestamp::now())
+    gzip.finish().unwrap()
+}
+
+#[tokio::test]
+async fn reading_goes_on_within_an_entry_that_holds_several_records() {
+    let mut rig = Rig::new().await;
+    let wrappings = vec![Wrapping::CloudWatchLogs];
+    rig.settings.decoder = Some(Decoder::new(wrappings, 1 << 20));
+    rig.create(1).await;
+    rig.put_at(0, &log_events(&["one", "two", "three"]), Timestamp::now())
         .await;
     let mut reader = rig.open();
     reader.gained().await;

@@ -190,6 +190,15 @@ impl KafkaCluster {
         self.end(b"kill\n");
     }
 
+    /// Kills the broker and removes its folder: the end of a cluster that nobody drops.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be killed.
+    pub fn remove(&self) {
+        self.end(b"");
+    }
+
     /// The broker's process number, to measure or to pause it.
     ///
     /// # Panics

@@ -122,7 +122,7 @@ async fn the_store_never_holds_what_the_browser_shows() {
     let mut browser = Browser::at(&scene.url());
     browser.sign_in(&key).await;
     let token = browser.cookies["linkspan_session"].clone();
-    let secret = key.rsplit('_').next().unwrap().to_owned();
+    let secret = key.splitn(3, '_').nth(2).unwrap().to_owned();
     let folder = scene.stop().await;
     let mut read = 0;
     for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {

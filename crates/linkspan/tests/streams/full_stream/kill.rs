@@ -130,7 +130,8 @@ async fn assert_each_once(
     };
     let written = usize::try_from(written).expect("a count");
     let given = numbers(&shows(kafka, from, written).await);
-    // A broker that was killed may take a batch twice that it did not acknowledge.
+    // librdkafka's idempotent producer sends a batch again in a new epoch when it cannot know what a killed broker took of it: the load
+    // itself may stand twice in the topic, and then it is to come out twice.
     let again = given.len() - written;
     let distinct: HashSet<_> = given.iter().collect();
     assert_eq!(distinct.len(), written, "all records were written");
@@ -172,7 +173,7 @@ async fn assert_each_once(
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_of_the_gateway_and_of_the_broker_lose_no_record_and_repeat_none() {
     let kafka: &'static KafkaCluster = Box::leak(Box::new(KafkaCluster::start(&[])));
-    let _stop = Stop(kafka);
+    let _end = End(kafka);
     let mut random = random();
     let from = topic(kafka, "killed", PARTITIONS).await;
     let (to, dead) = (
@@ -271,11 +272,11 @@ fn instance(setup: &Setup) -> String {
     std::fs::read_to_string(path).expect("the gateway has a name")
 }
 
-/// Stops a cluster that nobody owns.
-struct Stop(&'static KafkaCluster);
+/// Ends a cluster that nobody owns.
+struct End(&'static KafkaCluster);
 
-impl Drop for Stop {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.kill();
+        self.0.remove();
     }
 }

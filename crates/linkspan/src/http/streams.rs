@@ -26,6 +26,7 @@ use crate::keys::Action;
 use crate::refusal::Refusal;
 use crate::store::EndpointStatus;
 use crate::streaming::Reader;
+use crate::streaming::lanes::position;
 
 /// A stream as callers see it: one integration's reading of its source.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -58,7 +59,7 @@ pub struct LaneView {
     /// The gateway that holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// How far it is done, in the source's words.
+    /// The position of the last record up to which all is done, in the source's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
     /// Whether all of it is done: a shard that was split or merged.
@@ -128,7 +129,7 @@ pub(super) async fn show(session: Session, Segment(name): Segment) -> Result<Res
             here: lane.owner.as_ref() == Some(&session.gateway.owner),
             lane: lane.lane.clone(),
             owner: lane.owner,
-            progress: lane.progress,
+            progress: lane.progress.as_deref().and_then(position),
             ended: lane.ended,
             updated: lane.updated,
             lag: None,

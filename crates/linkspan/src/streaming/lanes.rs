@@ -319,6 +319,13 @@ impl Counting {
     }
 }
 
+/// The position of the last record up to which all is done, of progress that the store kept; none where nothing is done yet.
+#[must_use]
+pub(crate) fn position(progress: &str) -> Option<String> {
+    let written: Written = serde_json::from_str(progress).ok()?;
+    written.last.map(|(_, position)| position)
+}
+
 impl fmt::Debug for Lanes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lanes")

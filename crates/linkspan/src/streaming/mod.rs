@@ -11,7 +11,7 @@ pub(crate) mod amazon;
 mod clusters;
 mod committer;
 mod instance;
-mod lanes;
+pub(crate) mod lanes;
 mod leases;
 mod letters;
 pub mod own;

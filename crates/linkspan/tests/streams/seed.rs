@@ -113,7 +113,7 @@ pub(crate) async fn commit_at(
             stream: stream.to_owned(),
             lanes: vec![LaneProgress {
                 hold,
-                progress: Some(seeds.len().to_string()),
+                progress: Some(format!(r#"{{"last":[0,"{}"]}}"#, seeds.len())),
                 ended: false,
             }],
             outcomes,

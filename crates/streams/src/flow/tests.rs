@@ -325,7 +325,7 @@ async fn what_can_pass_is_tried_again_and_what_cannot_is_a_dead_letter_in_its_pl
     assert_eq!(rig.given("a"), [0, 1, 2, 3, 4, -5, 6, -7, 8, 9]);
     let tried = |ordinal| tries.lock().unwrap()[&ordinal];
     assert_eq!((tried(3), tried(5), tried(7)), (4, 1, 5));
-    assert_eq!(rig.meter.read().dead, 2);
+    rig.until(|rig| rig.meter.read().dead == 2).await;
     rig.stopped().await.unwrap();
 }
 
